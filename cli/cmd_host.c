@@ -1,0 +1,128 @@
+/* cmd_host: status, version, watch - the daemon itself. */
+
+#include "cli.h"
+#include "parse.h"
+#include "render.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int cmd_status(cli_t *cli, cli_args_t const *args) {
+  int const status = cli_connect(cli);
+  if (status) return status;
+  wksp_status_t s;
+  int const err = wksp_client_status(cli->client, &s);
+  if (err) return cli_fail_wksp(cli, err);
+  if (cli->json)
+    return render_json(
+        cli, json_pack("{s:i, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:I}", "pid",
+                       s.pid, "uptime_ns", render_json_figure(s.uptime_ns), "fd_store",
+                       (int)s.fd_store, "workspace_cnt", (json_int_t)s.workspace_cnt,
+                       "quarantined_cnt", (json_int_t)s.quarantined_cnt, "lease_cnt",
+                       (json_int_t)s.lease_cnt, "connection_cnt", (json_int_t)s.connection_cnt,
+                       "job_cnt", (json_int_t)s.job_cnt, "bytes", render_json_figure(s.bytes),
+                       "request_cnt", render_json_figure(s.request_cnt), "refused_cnt",
+                       render_json_figure(s.refused_cnt), "violation_cnt",
+                       render_json_figure(s.violation_cnt), "fd_cnt", (json_int_t)s.fd_cnt));
+  render_fact("daemon", "pid %d, up %s", s.pid, render_span(s.uptime_ns).s);
+  render_fact("memory", "%s",
+              s.fd_store ? "outlives the daemon"
+                         : "ends with the daemon; run it by systemd or with --supervise");
+  render_fact("workspaces", "%u, %s", s.workspace_cnt, render_size_exact(s.bytes).s);
+  render_fact("quarantined", "%u", s.quarantined_cnt);
+  render_fact("leases", "%u", s.lease_cnt);
+  render_fact("connections", "%u", s.connection_cnt);
+  render_fact("jobs", "%u", s.job_cnt);
+  render_fact("requests", "%lu, of them %lu refused", s.request_cnt, s.refused_cnt);
+  render_fact("violations", "%lu connections closed for breaking the protocol", s.violation_cnt);
+  render_fact("descriptors", "%u", s.fd_cnt);
+  return CLI_OK;
+}
+
+int cmd_version(cli_t *cli, cli_args_t const *args) {
+  int const status = cli_connect(cli);
+  if (status) return status;
+  wksp_version_t version;
+  int const err = wksp_client_version(cli->client, &version);
+  if (err) return cli_fail_wksp(cli, err);
+  if (cli->json)
+    return render_json(cli,
+                       json_pack("{s:s, s:s, s:o, s:I, s:o}", "wkspctl", WKSP_VERSION, "library",
+                                 wksp_library_version(), "daemon", render_json_text(version.daemon),
+                                 "layout", (json_int_t)version.layout, "geometry_hash",
+                                 render_json_hex(version.geometry_hash)));
+  render_fact("wkspctl", "%s", WKSP_VERSION);
+  render_fact("library", "%s", wksp_library_version());
+  render_fact("daemon", "%s", version.daemon);
+  render_fact("layout", "%u, geometry %s", version.layout, render_hex(version.geometry_hash).s);
+  return CLI_OK;
+}
+
+static char const *event_word(uint kind) {
+  switch (kind) {
+  case WKSP_EVENT_CREATED:
+    return "created";
+  case WKSP_EVENT_REMOVED:
+    return "removed";
+  case WKSP_EVENT_ATTACHED:
+    return "attached";
+  case WKSP_EVENT_DETACHED:
+    return "detached";
+  case WKSP_EVENT_QUARANTINED:
+    return "quarantined";
+  default:
+    return "unknown";
+  }
+}
+
+typedef struct watching {
+  cli_t *cli;
+  char const *name;   /* NULL: all */
+  ulong seen, wanted; /* wanted 0: no end */
+  int status;
+} watching_t;
+
+/* Non-zero ends the watch: enough was seen, or what was seen could not be printed. */
+enum { WATCH_ON = 0, WATCH_ENOUGH = 1 };
+
+static int watch_one(void *arg, wksp_event_t const *event) {
+  watching_t *watching = arg;
+  if (watching->name && strcmp(watching->name, event->name)) return WATCH_ON;
+  cli_t *cli = watching->cli;
+  if (cli->json) {
+    watching->status = render_json_line(
+        cli, json_pack("{s:s, s:o, s:s, s:o}", "event", event_word(event->kind), "name",
+                       render_json_text(event->name), "time", render_time(event->time_ns).s,
+                       "time_ns", render_json_figure(event->time_ns)));
+  } else {
+    printf("%s %s %s\n", render_time(event->time_ns).s, event_word(event->kind), event->name);
+    watching->status = cli_flush(cli, CLI_OK);
+  }
+  watching->seen++;
+  return watching->status || watching->seen == watching->wanted ? WATCH_ENOUGH : WATCH_ON;
+}
+
+/* A watch has no deadline of its own to be surprised by: without --timeout the longest there is. */
+#define WATCH_MS_MAX 3600000L
+
+int cmd_watch(cli_t *cli, cli_args_t const *args) {
+  watching_t watching = {.cli = cli, .name = args->operands[0]};
+  char const *count = cli_arg(args, "count");
+  char const *why = count ? parse_number(count, &watching.wanted) : NULL;
+  if (!why && count && !watching.wanted) why = "would watch for nothing; ask for 1 or more";
+  if (why) return cli_fail_usage(cli, "--count '%s' %s", count, why);
+  if (!cli->timeout_ms) cli->timeout_ms = WATCH_MS_MAX;
+
+  int const status = cli_connect(cli);
+  if (status) return status;
+  int const err = wksp_client_watch(cli->client, watch_one, &watching);
+  if (watching.status) return watching.status;
+  if (err == WATCH_ENOUGH || (err == WKSP_E_TIMEDOUT && !count)) return CLI_OK;
+  if (err == WKSP_E_TIMEDOUT)
+    return cli_fail(cli, "WKSP_E_TIMEDOUT",
+                    "saw %lu of %lu events before the time was over; --timeout sets how long to "
+                    "watch",
+                    watching.seen, watching.wanted);
+  return cli_fail_wksp(cli, err);
+}

@@ -1,0 +1,153 @@
+/* cmd_workspace: create, ls, show, rm - workspaces as the daemon keeps them.
+
+   All facts come from the daemon; no memory is mapped here. */
+
+#include "cli.h"
+#include "parse.h"
+#include "render.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static char const *state_of(wksp_info_t const *info) {
+  return info->removing ? "removing" : info->quarantined ? "quarantined" : "ok";
+}
+
+static json_t *info_json(wksp_info_t const *info) {
+  return json_pack("{s:o, s:s, s:o, s:o, s:o, s:o, s:s, s:I, s:s, s:I, s:s, s:I, s:s, s:o, s:I, "
+                   "s:I, s:b, s:b, s:o}",
+                   "name", render_json_text(info->name), "uuid", render_uuid(info->uuid).s, "size",
+                   render_json_figure(info->size), "page_size", render_json_figure(info->page_size),
+                   "data_max", render_json_figure(info->data_max), "part_max",
+                   render_json_figure(info->part_max), "mode", render_mode(info->mode).s, "uid",
+                   (json_int_t)info->uid, "owner", render_user(info->uid).s, "gid",
+                   (json_int_t)info->gid, "group", render_group(info->gid).s, "seed",
+                   (json_int_t)info->seed, "created", render_time(info->created_ns).s, "created_ns",
+                   render_json_figure(info->created_ns), "attached_rw",
+                   (json_int_t)info->attached_rw, "attached_ro", (json_int_t)info->attached_ro,
+                   "removing", (int)info->removing, "quarantined", (int)info->quarantined, "reason",
+                   info->quarantined ? render_json_text(info->reason) : json_null());
+}
+
+int cmd_create(cli_t *cli, cli_args_t const *args) {
+  wksp_create_t create = {.name = args->operands[0]};
+  char const *size = cli_arg(args, "size"), *page = cli_arg(args, "page");
+  char const *mode = cli_arg(args, "mode"), *seed = cli_arg(args, "seed");
+  char const *why = parse_size(size, &create.size);
+  if (why) return cli_fail_usage(cli, "--size '%s' %s", size, why);
+  if (page && (why = parse_page(page, &create.page_size))) {
+    static char const *const pages[] = {"auto", "4k", "2M"};
+    char const *nearest = parse_nearest(page, pages, sizeof pages / sizeof *pages);
+    return nearest ? cli_fail_usage(cli, "--page '%s' %s; did you mean %s?", page, why, nearest)
+                   : cli_fail_usage(cli, "--page '%s' %s", page, why);
+  }
+  if (mode && (why = parse_mode(mode, &create.mode)))
+    return cli_fail_usage(cli, "--mode '%s' %s", mode, why);
+  if (seed && (why = parse_number32(seed, &create.seed)))
+    return cli_fail_usage(cli, "--seed '%s' %s", seed, why);
+
+  int const status = cli_connect(cli);
+  if (status) return status;
+  wksp_info_t info;
+  int const err = wksp_client_create(cli->client, &create, &info);
+  if (err) return cli_fail_wksp(cli, err);
+  if (cli->json) return render_json(cli, info_json(&info));
+  printf("created %s: %s in pages of %s, mode %s\n", info.name, render_size_exact(info.size).s,
+         render_size(info.page_size).s, render_mode(info.mode).s);
+  return CLI_OK;
+}
+
+/* What ls gathers while the daemon lists. */
+typedef struct listing {
+  json_t *array;         /* with --json, else NULL */
+  render_table_t *table; /* without */
+  ulong cnt;
+} listing_t;
+
+static int list_one(void *arg, wksp_info_t const *info) {
+  listing_t *listing = arg;
+  listing->cnt++;
+  /* Non-zero ends the listing: only for want of memory. */
+  if (listing->array) return json_array_append_new(listing->array, info_json(info)) ? 1 : 0;
+  render_text_t const size = render_size(info->size), page = render_size(info->page_size);
+  render_text_t const mode = render_mode(info->mode), user = render_user(info->uid);
+  render_text_t const group = render_group(info->gid), created = render_time(info->created_ns);
+  render_text_t const rw = render_number(info->attached_rw);
+  render_text_t const ro = render_number(info->attached_ro);
+  render_table_row(listing->table,
+                   (char const *[]){info->name, size.s, page.s, mode.s, user.s, group.s, rw.s, ro.s,
+                                    state_of(info), created.s});
+  return 0;
+}
+
+int cmd_ls(cli_t *cli, cli_args_t const *args) {
+  int const status = cli_connect(cli);
+  if (status) return status;
+  static render_column_t const columns[] = {{"NAME", 0},  {"SIZE", 1},   {"PAGE", 1}, {"MODE", 0},
+                                            {"OWNER", 0}, {"GROUP", 0},  {"RW", 1},   {"RO", 1},
+                                            {"STATE", 0}, {"CREATED", 0}};
+  listing_t listing = {0};
+  if (cli->json)
+    listing.array = json_array();
+  else
+    listing.table = render_table_new(columns, sizeof columns / sizeof *columns);
+  if (!listing.array && !listing.table) return cli_fail_memory(cli);
+
+  int const err = wksp_client_list(cli->client, list_one, &listing);
+  if (err) {
+    json_decref(listing.array);
+    render_table_free(listing.table);
+    return err < 0 ? cli_fail_wksp(cli, err) : cli_fail_memory(cli);
+  }
+  if (cli->json) return render_json(cli, json_pack("{s:o}", "workspaces", listing.array));
+  if (!listing.cnt) {
+    render_table_free(listing.table);
+    puts("no workspaces; make one with wkspctl create NAME --size 64M");
+    return CLI_OK;
+  }
+  return render_table_print(listing.table) ? cli_fail_memory(cli) : CLI_OK;
+}
+
+int cmd_show(cli_t *cli, cli_args_t const *args) {
+  int const status = cli_connect(cli);
+  if (status) return status;
+  wksp_info_t info;
+  int const err = wksp_client_get(cli->client, args->operands[0], &info);
+  if (err) return cli_fail_wksp(cli, err);
+  if (cli->json) return render_json(cli, info_json(&info));
+  render_fact("name", "%s", info.name);
+  render_fact("size", "%s", render_size_exact(info.size).s);
+  render_fact("page size", "%s", render_size(info.page_size).s);
+  render_fact("data", "%s", render_size_exact(info.data_max).s);
+  render_fact("partitions", "at most %lu", info.part_max);
+  render_fact("mode", "%s", render_mode(info.mode).s);
+  render_fact("owner", "%s:%s (%u:%u)", render_user(info.uid).s, render_group(info.gid).s, info.uid,
+              info.gid);
+  render_fact("uuid", "%s", render_uuid(info.uuid).s);
+  render_fact("seed", "%u", info.seed);
+  render_fact("created", "%s", render_time(info.created_ns).s);
+  render_fact("attached", "%u read-write, %u read-only", info.attached_rw, info.attached_ro);
+  render_fact("state", "%s", state_of(&info));
+  if (info.quarantined) {
+    char *reason = render_safe(info.reason);
+    if (!reason) return cli_fail_memory(cli);
+    render_fact("reason", "%s", reason);
+    free(reason);
+  }
+  return CLI_OK;
+}
+
+int cmd_rm(cli_t *cli, cli_args_t const *args) {
+  char const *name = args->operands[0];
+  int const force = cli_arg(args, "force") != NULL;
+  int const status = cli_connect(cli);
+  if (status) return status;
+  int const err = wksp_client_remove(cli->client, name, force);
+  if (err) return cli_fail_wksp(cli, err);
+  if (cli->json)
+    return render_json(cli,
+                       json_pack("{s:o, s:b}", "removed", render_json_text(name), "force", force));
+  printf("removed %s%s\n", name,
+         force ? "; memory that is still attached goes with the last to detach" : "");
+  return CLI_OK;
+}

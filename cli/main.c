@@ -1,0 +1,325 @@
+/* main: wkspctl, the hand tool for workspaces. The table of commands, their help, and the frame in
+   which one runs.
+
+   One row says all about a command: how it is called, its options, its help. The usage line, the
+   check of arguments, the list of commands and --help are all made from the row, so they agree. */
+
+#include "cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HEAP_TEXT "HEAP is NAME:GADDR as printed by heap new.\n"
+
+/* clang-format off */
+static cli_command_t const commands[] = {
+  { .name = "create", .operands = {"NAME"},
+    .options = {
+      {"size", "SIZE", "bytes in all, rounded up to pages; K M G T: powers of 1024", 1, 0},
+      {"page", "PAGE", "auto (2M if they are to be had, else 4k), 4k or 2M", 0, 0},
+      {"mode", "MODE", "who may attach, in octal (0660)", 0, 0},
+      {"seed", "N", "a number kept for the programs that use it (0)", 0, 0}},
+    .what = "create a workspace",
+    .text = "Its memory is taken and zeroed when this returns.\n"
+            "NAME: 1 to 39 letters, digits, '.', '_', '-', first a letter or digit.\n",
+    .examples = "  wkspctl create demo --size 64M\n"
+                "  wkspctl create demo --size 1G --page 2M --mode 0600\n",
+    .run = cmd_create },
+  { .name = "ls",
+    .what = "list workspaces",
+    .text = "State: ok, quarantined (kept, not served), removing (rm --force, in use).\n"
+            "RW and RO: how many are attached.\n",
+    .examples = "  wkspctl ls\n"
+                "  wkspctl ls --json\n",
+    .run = cmd_ls },
+  { .name = "show", .operands = {"NAME"},
+    .what = "show the facts about a workspace",
+    .text = "Size, page size, owner, mode, uuid, time of creation and who is attached.\n",
+    .examples = "  wkspctl show demo\n"
+                "  wkspctl show demo --json\n",
+    .run = cmd_show },
+  { .name = "rm", .operands = {"NAME"},
+    .options = {{"force", NULL, "also when attached: memory goes with the last to detach", 0, 0}},
+    .what = "remove a workspace",
+    .text = "Refused while anybody is attached, unless --force is given.\n",
+    .examples = "  wkspctl rm demo\n"
+                "  wkspctl rm demo --force\n",
+    .run = cmd_rm },
+  { .name = "usage", .operands = {"NAME"},
+    .options = {{"tag", "TAG", "only partitions with this tag; may be repeated", 0, 1}},
+    .what = "show what takes how much of a workspace",
+    .text = "Figures for the whole, then partitions and bytes of each tag.\n"
+            "TAG: decimal or hexadecimal (0x10).\n",
+    .examples = "  wkspctl usage demo\n"
+                "  wkspctl usage demo --tag 1 --tag 0x10\n",
+    .run = cmd_usage },
+  { .name = "query", .operands = {"NAME"},
+    .what = "list all partitions and roots of a workspace",
+    .text = "Kinds: user (fd_wksp_alloc), spans, heap, large (of an fd_alloc).\n"
+            "JSON: a root name that is not UTF-8 comes escaped, with its bytes in name_hex.\n",
+    .examples = "  wkspctl query demo\n"
+                "  wkspctl query demo --json\n",
+    .run = cmd_query },
+  { .name = "compact", .operands = {"NAME"},
+    .what = "give back what the heaps of a workspace hold without need",
+    .text = "Done by the daemon, for every heap in it. Threads stopped in a call are skipped.\n",
+    .examples = "  wkspctl compact demo\n"
+                "  wkspctl compact demo --timeout 2m\n",
+    .run = cmd_compact },
+  { .name = "verify", .operands = {"NAME"},
+    .what = "check a workspace for damage",
+    .text = "Attaches read-only and checks all that the format lets one check.\n"
+            "Exit 4 and a list of findings (at most 64) if it is damaged.\n",
+    .examples = "  wkspctl verify demo\n"
+                "  wkspctl verify demo --json || echo damaged\n",
+    .run = cmd_verify },
+  { .name = "alloc", .operands = {"NAME"},
+    .options = {
+      {"size", "SIZE", "bytes, from 1 on; K M G T: powers of 1024", 1, 0},
+      {"align", "ALIGN", "a power of two (4096)", 0, 0},
+      {"tag", "TAG", "what it is for; from 1 on (1)", 0, 0}},
+    .what = "take a partition, print its NAME:GADDR",
+    .text = "It stays until it is freed, whoever does that. Its bytes are not cleared.\n",
+    .examples = "  wkspctl alloc demo --size 1M\n"
+                "  wkspctl alloc demo --size 100 --align 64 --tag 0x10\n",
+    .run = cmd_alloc },
+  { .name = "free", .operands = {"PLACE"},
+    .what = "free a partition",
+    .text = "PLACE is NAME:GADDR; any address in the partition will do.\n"
+            "A program that still uses it is not protected from this.\n",
+    .examples = "  wkspctl free demo:0x22000\n",
+    .run = cmd_free },
+  { .name = "info", .operands = {"NAME"},
+    .options = {{"tag", "TAG", "of this tag", 1, 0}},
+    .what = "print the first partition of a tag: NAME:GADDR SIZE",
+    .text = "That with the lowest address; \"- 0\" if there is none.\n",
+    .examples = "  wkspctl info demo --tag 7\n",
+    .run = cmd_info },
+  { .name = "tag-query", .operands = {"PLACE"},
+    .what = "print the tag of the partition at NAME:GADDR",
+    .text = "PLACE is NAME:GADDR. Prints 0x0 if nothing is allocated there.\n",
+    .examples = "  wkspctl tag-query demo:0x22000\n",
+    .run = cmd_tag_query },
+  { .name = "tag-free", .operands = {"NAME"},
+    .options = {{"tag", "TAG", "partitions with this tag; may be repeated", 1, 1}},
+    .what = "free all partitions of a tag",
+    .text = "Only those of kind user; refused while an fd_alloc lies in one (heap rm).\n"
+            "A program that still uses them is not protected from this.\n",
+    .examples = "  wkspctl tag-free demo --tag 7\n"
+                "  wkspctl tag-free demo --tag 7 --tag 0x10\n",
+    .run = cmd_tag_free },
+  { .name = "memset", .operands = {"PLACE", "BYTE"},
+    .what = "set every byte of a partition",
+    .text = "PLACE is NAME:GADDR; any address in the partition will do. BYTE: 0 to 255.\n",
+    .examples = "  wkspctl memset demo:0x22000 0\n"
+                "  wkspctl memset demo:0x22000 0xff\n",
+    .run = cmd_memset },
+  { .name = "reset", .operands = {"NAME"},
+    .options = {{"seed", "N", "the new seed (as it is)", 0, 0}},
+    .what = "remove all roots and free all partitions",
+    .text = "Refused while there are fd_allocs (heap rm). Nobody else may be using it.\n"
+            "show goes on giving the seed of the creation.\n",
+    .examples = "  wkspctl reset demo\n"
+                "  wkspctl reset demo --seed 42\n",
+    .run = cmd_reset },
+  { .group = "root", .name = "ls", .operands = {"NAME"},
+    .what = "list the named roots of a workspace",
+    .text = "JSON: a root name that is not UTF-8 comes escaped, with its bytes in name_hex.\n",
+    .examples = "  wkspctl root ls demo\n"
+                "  wkspctl root ls demo --json\n",
+    .run = cmd_root_ls },
+  { .group = "root", .name = "set", .operands = {"NAME", "ROOT", "GADDR"},
+    .options = {{"tag", "N", "kept with it (that of the partition there)", 0, 0}},
+    .what = "bind a root to an address, also if it is bound",
+    .text = "ROOT: a name of 1 to 63 bytes. GADDR: a number, or NAME:GADDR.\n",
+    .examples = "  wkspctl root set demo words 0x22000\n"
+                "  wkspctl root set demo words demo:0x22000 --tag 7\n",
+    .run = cmd_root_set },
+  { .group = "root", .name = "rm", .operands = {"NAME", "ROOT"},
+    .what = "unbind a root",
+    .text = "What it pointed to is not freed.\n",
+    .examples = "  wkspctl root rm demo words\n",
+    .run = cmd_root_rm },
+  { .group = "heap", .name = "new", .operands = {"NAME"},
+    .options = {{"tag", "TAG", "for it and all that it takes; from 1 on", 1, 0}},
+    .what = "make an fd_alloc heap in a workspace, print its NAME:GADDR",
+    .text = "TAG: decimal or hexadecimal (0x10).\n",
+    .examples = "  wkspctl heap new demo --tag 7\n"
+                "  heap=$(wkspctl heap new demo --tag 0x10)\n",
+    .run = cmd_heap_new },
+  { .group = "heap", .name = "malloc", .operands = {"HEAP"},
+    .options = {
+      {"size", "SIZE", "bytes, from 1 on; K M G T: powers of 1024", 1, 0},
+      {"align", "ALIGN", "a power of two (16)", 0, 0},
+      {"cgroup", "N", "0 to 15: which left heaps to take over first (0)", 0, 0}},
+    .what = "allocate a block, print its NAME:GADDR",
+    .text = HEAP_TEXT "The block stays until it is freed, whoever does that.\n",
+    .examples = "  wkspctl heap malloc demo:0x22000 --size 100\n"
+                "  wkspctl heap malloc demo:0x22000 --size 1M --align 4K --cgroup 3\n",
+    .run = cmd_heap_malloc },
+  { .group = "heap", .name = "free", .operands = {"HEAP", "BLOCK"},
+    .what = "free a block",
+    .text = HEAP_TEXT "BLOCK is NAME:GADDR as printed by heap malloc or heap leaks.\n"
+            "A program that still uses the block is not protected from this.\n",
+    .examples = "  wkspctl heap free demo:0x22000 demo:0x30010\n",
+    .run = cmd_heap_free },
+  { .group = "heap", .name = "compact", .operands = {"HEAP"},
+    .what = "give back what a heap holds without need",
+    .text = HEAP_TEXT "Others may go on using it. Threads stopped in a call are skipped.\n",
+    .examples = "  wkspctl heap compact demo:0x22000\n",
+    .run = cmd_heap_compact },
+  { .group = "heap", .name = "leaks", .operands = {"HEAP"},
+    .options = {{"limit", "N", "list at most N blocks; 0: all (1000)", 0, 0}},
+    .what = "list the live blocks of a heap",
+    .text = HEAP_TEXT "Kinds: small, large, suspect (was being allocated or freed when its thread\n"
+            "was killed). Suspects are always listed. Exit 4 if there are any blocks.\n",
+    .examples = "  wkspctl heap leaks demo:0x22000\n"
+                "  wkspctl heap leaks demo:0x22000 --limit 0 --json\n",
+    .run = cmd_heap_leaks },
+  { .group = "heap", .name = "query", .operands = {"HEAP"},
+    .what = "show the figures of a heap",
+    .text = HEAP_TEXT "Exact only while nobody allocates or frees.\n",
+    .examples = "  wkspctl heap query demo:0x22000\n",
+    .run = cmd_heap_query },
+  { .group = "heap", .name = "rm", .operands = {"HEAP"},
+    .what = "delete a heap with all its blocks",
+    .text = HEAP_TEXT "All that it holds goes back to the workspace. Nobody may be using it.\n",
+    .examples = "  wkspctl heap rm demo:0x22000\n",
+    .run = cmd_heap_rm },
+  { .name = "status",
+    .what = "show how the daemon is doing",
+    .text = "What it holds, whom it serves, and what it has refused since its start.\n",
+    .examples = "  wkspctl status\n"
+                "  wkspctl status --json --socket /tmp/wkspd.sock\n",
+    .run = cmd_status },
+  { .name = "version",
+    .what = "show the versions of wkspctl and the daemon",
+    .text = "wkspctl --version does without a daemon.\n",
+    .examples = "  wkspctl version\n"
+                "  wkspctl version --json\n",
+    .run = cmd_version },
+  { .name = "watch", .operands = {"[NAME]"},
+    .options = {{"count", "N", "end after N events", 0, 0}},
+    .what = "print events as they happen",
+    .text = "created, removed, attached, detached, quarantined; of NAME only if given.\n"
+            "Ends after --timeout (1h); that is a failure only if --count was not reached.\n"
+            "With --json each line is one object.\n",
+    .examples = "  wkspctl watch\n"
+                "  wkspctl watch demo --count 1 --timeout 10s --json\n",
+    .run = cmd_watch },
+  { .name = NULL },
+};
+/* clang-format on */
+
+/* What the commands of a group have in common. */
+static struct {
+  char const *name, *what, *examples;
+} const groups[] = {
+    {"root", "work on the named roots in a workspace",
+     "  wkspctl root set demo words 0x22000\n"
+     "  wkspctl root ls demo\n"},
+    {"heap", "work on the fd_alloc heaps in a workspace",
+     "  wkspctl heap new demo --tag 7\n"
+     "  wkspctl heap malloc demo:0x22000 --size 100\n"},
+};
+
+/* The number of a group in there; every group of the table has one. */
+static size_t group_of(char const *name) {
+  size_t i = 0;
+  while (i < sizeof groups / sizeof *groups - 1 && strcmp(groups[i].name, name)) i++;
+  return i;
+}
+
+static void print_examples_head(void) {
+  fputs("\nExamples:\n", stdout);
+}
+
+static void help_overview(char const *group) {
+  if (group)
+    printf("usage: wkspctl %s COMMAND ...\n\n", group);
+  else
+    fputs("usage: wkspctl COMMAND ... [--socket PATH] [--json] [--timeout TIME]\n\n", stdout);
+  char const *last_group = NULL;
+  for (cli_command_t const *c = commands; c->name; c++) {
+    if (group && (!c->group || strcmp(c->group, group))) continue;
+    if (c->group && !group) {
+      if (!last_group || strcmp(last_group, c->group))
+        printf("  %-9s %s; see wkspctl %s --help\n", c->group, groups[group_of(c->group)].what,
+               c->group);
+      last_group = c->group;
+      continue;
+    }
+    printf("  %-9s %s\n", c->name, c->what);
+  }
+  if (!group)
+    fputs("  help      print help; wkspctl COMMAND --help has each command's own\n\n"
+          "Socket: --socket, else $WKSPD_SOCKET, else " WKSP_SOCKET_DEFAULT "\n"
+          "Exit: 0 ok, 1 failed, 2 wrong usage, 3 no daemon, 4 found leaks or damage\n"
+          "JSON: addresses and tags are strings \"0x...\", other figures integers\n",
+          stdout);
+  print_examples_head();
+  fputs(group ? groups[group_of(group)].examples
+              : "  wkspctl create demo --size 64M\n"
+                "  wkspctl usage demo --json\n",
+        stdout);
+}
+
+static void help_option(cli_option_t const *option) {
+  char head[32];
+  snprintf(head, sizeof head, "--%s%s%s", option->name, option->value ? " " : "",
+           option->value ? option->value : "");
+  printf("  %-15s %s\n", head, option->what);
+}
+
+static void help_command(cli_command_t const *command) {
+  char usage[CLI_USAGE_MAX];
+  cli_usage_line(command, usage, sizeof usage);
+  printf("usage: wkspctl %s\n\n%c%s.\n%s\n", usage, command->what[0] - 'a' + 'A', command->what + 1,
+         command->text);
+  for (int i = 0; i < CLI_OPTIONS_MAX && command->options[i].name; i++)
+    help_option(&command->options[i]);
+  for (cli_option_t const *option = cli_global_options; option->name; option++)
+    if (strcmp(option->name, "version")) help_option(option);
+  print_examples_head();
+  fputs(command->examples, stdout);
+}
+
+/* A descriptor 0 to 2 that was closed by the caller would be given to the next open, and a table
+   would be printed into the daemon's socket. The other way round it fails as it should. 0 or -1. */
+static int hold_standard_fds(void) {
+  for (int fd = 0; fd <= 2; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd) return -1;
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  if (hold_standard_fds()) return CLI_FAILED;
+  setlocale(LC_CTYPE, "");
+  /* A reader that has gone away shows as EPIPE in cli_flush. */
+  signal(SIGPIPE, SIG_IGN);
+
+  cli_t cli = {0};
+  cli_args_t args;
+  int status = cli_args_read(&cli, commands, argc, argv, &args);
+  if (status) return status;
+  if (args.help) {
+    if (args.command)
+      help_command(args.command);
+    else
+      help_overview(args.group);
+  } else if (!args.command || args.version) {
+    printf("wkspctl %s\n", WKSP_VERSION);
+  } else {
+    status = args.command->run(&cli, &args);
+  }
+  /* After a failure the rest of the result does not matter any more. */
+  if (status == CLI_OK || status == CLI_FOUND) status = cli_flush(&cli, status);
+  wksp_client_close(cli.client);
+  cli_args_free(&args);
+  return status;
+}

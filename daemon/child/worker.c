@@ -1,0 +1,196 @@
+/* The problem: queries and compaction walk memory that clients write at the same time and may have
+   damaged on purpose; a load from it can raise SIGBUS, a walk may never end, a bug may be
+   exploited.
+
+   The model: such work is done here, in a process of its own that has given up everything else
+   (sandbox.h), and that the daemon bounds in time and kills without regret: every operation is safe
+   against a kill at any instruction, as it has to be for clients. A query maps read-only first;
+   only if a dead writer's change has to be finished does it join like a client.
+
+   Refuses: to run for people (its question comes from the daemon), to keep state. */
+
+#include "daemon/child/worker.h"
+
+#include "core/alloc.h"
+#include "core/fail.h"
+#include "daemon/child/result.h"
+#include "daemon/child/sandbox.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+typedef struct job {
+  result_ask_t ask;
+  uint64_t tags[RESULT_TAGS_MAX];
+  uint64_t leases[RESULT_LEASES_MAX];
+  result_head_t head;
+  fd_wksp_part_t *parts;
+  fd_wksp_root_t roots[FD_WKSP_ROOT_MAX];
+} job_t;
+
+/* 1 if len bytes came. */
+static int read_all(void *ret_bytes, size_t len) {
+  char *at = ret_bytes;
+  while (len) {
+    ssize_t n = read(STDIN_FILENO, at, len);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return 0;
+    at += n;
+    len -= (size_t)n;
+  }
+  return 1;
+}
+
+static int write_all(void const *bytes, size_t len) {
+  char const *at = bytes;
+  while (len) {
+    ssize_t n = write(STDOUT_FILENO, at, len);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return 0;
+    at += n;
+    len -= (size_t)n;
+  }
+  return 1;
+}
+
+static int read_ask(job_t *job) {
+  result_ask_t *ask = &job->ask;
+  return read_all(ask, sizeof *ask) && ask->magic == RESULT_MAGIC && ask->op >= RESULT_QUERY &&
+         ask->op <= RESULT_REAP && ask->tag_cnt <= RESULT_TAGS_MAX &&
+         ask->lease_cnt <= RESULT_LEASES_MAX && ask->page_size <= RESULT_PARTS_MAX &&
+         read_all(job->tags, ask->tag_cnt * sizeof *job->tags) &&
+         read_all(job->leases, ask->lease_cnt * sizeof *job->leases);
+}
+
+static int tag_wanted(job_t const *job, uint64_t tag) {
+  if (!job->ask.tag_cnt) return 1;
+  for (uint32_t i = 0; i < job->ask.tag_cnt; i++) {
+    if (job->tags[i] == tag) return 1;
+  }
+  return 0;
+}
+
+static int query_parts(job_t *job, fd_wksp_t *wksp) {
+  uint64_t from = job->ask.page_gaddr;
+  /* Partitions advance and lie inside the workspace, so this ends; see too that the daemon's time
+   * limit applies. */
+  for (;;) {
+    fd_wksp_part_t part;
+    int got = fd_wksp_part_next(wksp, from, &part);
+    if (got <= 0) return got;
+    if (part.gaddr < from || !part.size || part.gaddr + part.size < part.gaddr) {
+      return WKSP_E_CORRUPT;
+    }
+    if (tag_wanted(job, part.tag)) {
+      if (job->head.part_cnt == job->ask.page_size) {
+        job->head.next_page_gaddr = part.gaddr;
+        return 0;
+      }
+      job->parts[job->head.part_cnt++] = part;
+    }
+    from = part.gaddr + part.size;
+  }
+}
+
+static int query_roots(job_t *job, fd_wksp_t *wksp) {
+  uint place = 0;
+  while (job->head.root_cnt < FD_WKSP_ROOT_MAX) {
+    memset(&job->roots[job->head.root_cnt], 0, sizeof *job->roots);
+    int got = fd_wksp_root_next(wksp, &place, &job->roots[job->head.root_cnt]);
+    if (got <= 0) return got;
+    job->head.root_cnt++;
+  }
+  return 0;
+}
+
+static int query(job_t *job, fd_wksp_t *wksp) {
+  job->head.part_cnt = job->head.root_cnt = 0;
+  job->head.next_page_gaddr = 0;
+  int err =
+      fd_wksp_usage(wksp, job->ask.tag_cnt ? job->tags : NULL, job->ask.tag_cnt, &job->head.usage);
+  if (!err) err = query_parts(job, wksp);
+  if (!err && !job->ask.page_gaddr) err = query_roots(job, wksp);
+  result_t result = {&job->head, job->parts, job->roots};
+  char const *why = err ? NULL : result_query_why(&job->ask, &result);
+  if (why) err = wksp__fail(WKSP_E_CORRUPT, "query: its tables hold %s", why);
+  return err;
+}
+
+static int reap(job_t *job, fd_wksp_t *wksp) {
+  int err = 0;
+  for (uint32_t i = 0; i < job->ask.lease_cnt && !err; i++) err = wksp__reap(wksp, job->leases[i]);
+  return err;
+}
+
+static int work(job_t *job, fd_wksp_t *wksp) {
+  switch (job->ask.op) {
+  case RESULT_QUERY:
+    return query(job, wksp);
+  case RESULT_COMPACT:
+    return fd_wksp_compact(wksp, &job->head.compacted);
+  default:
+    return reap(job, wksp);
+  }
+}
+
+/* One attempt, reading or writing. */
+static int attempt(job_t *job, int read_only) {
+  int prot = read_only ? PROT_READ : PROT_READ | PROT_WRITE;
+  void *mem = mmap(NULL, job->ask.size, prot, MAP_SHARED | MAP_NORESERVE, WORKER_FD_MEMORY, 0);
+  if (mem == MAP_FAILED) {
+    snprintf(job->head.sentence, sizeof job->head.sentence, "mmap: %s", strerror(errno));
+    return WKSP_E_SYS;
+  }
+  /* The daemon's figure counts: what the header says must lie inside what is mapped. */
+  int err = wksp__header_check(mem, job->ask.size);
+  fd_wksp_t *wksp = NULL;
+  /* Joined under a lease of the daemon's, as clients are: a process id would mean nothing in a
+   * client's pid namespace. */
+  if (!err) err = wksp__map_add(mem, read_only, read_only ? 0 : job->ask.lease, NULL, NULL);
+  if (!err) {
+    wksp = mem;
+    /* A worker that was killed while it claimed a slot had this lease too, and is gone. */
+    if (!read_only) err = wksp__reap(wksp, job->ask.lease);
+    if (!err) err = work(job, wksp);
+  }
+  if (err) {
+    int told = wksp_last_error_code() == err;
+    snprintf(job->head.sentence, sizeof job->head.sentence, "%s",
+             told ? wksp_last_error() : wksp_strerror(err));
+  }
+  if (wksp) wksp__map_drop(wksp);
+  munmap(mem, job->ask.size);
+  return err;
+}
+
+int worker_main(void) {
+  job_t *job = calloc(1, sizeof *job);
+  if (!job || !read_ask(job)) return 1;
+  job->parts = calloc(job->ask.page_size ? job->ask.page_size : 1, sizeof *job->parts);
+  if (!job->parts) return 1;
+  job->head.magic = RESULT_MAGIC;
+  job->head.op = job->ask.op;
+  char const *bad = sandbox_enter(WORKER_FD_MEMORY + 1, job->ask.size, job->ask.cpu_s);
+  if (bad) {
+    job->head.status = WKSP_E_SYS;
+    snprintf(job->head.sentence, sizeof job->head.sentence, "the worker's sandbox: %s failed", bad);
+  } else {
+    int read_only = job->ask.op == RESULT_QUERY;
+    job->head.status = attempt(job, read_only);
+    if (read_only && job->head.status == WKSP_E_AGAIN) {
+      job->head.sentence[0] = '\0';
+      job->head.status = attempt(job, 0);
+    }
+  }
+  if (job->head.status) job->head.part_cnt = job->head.root_cnt = 0;
+  int ok = write_all(&job->head, sizeof job->head) &&
+           write_all(job->parts, job->head.part_cnt * sizeof *job->parts) &&
+           write_all(job->roots, job->head.root_cnt * sizeof *job->roots);
+  free(job->parts);
+  free(job);
+  return ok ? 0 : 1;
+}

@@ -1,0 +1,248 @@
+/* create: making a workspace, and unmaking it when that fails.
+
+   The order is what makes a crash at any point harmless:
+
+     1. the name is reserved here: a second create of it is refused from now on
+     2. PERSIST state making     a restart that finds this throws spec and memory away
+     3. MEMORY_MAKE              pages taken, formatted, in the fd store
+     4. PERSIST state ready      a restart that finds this serves it
+     5. published: reply, event
+
+   If anything fails, or the caller has gone or its time is up before 5, all of it is undone. The
+   name stays taken until the spec is off the disk, since a spec that says ready and a new one of
+   the same name must never both be there; the failure is answered after that, so whoever reads it
+   can try the name again at once. Refuses to retry by itself. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "daemon/core/engine_priv.h"
+#include "wksp/error.h"
+
+#define CREATE_MODE_DEFAULT 0660U
+
+/* The name is taken: by what? */
+static void fault_taken(ws_t const *ws, engine_reply_t *ret_fault) {
+  int published = ws_visible(ws);
+  int undone = ws_undone(ws);
+
+  fault_set(ret_fault, ENGINE_CODE_ALREADY_EXISTS, "name", "the name \"%s\" is taken: %s",
+            ws->spec.name,
+            published ? "there is a workspace of that name"
+            : undone  ? "a create of that name is being undone"
+                      : "a workspace of that name is being made");
+  fault_workspace(ret_fault, ws->spec.name);
+  fault_hint(ret_fault, published ? "choose another name or remove it first"
+                                  : "choose another name or try again in a moment");
+}
+
+static int fault_admission(engine_t const *e, engine_request_t const *req,
+                           engine_reply_t *ret_fault) {
+  ws_t const *ws;
+
+  if (fault_create(e, req, ret_fault)) return 1;
+  ws = registry_by_name(&e->registry, req->u.create.name);
+  if (ws) {
+    fault_taken(ws, ret_fault);
+    return 1;
+  }
+  if (registry_by_uuid(&e->registry, req->u.create.uuid)) {
+    fault_set(ret_fault, ENGINE_CODE_INTERNAL, "uuid",
+              "workspace \"%s\" was given a uuid that another one has", req->u.create.name);
+    fault_hint(ret_fault, "try again");
+    return 1;
+  }
+  return fault_limit("workspaces", e->registry.by_id.cnt, e->config.workspaces_max, ret_fault);
+}
+
+void create_begin(engine_t *e, call_t *call, engine_request_t const *req) {
+  engine_reply_t fault;
+
+  if (fault_admission(e, req, &fault)) {
+    call_fail(e, call, &fault);
+    return;
+  }
+
+  ws_t *ws = registry_add(&e->registry, e->ws_id_high + 1);
+  if (!ws) {
+    e->err = WKSP_E_NOMEM;
+    return;
+  }
+  e->ws_id_high++;
+  text_printable(req->u.create.name, ws->spec.name, sizeof(ws->spec.name));
+  memcpy(ws->spec.uuid, req->u.create.uuid, sizeof(ws->spec.uuid));
+  ws->spec.size = req->u.create.size;
+  ws->spec.page_size = req->u.create.page_size;
+  ws->spec.part_max = req->u.create.part_max;
+  ws->spec.mode = req->u.create.mode ? req->u.create.mode : CREATE_MODE_DEFAULT;
+  ws->spec.seed = req->u.create.seed;
+  ws->spec.uid = call->conn->uid;
+  ws->spec.gid = call->conn->gid;
+  ws->spec.created_ns = e->now_real_ns;
+  ws->spec_known = 1;
+  ws->state = WS_SPEC_MAKING;
+  if (registry_list(&e->registry, ws, 1) || registry_add_uuid(&e->registry, ws)) {
+    e->err = WKSP_E_NOMEM;
+    return;
+  }
+  call->ws = ws;
+  ws->call = call;
+  emit_persist(e, ws, SPEC_MAKING);
+}
+
+/* Undoes what has been made. The caller, if there still is one, is answered when that is done. */
+static void create_undo(engine_t *e, ws_t *ws, engine_reply_t const *fault) {
+  if (ws->call && fault) call_fault_later(e, ws->call, fault);
+  emit_log(e, ENGINE_LOG_WARN, "event=create-undone workspace=%s id=%" PRIu64 " reason=\"%s\"",
+           ws->spec.name, ws->spec.ws_id, fault ? fault->sentence : "its caller has gone");
+  if (ws->state != WS_SPEC_READY) {
+    remove_rest(e, ws);
+    return;
+  }
+  /* The disk may say ready: take that back first, or a crash between the memory's going and the
+     spec's would leave a workspace without memory. */
+  ws->spec.data_max = 0;
+  ws->spec.layout_version = 0;
+  ws->spec.geometry_hash = 0;
+  ws->state = WS_SPEC_UNMAKING;
+  emit_persist(e, ws, SPEC_MAKING);
+}
+
+static void fault_disk(ws_t const *ws, char const *what, engine_event_t const *event,
+                       engine_reply_t *ret_fault) {
+  int err = event->u.done.err;
+  fault_set(ret_fault, ENGINE_CODE_INTERNAL, "disk", "workspace \"%s\" could not be %s: %s",
+            ws->spec.name, what, event->u.done.detail ? event->u.done.detail : strerror(err));
+  fault_workspace(ret_fault, ws->spec.name);
+  fault_hint(ret_fault, err == ENOSPC || err == EDQUOT
+                            ? "make room where the daemon keeps its state"
+                            : "see the daemon's log and its state directory");
+}
+
+static void create_publish(engine_t *e, ws_t *ws) {
+  call_t *call = ws->call;
+
+  ws->state = WS_READY;
+  ws->call = NULL;
+  call->ws = NULL;
+  emit_log(e, ENGINE_LOG_INFO,
+           "event=created workspace=%s id=%" PRIu64 " size=%" PRIu64 " page_size=%" PRIu64
+           " uid=%" PRIu32,
+           ws->spec.name, ws->spec.ws_id, ws->spec.size, ws->spec.page_size, ws->spec.uid);
+  engine_workspace_t *view = browse_view(e, ws);
+  call_answer(e, call)->u.workspace = view;
+  emit_event(e, ENGINE_EVENT_CREATED, ws->spec.name);
+}
+
+int create_persisted(engine_t *e, ws_t *ws, engine_event_t const *event) {
+  engine_reply_t fault;
+
+  ws->awaiting = 0;
+  e->await_cnt--;
+  if (ws->state == WS_SPEC_UNMAKING) {
+    if (!event->u.done.err) ws->maybe_ready = 0;
+    remove_rest(e, ws);
+    return 0;
+  }
+  if (event->u.done.err) {
+    fault_disk(ws, "written down", event, &fault);
+    create_undo(e, ws, &fault);
+    return 0;
+  }
+  if (ws->aborted) {
+    create_undo(e, ws, NULL);
+    return 0;
+  }
+  if (ws->state == WS_SPEC_READY) {
+    create_publish(e, ws);
+    return 0;
+  }
+
+  ws->state = WS_MEMORY;
+  ws->awaiting = 1;
+  e->await_cnt++;
+  emit(e, ENGINE_FX_MEMORY_MAKE)->u.memory_make = ws->spec;
+  return 0;
+}
+
+static void fault_memory(ws_t const *ws, engine_event_t const *event, engine_reply_t *ret_fault) {
+  char const *detail = event->u.memory_made.detail;
+  uint64_t wanted = event->u.memory_made.wanted, free = event->u.memory_made.free;
+
+  switch (event->u.memory_made.status) {
+  case ENGINE_MEMORY_SHORT:
+    if (detail)
+      fault_set(ret_fault, ENGINE_CODE_RESOURCE_EXHAUSTED, "pages", "workspace \"%s\": %s",
+                ws->spec.name, detail);
+    else
+      fault_set(ret_fault, ENGINE_CODE_RESOURCE_EXHAUSTED, "pages",
+                "workspace \"%s\" needs %" PRIu64 " pages of %" PRIu64 " bytes and %" PRIu64
+                " are free",
+                ws->spec.name, wanted, event->u.memory_made.page_size, free);
+    fault_figures(ret_fault, wanted, free);
+    ret_fault->detail_node = event->u.memory_made.node;
+    fault_hint(ret_fault, "%s",
+               event->u.memory_made.hint ? event->u.memory_made.hint
+                                         : "give a smaller size or free some memory");
+    break;
+  case ENGINE_MEMORY_INVALID:
+    fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "size",
+              "workspace \"%s\" of %" PRIu64 " bytes cannot be: %s", ws->spec.name, ws->spec.size,
+              detail ? detail : "it does not hold its own tables");
+    fault_figures(ret_fault, ws->spec.size, 0);
+    fault_hint(ret_fault, "%s",
+               event->u.memory_made.hint ? event->u.memory_made.hint : "give a larger size");
+    break;
+  default:
+    fault_set(ret_fault, ENGINE_CODE_INTERNAL, "memory",
+              "memory of workspace \"%s\" could not be made: %s", ws->spec.name,
+              detail ? detail : "the daemon gives no reason");
+    fault_hint(ret_fault, "see the daemon's log");
+  }
+  fault_workspace(ret_fault, ws->spec.name);
+}
+
+int create_memory_made(engine_t *e, engine_event_t const *event) {
+  ws_t *ws = registry_by_id(&e->registry, event->u.memory_made.ws_id);
+  engine_reply_t fault;
+
+  if (!ws || ws->state != WS_MEMORY) return WKSP_E_INVAL;
+  ws->awaiting = 0;
+  e->await_cnt--;
+  ws->has_memory = event->u.memory_made.status == ENGINE_MEMORY_OK;
+  if (ws->aborted) {
+    create_undo(e, ws, NULL);
+    return 0;
+  }
+  if (!ws->has_memory) {
+    fault_memory(ws, event, &fault);
+    create_undo(e, ws, &fault);
+    return 0;
+  }
+
+  spec_t made = ws->spec;
+  made.state = SPEC_READY;
+  made.size = event->u.memory_made.size;
+  made.page_size = event->u.memory_made.page_size;
+  made.data_max = event->u.memory_made.data_max;
+  made.part_max = event->u.memory_made.part_max;
+  made.layout_version = event->u.memory_made.layout_version;
+  made.geometry_hash = event->u.memory_made.geometry_hash;
+  if (spec_check(&made)) return WKSP_E_INVAL;
+  ws->spec = made;
+  ws->state = WS_SPEC_READY;
+  ws->maybe_ready = 1;
+  emit_persist(e, ws, SPEC_READY);
+  return 0;
+}
+
+void create_abandon(engine_t *e, call_t *call) {
+  ws_t *ws = call->ws;
+
+  call->ws = NULL;
+  ws->call = NULL;
+  if (ws->state == WS_UNSPEC || ws->state == WS_SPEC_UNMAKING) return;
+  ws->aborted = 1;
+  if (ws->state == WS_MEMORY) emit(e, ENGINE_FX_MEMORY_CANCEL)->u.workspace.ws_id = ws->spec.ws_id;
+}

@@ -1,0 +1,509 @@
+/* engine: every decision of wkspd, and nothing else.
+
+   The engine is a deterministic state machine: events in, effects out. It opens no socket, reads no
+   clock, maps no memory and knows no random number; time, identities of peers, randomness and the
+   results of what it asked for come in as events, and what shall be done leaves as effects:
+
+     shell:  something happened -> fill an engine_event_t
+             engine_step(engine, &event, &update)
+             carry out update.effects in order; answers become events of their own
+             arm the timer for update.next_tick_mono_ns; when update.stopped, leave
+
+   So the whole control plane runs in tests under virtual time and a virtual disk.
+
+   Who owns what. The engine owns the registry, the leases' book-keeping, the calls in flight and
+   the job queue. The shell owns every file descriptor, every byte of memory and disk, and carries
+   things by the engine's ids: ws_id, lease_id, job_id. Ids of workspaces and leases are never used
+   twice, also across restarts (START says which were). conn numbers are the shell's, never used
+   twice while the process lives.
+
+   Pointers. What an event points to must live until the effects of its step have been carried out,
+   for effects may point at the same (a worker's result passes through to the reply). Other pointers
+   in an update point into the update and live until the next engine_update_reset or
+   engine_update_free. engine_step resets the update itself.
+
+   Overlap: one thread. An effect must not be carried out by calling engine_step from within; its
+   answer, even if known at once, is queued and stepped after the update has been applied.
+
+   Exactly once. Every REQUEST gets exactly one ENGINE_FX_REPLY, unless its connection closes first;
+   then it gets none. Streams (Watch) get any number of ENGINE_FX_STREAM_EVENT first; their REPLY,
+   always with an error code, is their end. In the other direction each effect that says "answered
+   by" must be answered by exactly one such event, whatever happens. Answers may come in any order.
+ */
+
+#ifndef WKSPD_CORE_ENGINE_H
+#define WKSPD_CORE_ENGINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/core/limits.h"
+#include "daemon/core/spec.h"
+
+/* What engine_step returns beside 0 and negative WKSP_E_*. */
+#define ENGINE_STALE 1
+
+/* gRPC's codes, those that wkspd uses. */
+enum engine_code {
+  ENGINE_CODE_OK = 0,
+  ENGINE_CODE_CANCELLED = 1,
+  ENGINE_CODE_INVALID_ARGUMENT = 3,
+  ENGINE_CODE_DEADLINE_EXCEEDED = 4,
+  ENGINE_CODE_NOT_FOUND = 5,
+  ENGINE_CODE_ALREADY_EXISTS = 6,
+  ENGINE_CODE_PERMISSION_DENIED = 7,
+  ENGINE_CODE_RESOURCE_EXHAUSTED = 8,
+  ENGINE_CODE_FAILED_PRECONDITION = 9,
+  ENGINE_CODE_INTERNAL = 13,
+  ENGINE_CODE_UNAVAILABLE = 14,
+  ENGINE_CODE_DATA_LOSS = 15
+};
+
+enum engine_method {
+  ENGINE_CREATE = 1,
+  ENGINE_DELETE,
+  ENGINE_GET,
+  ENGINE_LIST,
+  ENGINE_OPEN,
+  ENGINE_QUERY,
+  ENGINE_COMPACT,
+  ENGINE_WATCH,
+  ENGINE_VERSION,
+  ENGINE_STATS
+};
+
+/* Values of proto/wkspd.proto's OpenMode and EventKind. */
+enum { ENGINE_OPEN_RW = 0, ENGINE_OPEN_RO = 1 };
+enum {
+  ENGINE_EVENT_CREATED = 1,
+  ENGINE_EVENT_REMOVED = 2, /* the name is gone; with force the memory may stay for a while */
+  ENGINE_EVENT_ATTACHED = 3,
+  ENGINE_EVENT_DETACHED = 4,
+  ENGINE_EVENT_QUARANTINED = 5
+};
+
+/* Requests
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* A string field of a request. Names that are too long for ENGINE_TEXT_MAX are cut there by the
+   shell: no valid value is that long, and the engine refuses it with what it got. Never without a
+   NUL. */
+#define ENGINE_TEXT_MAX 80U
+
+/* One method's request, as it came from the peer: any value is allowed in any field of the peer's,
+   the engine checks. */
+typedef struct engine_request {
+  int method; /* ENGINE_CREATE ...; anything else is the shell's mistake */
+  union {
+    struct {
+      char name[ENGINE_TEXT_MAX];
+      uint64_t size, page_size, part_max;
+      uint32_t mode, seed;
+      uint8_t uuid[16]; /* from the shell: random, for the workspace that may come of it */
+    } create;
+    struct {
+      char name[ENGINE_TEXT_MAX];
+      int force;
+    } del;
+    struct {
+      char name[ENGINE_TEXT_MAX];
+    } get;
+    struct {
+      uint32_t page_size;
+      char page_token[ENGINE_TEXT_MAX];
+      int all;
+    } list;
+    struct {
+      char name[ENGINE_TEXT_MAX];
+      int32_t mode; /* ENGINE_OPEN_*, or what the peer sent */
+    } open;
+    struct {
+      char name[ENGINE_TEXT_MAX];
+      uint64_t const *tags; /* tag_cnt of them; copied by the engine */
+      size_t tag_cnt;
+      uint64_t page_gaddr;
+      uint32_t page_size;
+    } query;
+    struct {
+      char name[ENGINE_TEXT_MAX];
+    } compact;
+    struct {
+      char name[ENGINE_TEXT_MAX]; /* "": all */
+    } watch;
+    struct {
+      int fd_store;    /* from the shell: 1 if memory would survive this process */
+      uint32_t fd_cnt; /* from the shell: its open descriptors */
+    } stats;
+  } u;
+} engine_request_t;
+
+/* Events
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* Limits that the shell may lower for this machine (say from RLIMIT_NOFILE); 0 means the ENGINE_*
+   constant of limits.h, and more than the constant is cut to it. */
+typedef struct engine_config {
+  uint32_t conns_max, workspaces_max, leases_max, jobs_running_max;
+  uint64_t memory_bytes;  /* of the machine: larger creates are refused at once; 0: not known */
+  uint64_t ws_id_high;    /* at least the highest ids ever given out, 0 if none: new ones are above;
+                             a number that cannot have been reached will do */
+  uint64_t lease_id_high; /* and above those of all RECOVERED_*. Opens end at
+                             ENGINE_LEASE_ID_MAX */
+  int32_t pid;            /* for Stats */
+  uint32_t layout_version; /* for Version: what this daemon makes */
+  uint64_t geometry_hash;
+  char daemon_version[32];
+} engine_config_t;
+
+enum engine_event_kind {
+  /* First, once: takes the configuration. Then RECOVERED_*; connections after RECOVERED_END only.
+   */
+  ENGINE_EV_START = 1,
+  /* Between START and RECOVERED_END, once per workspace found (spec or memory), in any order. */
+  ENGINE_EV_RECOVERED_WORKSPACE,
+  /* After its workspace's, once per lifeline found. A lifeline without a workspace is dropped. */
+  ENGINE_EV_RECOVERED_LEASE,
+  /* Unfinished makings and removals go on; connections may be accepted. */
+  ENGINE_EV_RECOVERED_END,
+  ENGINE_EV_CONN_OPEN,
+  /* Closed, by whomever: nothing more is sent to it. Not answered to ENGINE_FX_CLOSE_CONN (which
+     has closed it already for the engine), but harmless there. */
+  ENGINE_EV_CONN_CLOSED,
+  /* stream: not one that is in flight on this connection. */
+  ENGINE_EV_REQUEST,
+  /* The client wants no answer any more: it gets one nevertheless, CANCELLED, at once. */
+  ENGINE_EV_CANCEL,
+  /* Answers to effects; see there. */
+  ENGINE_EV_PERSISTED,
+  ENGINE_EV_MEMORY_MADE,
+  ENGINE_EV_REMOVED,
+  ENGINE_EV_LEASE_MADE,
+  ENGINE_EV_WORKER_DONE,
+  /* The last holder of a lifeline is gone. Reported once; the shell then stops watching it but
+     keeps it (fd store too) until LEASE_DROP, which comes in the same update or, after a read-write
+     lease, once its workspace has been reaped: so a restart in between finds the hang-up again. */
+  ENGINE_EV_LIFELINE_HUP,
+  /* The shell has found that a workspace must not be served any longer (say its memfd was tampered
+     with). Leases go on; opens are refused; its owner may delete it. */
+  ENGINE_EV_QUARANTINE,
+  /* A peer broke the framing; counted. conn 0: from no known connection. The shell then closes it.
+   */
+  ENGINE_EV_VIOLATION,
+  /* Not before next_tick_mono_ns is needed; earlier does no harm. */
+  ENGINE_EV_TICK,
+  /* New requests are refused, creates in flight rolled back, workers cancelled. update.stopped is
+     set with the last answer. Leases and workspaces stay for the next start. */
+  ENGINE_EV_STOP
+};
+
+/* Why a worker ended. detail is the worker's or shell's sentence. */
+enum engine_worker_status {
+  ENGINE_WORKER_OK = 0,
+  ENGINE_WORKER_INVALID,   /* an argument does not fit this workspace (INVALID_ARGUMENT) */
+  ENGINE_WORKER_AGAIN,     /* a writer was in the way (UNAVAILABLE) */
+  ENGINE_WORKER_DAMAGED,   /* it says that the workspace does not satisfy its format (DATA_LOSS) */
+  ENGINE_WORKER_CRASHED,   /* SIGSEGV, SIGBUS, SIGILL, SIGABRT: it met damage (DATA_LOSS) */
+  ENGINE_WORKER_KILLED,    /* another signal (INTERNAL) */
+  ENGINE_WORKER_GARBAGE,   /* its answer was not one (INTERNAL) */
+  ENGINE_WORKER_TIMEOUT,   /* the shell's own limit passed and it was killed (INTERNAL) */
+  ENGINE_WORKER_NOT_BEGUN, /* no process could be started (INTERNAL) */
+  ENGINE_WORKER_CANCELLED  /* after WORKER_CANCEL */
+};
+
+enum engine_memory_status {
+  ENGINE_MEMORY_OK = 0,
+  ENGINE_MEMORY_SHORT,     /* not enough pages (RESOURCE_EXHAUSTED with figures) */
+  ENGINE_MEMORY_INVALID,   /* size and part_max make no workspace (INVALID_ARGUMENT) */
+  ENGINE_MEMORY_CANCELLED, /* after MEMORY_CANCEL */
+  ENGINE_MEMORY_FAILED     /* a system call (INTERNAL) */
+};
+
+typedef struct engine_event {
+  int kind;             /* ENGINE_EV_* */
+  uint64_t now_mono_ns; /* of every event; never 0; going back is taken as standing still */
+  uint64_t now_real_ns; /* of every event; since 1970, may jump */
+  union {
+    engine_config_t start;
+    struct {
+      spec_t spec; /* ws_id is set always. For memory without a spec the shell takes ids above all
+                      that it has seen and raises START's ws_id_high accordingly */
+      int spec_known; /* 0: spec is unreadable or absent: only ws_id counts, and size if it is known
+                         (the shell keeps the damaged file where UNPERSIST will remove it) */
+      int memory;     /* 1: its memory was found and satisfies the spec (size, uuid) */
+      char const *reason; /* why memory is 0 or spec_known is 0, for people; else NULL. READY
+                             without memory, or unknown, is quarantined for this reason */
+    } recovered_workspace;
+    struct {
+      uint64_t lease_id, ws_id;
+      int mode;    /* ENGINE_OPEN_* */
+      int32_t pid; /* of the client, 0 if not known */
+      uint32_t uid, gid;
+    } recovered_lease;
+    struct {
+      uint64_t conn;     /* > 0 */
+      uint32_t uid, gid; /* SO_PEERCRED; supplementary groups are not known and do not count */
+      int32_t pid;
+    } conn_open;
+    struct {
+      uint64_t conn;
+    } conn; /* CONN_CLOSED, VIOLATION */
+    struct {
+      uint64_t conn;
+      uint32_t stream;
+      uint64_t deadline_mono_ns; /* 0: none */
+      engine_request_t req;
+    } request;
+    struct {
+      uint64_t conn;
+      uint32_t stream;
+    } cancel;
+    struct {
+      uint64_t ws_id;
+      int err;            /* 0, or an errno value */
+      char const *detail; /* "rename /var/lib/wkspd/17.spec: No space left on device", or NULL */
+    } done;               /* PERSISTED, REMOVED */
+    struct {
+      uint64_t ws_id;
+      int status; /* ENGINE_MEMORY_* */
+      /* OK: */
+      uint64_t size, page_size, data_max, part_max;
+      uint32_t layout_version;
+      uint64_t geometry_hash;
+      /* SHORT: in pages of page_size; node -1: none in particular; hint: how to get more */
+      uint64_t wanted, free;
+      int32_t node;
+      char const *hint;   /* or NULL */
+      char const *detail; /* a sentence for SHORT, INVALID and FAILED, or NULL */
+    } memory_made;
+    struct {
+      uint64_t lease_id;
+      int err;
+      char const *detail;
+    } lease_made;
+    struct {
+      uint64_t lease_id;
+    } lifeline_hup;
+    struct {
+      uint64_t job_id;
+      int status;         /* ENGINE_WORKER_* */
+      char const *detail; /* or NULL */
+      void *result; /* OK: stays the shell's; passed to the reply (Query, Compact) if there still is
+                       one */
+    } worker_done;
+    struct {
+      uint64_t ws_id;
+      char const *reason;
+    } quarantine;
+  } u;
+} engine_event_t;
+
+/* Effects
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* What people and programs may know of a workspace (message Workspace). */
+typedef struct engine_workspace {
+  spec_t spec;
+  uint32_t attached_rw, attached_ro; /* leases */
+  int removing, quarantined;
+  char reason[ENGINE_REASON_MAX]; /* why it is quarantined, else "" */
+} engine_workspace_t;
+
+typedef struct engine_stats {
+  int32_t pid;
+  uint64_t uptime_ns;
+  int fd_store;
+  uint32_t workspace_cnt; /* READY, quarantined and removing */
+  uint32_t quarantined_cnt, lease_cnt, connection_cnt;
+  uint32_t job_cnt; /* running or queued */
+  uint64_t bytes;   /* of memory held by workspaces */
+  uint64_t request_cnt;
+  uint64_t refused_cnt; /* answered with an error */
+  uint64_t violation_cnt;
+  uint32_t fd_cnt;
+} engine_stats_t;
+
+typedef struct engine_reply {
+  uint64_t conn;
+  uint32_t stream;
+  int method; /* ENGINE_CREATE ...: says which of the union is meant when code is OK */
+  int code;   /* ENGINE_CODE_* */
+  /* code != OK: message ErrorDetail and the Status' sentence */
+  char sentence[ENGINE_SENTENCE_MAX];
+  char const *detail_kind;                  /* a constant string, "" if none */
+  char detail_workspace[SPEC_NAME_MAX + 1]; /* "" if none */
+  int32_t detail_node;                      /* -1 if none */
+  uint64_t detail_wanted, detail_free;
+  char detail_hint[ENGINE_HINT_MAX]; /* "" if none */
+  /* code == OK: */
+  union {
+    engine_workspace_t const *workspace; /* Create, Get */
+    struct {
+      int deferred;
+    } del;
+    struct {
+      engine_workspace_t const *workspaces;
+      size_t workspace_cnt;
+      char next_page_token[ENGINE_TEXT_MAX];
+    } list;
+    struct {
+      engine_workspace_t const *workspace; /* map_size is spec.size */
+      uint64_t lease_id; /* its memory fd and client end of the lifeline ride along: fds = 2 */
+      int mode;          /* ENGINE_OPEN_*: which memory fd to send */
+    } open;
+    void *worker_result;  /* Query, Compact: WORKER_DONE's result */
+    engine_stats_t stats; /* Stats */
+    struct {
+      char daemon[32];
+      uint32_t layout_version;
+      uint64_t geometry_hash;
+    } version;
+  } u;
+} engine_reply_t;
+
+enum engine_effect_kind {
+  /* Write the spec durably (temp file, fsync, rename, fsync the directory), replacing the one of
+     the same ws_id. Answered by PERSISTED. After a failure the engine takes either state to be on
+     disk.
+   */
+  ENGINE_FX_PERSIST = 1,
+  /* Remove the spec file of ws_id durably, once a MEMORY_DROP before it has been confirmed; not
+     being there is success. Answered by REMOVED, with an error also if the fd store does not
+     confirm; then all of it is asked for again. */
+  ENGINE_FX_UNPERSIST,
+  /* Take pages, format, check, seal, and put the memory in the fd store, all confirmed. Failing
+     leaves nothing behind. Answered by MEMORY_MADE. */
+  ENGINE_FX_MEMORY_MAKE,
+  /* The making of ws_id is not wanted any more: end it early if that is possible. MEMORY_MADE still
+     comes, with any status; if it is OK the engine drops the memory. No answer of its own. */
+  ENGINE_FX_MEMORY_CANCEL,
+  /* Take ws_id's memory out of the fd store and close it, if there is any. Running workers of it
+     have been cancelled and have their own descriptor. No answer. Unreaped pages are the kernel's.
+   */
+  ENGINE_FX_MEMORY_DROP,
+  /* Make a lifeline, put the daemon's end in the fd store (confirmed) with what RECOVERED_LEASE
+     will need, keep the client's end and watch ours for hang-up. Answered by LEASE_MADE. */
+  ENGINE_FX_LEASE_MAKE,
+  /* Close whatever there is of the lease, fd store included; forget it. No answer; a HUP that is
+     under way already is stale and harmless. */
+  ENGINE_FX_LEASE_DROP,
+  /* Send the answer. With an open's reply the shell sends the fds and then closes its copy of the
+     client's end, whether sending worked or not; if not, the hang-up follows by itself. A reply to
+     a connection whose CONN_CLOSED is still queued is dropped, its fds closed. */
+  ENGINE_FX_REPLY,
+  /* Send one event on a Watch stream. A client that reads too slowly is the shell's to close. */
+  ENGINE_FX_STREAM_EVENT,
+  /* Start a sandboxed worker. Answered by WORKER_DONE. */
+  ENGINE_FX_WORKER_START,
+  /* Its result is not wanted any more: kill it. WORKER_DONE still comes. */
+  ENGINE_FX_WORKER_CANCEL,
+  /* Close the connection; nobody was told anything on it. */
+  ENGINE_FX_CLOSE_CONN,
+  /* One line for the log, key=value. */
+  ENGINE_FX_LOG
+};
+
+enum { ENGINE_OP_QUERY = 1, ENGINE_OP_COMPACT = 2, ENGINE_OP_REAP = 3 };
+
+enum { ENGINE_LOG_ERROR = 1, ENGINE_LOG_WARN = 2, ENGINE_LOG_INFO = 3 };
+
+typedef struct engine_effect {
+  int kind; /* ENGINE_FX_* */
+  union {
+    spec_t persist; /* state is in it */
+    struct {
+      uint64_t ws_id;
+    } workspace; /* UNPERSIST, MEMORY_CANCEL, MEMORY_DROP */
+    spec_t memory_make;
+    struct {
+      uint64_t lease_id, ws_id;
+      int mode; /* ENGINE_OPEN_* */
+      int32_t pid;
+      uint32_t uid, gid; /* of the client */
+    } lease_make;
+    struct {
+      uint64_t lease_id, ws_id;
+    } lease_drop;
+    engine_reply_t const *reply;
+    struct {
+      uint64_t conn;
+      uint32_t stream;
+      int kind; /* ENGINE_EVENT_* */
+      char name[SPEC_NAME_MAX + 1];
+      uint64_t time_ns; /* since 1970 */
+    } stream_event;
+    struct {
+      uint64_t job_id, ws_id;
+      int op;                    /* ENGINE_OP_* */
+      uint64_t deadline_mono_ns; /* 0: none but the shell's own */
+      uint64_t const *tags;      /* QUERY: tag_cnt of them, in the update */
+      size_t tag_cnt;
+      uint64_t page_gaddr;
+      uint32_t page_size; /* QUERY: 1 to ENGINE_QUERY_PAGE_MAX */
+      uint64_t const
+          *leases; /* REAP: lease_cnt (1 to ENGINE_REAP_LEASES_MAX) leases that have ended */
+      size_t lease_cnt;
+    } worker_start;
+    struct {
+      uint64_t job_id;
+    } worker_cancel;
+    struct {
+      uint64_t conn;
+      char const *why; /* a constant string */
+    } close_conn;
+    struct {
+      int level;                 /* ENGINE_LOG_* */
+      char text[ENGINE_LOG_MAX]; /* "event=created workspace=orders ..." */
+    } log;
+  } u;
+} engine_effect_t;
+
+/* Effects of one step. Owned by the caller; the engine fills and grows it. Start with zeroes. */
+typedef struct engine_update {
+  engine_effect_t *effects;
+  size_t effect_cnt, effect_max;
+  uint64_t next_tick_mono_ns;  /* when the engine wants a TICK at the latest; 0: not at all */
+  int stopped;                 /* 1: STOP is complete, no answer is outstanding */
+  struct engine_chunk *chunks; /* private: what effects point to */
+} engine_update_t;
+
+/* Drops the effects, keeps the array. */
+void engine_update_reset(engine_update_t *update);
+
+/* Gives back everything; the update is zeroes again and may be used again. */
+void engine_update_free(engine_update_t *update);
+
+/* The machine
+ * ------------------------------------------------------------------------------------------------
+ */
+
+typedef struct engine engine_t;
+
+/* An engine that wants START. NULL: no memory. */
+engine_t *engine_new(void);
+
+/* Everything it holds; NULL does nothing. Workspaces and leases live on in the shell's hands. */
+void engine_free(engine_t *engine);
+
+/* Takes one event; the update is reset and then filled. Returns
+     0             done
+     ENGINE_STALE  the event names a connection, stream, lease, workspace or job that the engine has
+                   ended already; nothing was done (the update may still hold expired deadlines)
+     WKSP_E_NOMEM  malloc failed: the engine is in no defined state. Free it and end the process;
+                   the next start recovers from what is persisted. The update must not be applied.
+     WKSP_E_INVAL  the shell broke this contract (kinds, order of events, an answer that nobody
+   asked for): same consequence. A peer's mistake is never negative. */
+int engine_step(engine_t *engine, engine_event_t const *event, engine_update_t *update);
+
+/* Calls on_lease for each live lease of ws_id (any order); for the shell's own use. Returns how
+   many. */
+size_t engine_leases(engine_t const *engine, uint64_t ws_id,
+                     void (*on_lease)(void *arg, uint64_t lease_id), void *arg);
+
+/* Walks everything and proves the invariants that engine.c, registry.h, lease.h, call.h and job.h
+   state. NULL, or a constant sentence that names the first one broken. For tests; linear. */
+char const *engine_check(engine_t const *engine);
+
+#endif

@@ -1,0 +1,177 @@
+/* engine_priv: what the files of the engine share. Each of them is the rules of one subject:
+
+     engine.c   events, connections, deadlines, stop; the invariants
+     recover.c  what a start finds
+     create.c   making a workspace, and unmaking it
+     remove.c   removing one, quarantine
+     open.c     leases, from the open to the reap
+     work.c     jobs: query, compact, reap
+     browse.c   get, list, watch, version, stats
+     fault.c    what is wrong with a request, in words
+     update.c   the effects of a step
+
+   Failing allocations. A function that cannot have memory notes it in engine->err and returns; the
+   step then ends negative and the caller ends the process. So no function here undoes anything on
+   that path, but every structure stays fit to be freed. */
+
+#ifndef WKSPD_CORE_ENGINE_PRIV_H
+#define WKSPD_CORE_ENGINE_PRIV_H
+
+#include "daemon/core/call.h"
+#include "daemon/core/engine.h"
+#include "daemon/core/job.h"
+#include "daemon/core/lease.h"
+#include "daemon/core/registry.h"
+#include "daemon/core/timers.h"
+
+enum { ENGINE_PHASE_NEW = 0, ENGINE_PHASE_RECOVERING, ENGINE_PHASE_SERVING };
+
+/* Timer kinds; the owner is a call_t or a ws_t. */
+enum { TIMER_DEADLINE = 1, TIMER_RETRY };
+
+struct engine {
+  engine_config_t config; /* limits are final */
+  int phase;              /* ENGINE_PHASE_* */
+  int stopping;
+  int err; /* sticky: 0 or negative */
+  uint64_t now_mono_ns, now_real_ns, started_mono_ns;
+  uint64_t ws_id_high, lease_id_high;
+  registry_t registry;
+  leases_t leases;
+  calls_t calls;
+  jobs_t jobs;
+  timers_t timers;
+  uint64_t await_cnt; /* answers under way: PERSISTED, REMOVED, MEMORY_MADE, LEASE_MADE */
+  uint64_t request_cnt, refused_cnt, violation_cnt;
+  engine_update_t *update;        /* of the step */
+  engine_effect_t scratch_effect; /* where effects go that had no memory */
+  engine_reply_t scratch_reply;
+};
+
+/* update.c
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* A new effect of the step, zeroed but for its kind. Never NULL. */
+engine_effect_t *emit(engine_t *e, int kind);
+
+/* Memory that lives as long as the update, zeroed; NULL (and err): none. cnt * size bytes. */
+void *emit_alloc(engine_t *e, size_t cnt, size_t size);
+
+void emit_persist(engine_t *e, ws_t *ws, int state); /* sets the state in ws->spec, awaits */
+void emit_unpersist(engine_t *e, ws_t *ws);          /* awaits */
+void emit_memory_drop(engine_t *e, ws_t *ws);        /* if it has memory */
+void emit_lease_drop(engine_t *e, lease_t const *lease);
+void emit_log(engine_t *e, int level, char const *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Tells the watches of this name. */
+void emit_event(engine_t *e, int kind, char const *name);
+
+/* Forgets the call and returns its reply, code OK, to be filled in. Never NULL. */
+engine_reply_t *call_answer(engine_t *e, call_t *call);
+
+/* Forgets the call and answers with the fault. */
+void call_fail(engine_t *e, call_t *call, engine_reply_t const *fault);
+
+/* Answers a request that never became a call. */
+void request_refuse(engine_t *e, engine_event_t const *event, engine_reply_t const *fault);
+
+/* Takes note of a fault that is to be sent later. */
+void call_fault_later(engine_t *e, call_t *call, engine_reply_t const *fault);
+
+/* fault.c
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* Starts a fault: code, kind (a constant) and sentence; no figures, no hint. Text that came from
+   outside is made printable. */
+void fault_set(engine_reply_t *ret_fault, int code, char const *kind, char const *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void fault_hint(engine_reply_t *fault, char const *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void fault_figures(engine_reply_t *fault, uint64_t wanted, uint64_t free);
+void fault_workspace(engine_reply_t *fault, char const *name);
+
+/* Writes in to out with everything that is not printable ASCII as '?', cut to out_size - 1. */
+void text_printable(char const *in, char *out, size_t out_size);
+
+/* Checks of requests: 1 and *ret_fault if there is something wrong, else 0. */
+int fault_name(char const *name, engine_reply_t *ret_fault);
+int fault_create(engine_t const *e, engine_request_t const *req, engine_reply_t *ret_fault);
+int fault_limit(char const *what, uint64_t in_use, uint64_t limit, engine_reply_t *ret_fault);
+
+/* Finds a published workspace by the name in a request. NULL and *ret_fault. */
+ws_t *ws_lookup(engine_t *e, char const *name, engine_reply_t *ret_fault);
+
+/* What the peer wants to do with a workspace. */
+enum { WANT_READ = 1, WANT_WRITE = 2, WANT_DELETE = 4 };
+int fault_rights(ws_t const *ws, conn_t const *conn, int want, engine_reply_t *ret_fault);
+
+/* Refuses what cannot be served: being removed, quarantined. */
+int fault_served(ws_t const *ws, engine_reply_t *ret_fault);
+
+/* Rules
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* Each takes over the call: answers it now or when what it waits for has come. */
+void create_begin(engine_t *e, call_t *call, engine_request_t const *req);
+void remove_begin(engine_t *e, call_t *call, engine_request_t const *req);
+void open_begin(engine_t *e, call_t *call, engine_request_t const *req);
+void work_begin(engine_t *e, call_t *call, engine_request_t const *req);
+void browse_get(engine_t *e, call_t *call, engine_request_t const *req);
+void browse_list(engine_t *e, call_t *call, engine_request_t const *req);
+void browse_watch(engine_t *e, call_t *call, engine_request_t const *req);
+void browse_version(engine_t *e, call_t *call);
+void browse_stats(engine_t *e, call_t *call, engine_request_t const *req);
+
+/* The caller of these is gone or out of time: undo or let go, without answering. */
+void create_abandon(engine_t *e, call_t *call);
+void remove_abandon(engine_t *e, call_t *call);
+void open_abandon(engine_t *e, call_t *call);
+void work_abandon(engine_t *e, call_t *call);
+
+/* Answers from the shell. 0, ENGINE_STALE or negative. */
+int create_persisted(engine_t *e, ws_t *ws, engine_event_t const *event);
+int create_memory_made(engine_t *e, engine_event_t const *event);
+int remove_persisted(engine_t *e, ws_t *ws, engine_event_t const *event);
+int remove_done(engine_t *e, engine_event_t const *event); /* REMOVED */
+int remove_quarantine(engine_t *e, engine_event_t const *event);
+int open_made(engine_t *e, engine_event_t const *event);
+int open_hangup(engine_t *e, engine_event_t const *event);
+int work_done(engine_t *e, engine_event_t const *event);
+
+/* A RESTORING or UNSPEC workspace whose disk failed is due again. */
+void remove_retry(engine_t *e, ws_t *ws);
+
+/* Takes the name away and the memory too, or once the last lease has ended. ws is not used after it
+   unless it is still there (it stays until REMOVED). */
+void remove_commit(engine_t *e, ws_t *ws);
+
+/* A REMOVING workspace may have lost its last lease. */
+void remove_if_unheld(engine_t *e, ws_t *ws);
+
+/* Drops memory and spec of a workspace that nobody holds. */
+void remove_rest(engine_t *e, ws_t *ws);
+
+/* Wants leases of ws that have ended to be reaped. */
+void work_reap(engine_t *e, ws_t *ws);
+
+/* Ends all jobs of ws; their calls get the fault. Leases that waited for a reap are dropped. */
+void work_cancel_workspace(engine_t *e, ws_t *ws, engine_reply_t const *fault);
+
+/* No more work: queued reaps are forgotten, running workers cancelled. */
+void work_stop(engine_t *e);
+
+/* Starts what there is room for. */
+void work_dispatch(engine_t *e);
+
+int recover_workspace(engine_t *e, engine_event_t const *event);
+int recover_lease(engine_t *e, engine_event_t const *event);
+void recover_end(engine_t *e);
+
+/* A copy of what is known of ws, in the update. NULL: no memory. */
+engine_workspace_t *browse_view(engine_t *e, ws_t const *ws);
+
+#endif

@@ -1,0 +1,174 @@
+/* fault: what is wrong with a request, in words and figures.
+
+   Every refusal says what was refused, which value, and what to do. Values come from peers, so they
+   are made printable before they stand in a sentence. Refuses to change anything. */
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/core/engine_priv.h"
+
+void text_printable(char const *in, char *out, size_t out_size) {
+  size_t i = 0;
+  for (; in[i] && i + 1 < out_size; i++) out[i] = in[i] >= 0x20 && in[i] <= 0x7e ? in[i] : '?';
+  out[i] = 0;
+}
+
+void fault_set(engine_reply_t *ret_fault, int code, char const *kind, char const *format, ...) {
+  char sentence[ENGINE_SENTENCE_MAX];
+  va_list args;
+
+  *ret_fault = (engine_reply_t){.code = code, .detail_kind = kind, .detail_node = -1};
+  va_start(args, format);
+  vsnprintf(sentence, sizeof(sentence), format, args);
+  va_end(args);
+  text_printable(sentence, ret_fault->sentence, sizeof(ret_fault->sentence));
+}
+
+void fault_hint(engine_reply_t *fault, char const *format, ...) {
+  char hint[ENGINE_HINT_MAX];
+  va_list args;
+
+  va_start(args, format);
+  vsnprintf(hint, sizeof(hint), format, args);
+  va_end(args);
+  text_printable(hint, fault->detail_hint, sizeof(fault->detail_hint));
+}
+
+void fault_figures(engine_reply_t *fault, uint64_t wanted, uint64_t free) {
+  fault->detail_wanted = wanted;
+  fault->detail_free = free;
+}
+
+void fault_workspace(engine_reply_t *fault, char const *name) {
+  snprintf(fault->detail_workspace, sizeof(fault->detail_workspace), "%s", name);
+}
+
+int fault_name(char const *name, engine_reply_t *ret_fault) {
+  if (spec_name_ok(name)) return 0;
+  fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "name",
+            "\"%s\" is not a name for a workspace: it takes 1 to 39 letters, digits, '.', '_' or "
+            "'-', the first a letter or digit",
+            name);
+  fault_hint(ret_fault, "choose another name");
+  return 1;
+}
+
+int fault_limit(char const *what, uint64_t in_use, uint64_t limit, engine_reply_t *ret_fault) {
+  if (in_use < limit) return 0;
+  fault_set(ret_fault, ENGINE_CODE_RESOURCE_EXHAUSTED, "limit",
+            "%" PRIu64 " %s are in use and the limit is %" PRIu64 "; try again when some are free",
+            in_use, what, limit);
+  fault_figures(ret_fault, in_use + 1, 0);
+  fault_hint(ret_fault, "end some of the %s, or try again later", what);
+  return 1;
+}
+
+static int fault_size(engine_t const *e, uint64_t size, engine_reply_t *ret_fault) {
+  if (!size || size > SPEC_SIZE_MAX) {
+    fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "size",
+              "a workspace of %" PRIu64 " bytes cannot be: the size must be 1 to %lu (64 TiB)",
+              size, SPEC_SIZE_MAX);
+    fault_figures(ret_fault, size, SPEC_SIZE_MAX);
+    fault_hint(ret_fault, "give a size such as 64M");
+    return 1;
+  }
+  if (e->config.memory_bytes && size > e->config.memory_bytes) {
+    fault_set(ret_fault, ENGINE_CODE_RESOURCE_EXHAUSTED, "size",
+              "a workspace of %" PRIu64 " bytes is larger than this machine's memory of %" PRIu64
+              " bytes",
+              size, e->config.memory_bytes);
+    fault_figures(ret_fault, size, e->config.memory_bytes);
+    fault_hint(ret_fault, "give a smaller size");
+    return 1;
+  }
+  return 0;
+}
+
+int fault_create(engine_t const *e, engine_request_t const *req, engine_reply_t *ret_fault) {
+  uint64_t page_size = req->u.create.page_size, part_max = req->u.create.part_max;
+
+  if (fault_name(req->u.create.name, ret_fault)) return 1;
+  if (fault_size(e, req->u.create.size, ret_fault)) return 1;
+  if (page_size && page_size != 4096 && page_size != 2097152) {
+    fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "page_size",
+              "there are no pages of %" PRIu64 " bytes: the page size must be 4096, 2097152 or 0 "
+              "for whichever is to be had",
+              page_size);
+    fault_hint(ret_fault, "leave the page size out");
+    return 1;
+  }
+  if (req->u.create.mode > SPEC_MODE_MAX) {
+    fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "mode",
+              "mode 0%o is not one: it must be 0 to 0777 (0 means 0660)", req->u.create.mode);
+    fault_hint(ret_fault, "give permission bits such as 0660");
+    return 1;
+  }
+  if (part_max && (part_max < SPEC_PART_MIN || part_max > SPEC_PART_MAX)) {
+    fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "part_max",
+              "a workspace cannot have %" PRIu64 " partitions at the most: it must be %lu to %lu, "
+              "or 0 for an estimate",
+              part_max, SPEC_PART_MIN, SPEC_PART_MAX);
+    fault_figures(ret_fault, part_max, SPEC_PART_MAX);
+    fault_hint(ret_fault, "leave it out");
+    return 1;
+  }
+  return 0;
+}
+
+ws_t *ws_lookup(engine_t *e, char const *name, engine_reply_t *ret_fault) {
+  if (fault_name(name, ret_fault)) return NULL;
+  ws_t *ws = registry_by_name(&e->registry, name);
+  if (ws && ws_visible(ws)) return ws;
+
+  fault_set(ret_fault, ENGINE_CODE_NOT_FOUND, "unknown", "there is no workspace \"%s\"%s", name,
+            !ws             ? ""
+            : ws_undone(ws) ? "; one of that name could not be made and is being undone"
+                            : " yet; it is being made");
+  fault_workspace(ret_fault, name);
+  fault_hint(ret_fault, "list the workspaces there are");
+  return NULL;
+}
+
+int fault_rights(ws_t const *ws, conn_t const *conn, int want, engine_reply_t *ret_fault) {
+  spec_t const *spec = &ws->spec;
+  uint32_t bits = conn->gid == spec->gid ? spec->mode >> 3 : spec->mode;
+
+  if (!conn->uid || conn->uid == spec->uid) return 0;
+  int refused = want;
+  if (bits & 04) refused &= ~WANT_READ;
+  if (bits & 02) refused &= ~WANT_WRITE;
+  if (!refused) return 0;
+
+  fault_set(ret_fault, ENGINE_CODE_PERMISSION_DENIED, "permission",
+            "uid %" PRIu32 " gid %" PRIu32 " may not %s workspace \"%s\" of uid %" PRIu32
+            " gid %" PRIu32 " mode 0%03o",
+            conn->uid, conn->gid,
+            refused & WANT_DELETE  ? "remove"
+            : refused & WANT_WRITE ? "write"
+                                   : "read",
+            spec->name, spec->uid, spec->gid, spec->mode);
+  fault_workspace(ret_fault, spec->name);
+  fault_hint(ret_fault, "ask its owner (uid %" PRIu32 ") or root", spec->uid);
+  return 1;
+}
+
+int fault_served(ws_t const *ws, engine_reply_t *ret_fault) {
+  if (ws->state == WS_SPEC_REMOVING || ws->state == WS_REMOVING) {
+    fault_set(ret_fault, ENGINE_CODE_FAILED_PRECONDITION, "removing",
+              "workspace \"%s\" is being removed", ws->spec.name);
+    fault_workspace(ret_fault, ws->spec.name);
+    fault_hint(ret_fault, "create it anew once it has gone");
+    return 1;
+  }
+  if (ws->quarantined) {
+    fault_set(ret_fault, ENGINE_CODE_FAILED_PRECONDITION, "quarantined",
+              "workspace \"%s\" is kept but not served: %s", ws->spec.name, ws->reason);
+    fault_workspace(ret_fault, ws->spec.name);
+    fault_hint(ret_fault, "its owner or root may remove it");
+    return 1;
+  }
+  return 0;
+}

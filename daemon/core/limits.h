@@ -1,0 +1,79 @@
+/* limits: everything that the engine holds is bounded, and this is by how much and why.
+
+   What a limit refuses is answered RESOURCE_EXHAUSTED with kind "limit"; wanted is what it would
+   have come to, free is what is left (0), and the sentence names the limit. */
+
+#ifndef WKSPD_CORE_LIMITS_H
+#define WKSPD_CORE_LIMITS_H
+
+/* Connections. One descriptor and some 20 KiB of buffers each: 80 MiB at the most. */
+#define ENGINE_CONNS_MAX 4096U
+
+/* Of these, what only root gets, so that an operator can always look. */
+#define ENGINE_CONNS_ROOT 64U
+
+/* Connections of one uid (not root's): half, so that no user locks out the others. */
+#define ENGINE_UID_CONNS_MAX 2048U
+
+/* Requests in flight on one connection. A client library has one per thread that calls. */
+#define ENGINE_STREAMS_MAX 64U
+
+/* Requests in flight in all: 16,384 of some 200 bytes, and 4 for each connection. */
+#define ENGINE_CALLS_MAX 16384U
+
+/* Workspaces, those being made and removed included. One descriptor each in the fd store, whose
+   names share one environment string of an exec (128 KiB): 10,240 short names fit. */
+#define ENGINE_WORKSPACES_MAX 10240U
+
+/* Leases. One descriptor each, in the fd store as well, whose string and the limit of open files
+   may allow fewer (daemon/shell/loop.c): beside 10,240 workspaces 19,008. */
+#define ENGINE_LEASES_MAX 32768U
+
+/* Watch streams of a connection (one for all and a few by name), and in all: an event costs one
+   message for each of them. */
+#define ENGINE_CONN_WATCHES_MAX 8U
+#define ENGINE_WATCHES_MAX      1024U
+
+/* Workers at a time: each maps a whole workspace and may keep a core busy. The default serves small
+   machines; the shell may raise it by configuration up to the maximum. */
+#define ENGINE_JOBS_RUNNING_DEFAULT 2U
+#define ENGINE_JOBS_RUNNING_MAX     64U
+
+/* Requests that wait for a worker. At 10 ms each and two at a time it is 2.5 s of waiting; more
+   would only wait to be too late. Reaps do not count: there is at most one waiting per workspace.
+ */
+#define ENGINE_JOBS_QUEUED_MAX 512U
+
+/* Attempts of a reap whose worker failed, before it is left to the next hang-up. */
+#define ENGINE_REAP_TRIES_MAX 3U
+
+/* Ended leases that one reap looks for: the worker walks every slot for each. More take another. */
+#define ENGINE_REAP_LEASES_MAX 256U
+
+/* The highest lease id: what slots in shared memory keep of their owner is 29 bits
+   (lib/core/call.h), of which the upper half is the workers' (daemon/child/result.h). At one open a
+   millisecond it is three days of nothing but opens. */
+#define ENGINE_LEASE_ID_MAX ((1UL << 28) - 1UL)
+
+/* Tags in a Query (wkspd.proto). */
+#define ENGINE_TAGS_MAX 1024U
+
+/* Partitions in one answer to Query (wkspd.proto), bounded by the frame. */
+#define ENGINE_QUERY_PAGE_DEFAULT 10000U
+#define ENGINE_QUERY_PAGE_MAX     50000U
+
+/* Workspaces in one answer to List (wkspd.proto), bounded by the frame: at most 300 bytes each. */
+#define ENGINE_LIST_PAGE_DEFAULT 1000U
+#define ENGINE_LIST_PAGE_MAX     10000U
+
+/* How long after a failed write or removal of a spec the engine tries again: long enough that a
+   full disk is not hammered, short enough that nobody wonders. */
+#define ENGINE_DISK_RETRY_NS 10000000000UL
+
+/* Texts, their NUL included. A reason is what a client's wksp_info_t keeps. */
+#define ENGINE_REASON_MAX   160U
+#define ENGINE_SENTENCE_MAX 400U
+#define ENGINE_HINT_MAX     200U
+#define ENGINE_LOG_MAX      400U
+
+#endif

@@ -1,0 +1,130 @@
+/* registry: the workspaces, by id, by name and by uuid.
+
+   A workspace's life, and what the engine waits for in each state:
+
+     SPEC_MAKING --PERSISTED--> MEMORY --MEMORY_MADE--> SPEC_READY --PERSISTED--> READY
+          |                       |                         | failed               |
+          | failed                | failed         SPEC_UNMAKING            delete |
+          +-----------------------+-----------------+ PERSISTED                    v
+          v                                                                  SPEC_REMOVING
+       UNSPEC <------- last lease ends, or none ------- REMOVING <-- ok --------+  | failed
+          | REMOVED                                                                v
+       forgotten                                             READY <-- ok -- RESTORING
+
+   RESTORING is READY to everybody but Delete: a removal could not be written down, and until READY
+   has been written again a restart might find either.
+
+   Names. A workspace holds its name (named) from the moment a create is accepted until its removal
+   is on disk, or its making is rolled back. So there is one holder of a name at most, and what the
+   disk says never has two either. Removed ones whose leases live on (REMOVING) keep their name for
+   people only.
+
+   Invariants (registry_check):
+     by_id has every workspace, by_name exactly those named or REMOVING, by_uuid those with a uuid
+     by_name is sorted by (name, named first, id); named ones differ in name
+     by_uuid is sorted by uuid and has none twice
+     lease_cnt == rw_cnt + ro_cnt + making_cnt == leases in the list leases
+     awaiting always in SPEC_MAKING, MEMORY, SPEC_READY, SPEC_UNMAKING and SPEC_REMOVING
+     awaiting never in READY and REMOVING */
+
+#ifndef WKSPD_CORE_REGISTRY_H
+#define WKSPD_CORE_REGISTRY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/core/idmap.h"
+#include "daemon/core/limits.h"
+#include "daemon/core/spec.h"
+#include "daemon/core/timers.h"
+
+struct lease;
+struct call;
+struct job;
+
+enum ws_state {
+  WS_SPEC_MAKING = 1,
+  WS_MEMORY,
+  WS_SPEC_READY,
+  WS_SPEC_UNMAKING,
+  WS_READY,
+  WS_RESTORING,
+  WS_SPEC_REMOVING,
+  WS_REMOVING,
+  WS_UNSPEC
+};
+
+typedef struct ws {
+  spec_t spec;
+  int state;       /* WS_* */
+  int named;       /* holds its name */
+  int spec_known;  /* 0: found without a readable spec; nothing of it can be persisted */
+  int has_memory;  /* the shell has memory of it */
+  int awaiting;    /* an answer for this workspace is under way */
+  int aborted;     /* its making is to be rolled back when that answer comes */
+  int maybe_ready; /* being rolled back, and the disk may say READY: hold the name until it is gone
+                    */
+  int quarantined;
+  char reason[ENGINE_REASON_MAX];
+  struct call *call;    /* the Create or Delete that waits for this workspace, or NULL */
+  struct lease *leases; /* in the making or held */
+  uint32_t rw_cnt, ro_cnt, making_cnt;
+  struct lease *ended; /* read-write ones that have hung up and wait for a reap */
+  uint32_t reap_tries; /* that have failed in a row */
+  struct job *reap;    /* queued or running */
+  int compacting;      /* a compact runs */
+  timer_node_t retry;  /* RESTORING, UNSPEC: when the disk is tried again */
+} ws_t;
+
+typedef struct ws_index {
+  ws_t **items;
+  size_t cnt, cap;
+} ws_index_t;
+
+typedef struct registry {
+  idmap_t by_id;
+  ws_index_t by_name, by_uuid;
+} registry_t;
+
+/* Adds a zeroed workspace with this id, which must be new. NULL: no memory. */
+ws_t *registry_add(registry_t *registry, uint64_t ws_id);
+
+/* Takes it out of every index and frees it. Its lists must be empty, its timer stopped. */
+void registry_remove(registry_t *registry, ws_t *ws);
+
+ws_t *registry_by_id(registry_t const *registry, uint64_t ws_id);
+
+/* Who holds the name, or NULL. */
+ws_t *registry_by_name(registry_t const *registry, char const *name);
+
+ws_t *registry_by_uuid(registry_t const *registry, uint8_t const uuid[16]);
+
+/* Makes ws, in no by-name index yet, the holder of spec.name, which must be free (named), or lists
+   it as a removed one (else). 0 or WKSP_E_NOMEM. */
+int registry_list(registry_t *registry, ws_t *ws, int named);
+
+/* Undoes it, if it was listed. */
+void registry_unlist(registry_t *registry, ws_t *ws);
+
+/* spec.uuid must not be there. 0 or WKSP_E_NOMEM. */
+int registry_add_uuid(registry_t *registry, ws_t *ws);
+
+/* The place in by_name of the first workspace after (name, named, ws_id), which need not exist. */
+size_t registry_after(registry_t const *registry, char const *name, int named, uint64_t ws_id);
+
+/* Leases in the making or held. */
+uint32_t ws_lease_cnt(ws_t const *ws);
+
+/* 1 if the name is published: Get, Open and Delete find it. */
+int ws_visible(ws_t const *ws);
+
+/* 1 if its making is being rolled back. */
+int ws_undone(ws_t const *ws);
+
+/* NULL, or which invariant is broken. */
+char const *registry_check(registry_t const *registry);
+
+/* Frees everything; the registry is empty then. */
+void registry_clear(registry_t *registry);
+
+#endif

@@ -1,0 +1,247 @@
+/* spec: see spec.h for the text. The model: encode writes each value in exactly one spelling, and
+   decode takes each line only in that spelling, so no two texts mean the same spec. Refuses to
+   repair anything. */
+
+#include "daemon/core/spec.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "wksp/error.h"
+
+#define SPEC_PAGE_SMALL 4096UL
+#define SPEC_PAGE_HUGE  2097152UL
+
+/* Lines, in order. */
+enum {
+  LINE_MAGIC = 1,
+  LINE_ID,
+  LINE_STATE,
+  LINE_NAME,
+  LINE_UUID,
+  LINE_SIZE,
+  LINE_PAGE_SIZE,
+  LINE_DATA_MAX,
+  LINE_PART_MAX,
+  LINE_MODE,
+  LINE_UID,
+  LINE_GID,
+  LINE_SEED,
+  LINE_CREATED,
+  LINE_LAYOUT,
+  LINE_GEOMETRY,
+  LINE_CRC
+};
+
+static char const *const spec_states[] = {"", "making", "ready", "removing"};
+
+int spec_name_ok(char const *name) {
+  if (!name) return 0;
+  for (size_t i = 0; i <= SPEC_NAME_MAX; i++) {
+    char c = name[i];
+    int alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+
+    if (!c) return i > 0;
+    if (!alnum && !(i && (c == '.' || c == '_' || c == '-'))) return 0;
+  }
+  return 0;
+}
+
+int spec_check(spec_t const *spec) {
+  int making = spec->state == SPEC_MAKING;
+
+  if (!spec->ws_id) return LINE_ID;
+  if (spec->state < SPEC_MAKING || spec->state > SPEC_REMOVING) return LINE_STATE;
+  if (!spec_name_ok(spec->name)) return LINE_NAME;
+  /* The memory is rounded up to pages, which may be past the limit for what was asked. */
+  if (!spec->size || spec->size > SPEC_SIZE_MAX + SPEC_PAGE_HUGE) return LINE_SIZE;
+  if (spec->page_size != SPEC_PAGE_SMALL && spec->page_size != SPEC_PAGE_HUGE &&
+      !(making && !spec->page_size))
+    return LINE_PAGE_SIZE;
+  if (making ? spec->data_max != 0 : !spec->data_max || spec->data_max > spec->size)
+    return LINE_DATA_MAX;
+  if (!(making && !spec->part_max) &&
+      (spec->part_max < SPEC_PART_MIN || spec->part_max > SPEC_PART_MAX))
+    return LINE_PART_MAX;
+  if (spec->mode > SPEC_MODE_MAX) return LINE_MODE;
+  if (making ? spec->layout_version != 0 : !spec->layout_version) return LINE_LAYOUT;
+  if (making && spec->geometry_hash) return LINE_GEOMETRY;
+  return 0;
+}
+
+/* CRC-32, polynomial 0xedb88320 reflected. Bit by bit: the texts are short and rare. */
+static uint32_t spec_crc(char const *bytes, size_t len_bytes) {
+  uint32_t crc = ~0U;
+  for (size_t i = 0; i < len_bytes; i++) {
+    crc ^= (uint8_t)bytes[i];
+    for (int bit = 0; bit < 8; bit++) crc = (crc >> 1) ^ (0xedb88320U & (0U - (crc & 1U)));
+  }
+  return ~crc;
+}
+
+__attribute__((format(printf, 3, 4))) static void
+spec_line(char text[SPEC_TEXT_MAX], size_t *len_bytes, char const *format, ...) {
+  va_list args;
+  va_start(args, format);
+  *len_bytes += (size_t)vsnprintf(text + *len_bytes, SPEC_TEXT_MAX - *len_bytes, format, args);
+  va_end(args);
+}
+
+int spec_encode(spec_t const *spec, char ret_text[SPEC_TEXT_MAX]) {
+  size_t len = 0;
+  if (spec_check(spec)) return WKSP_E_INVAL;
+
+  spec_line(ret_text, &len, "wkspd-spec=1\n");
+  spec_line(ret_text, &len, "id=%" PRIu64 "\n", spec->ws_id);
+  spec_line(ret_text, &len, "state=%s\n", spec_states[spec->state]);
+  spec_line(ret_text, &len, "name=%s\nuuid=", spec->name);
+  for (int i = 0; i < 16; i++) spec_line(ret_text, &len, "%02x", spec->uuid[i]);
+  spec_line(ret_text, &len, "\nsize=%" PRIu64 "\n", spec->size);
+  spec_line(ret_text, &len, "page_size=%" PRIu64 "\n", spec->page_size);
+  spec_line(ret_text, &len, "data_max=%" PRIu64 "\n", spec->data_max);
+  spec_line(ret_text, &len, "part_max=%" PRIu64 "\n", spec->part_max);
+  spec_line(ret_text, &len, "mode=%04o\n", spec->mode);
+  spec_line(ret_text, &len, "uid=%" PRIu32 "\n", spec->uid);
+  spec_line(ret_text, &len, "gid=%" PRIu32 "\n", spec->gid);
+  spec_line(ret_text, &len, "seed=%" PRIu32 "\n", spec->seed);
+  spec_line(ret_text, &len, "created_ns=%" PRIu64 "\n", spec->created_ns);
+  spec_line(ret_text, &len, "layout=%" PRIu32 "\n", spec->layout_version);
+  spec_line(ret_text, &len, "geometry=%016" PRIx64 "\n", spec->geometry_hash);
+  spec_line(ret_text, &len, "crc=%08" PRIx32 "\n", spec_crc(ret_text, len));
+  return (int)len;
+}
+
+/* Reading: a cursor over the text that knows its line. */
+typedef struct reader {
+  char const *at, *end;
+  char const *value; /* of the current line */
+  size_t value_len;
+} reader_t;
+
+/* Takes the next line if it is key=..., else 0. */
+static int reader_line(reader_t *reader, char const *key) {
+  size_t key_len = strlen(key);
+  char const *newline = memchr(reader->at, '\n', (size_t)(reader->end - reader->at));
+
+  if (!newline || (size_t)(newline - reader->at) <= key_len) return 0;
+  if (memcmp(reader->at, key, key_len) != 0 || reader->at[key_len] != '=') return 0;
+  reader->value = reader->at + key_len + 1;
+  reader->value_len = (size_t)(newline - reader->value);
+  reader->at = newline + 1;
+  return 1;
+}
+
+static int digit_of(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return 99;
+}
+
+/* The next line as a number in [0, max]; width 0: decimal or any base without leading zeros. */
+static int reader_number(reader_t *reader, char const *key, unsigned base, size_t width,
+                         uint64_t max, uint64_t *ret_number) {
+  uint64_t number = 0;
+
+  if (!reader_line(reader, key) || !reader->value_len) return 0;
+  if (width ? reader->value_len != width : reader->value_len > 1 && reader->value[0] == '0')
+    return 0;
+  for (size_t i = 0; i < reader->value_len; i++) {
+    unsigned digit = (unsigned)digit_of(reader->value[i]);
+    if (digit >= base) return 0;
+    if (__builtin_mul_overflow(number, base, &number)) return 0;
+    if (__builtin_add_overflow(number, digit, &number)) return 0;
+  }
+  if (number > max) return 0;
+  *ret_number = number;
+  return 1;
+}
+
+static int reader_u32(reader_t *reader, char const *key, uint32_t *ret_number) {
+  uint64_t number;
+  if (!reader_number(reader, key, 10, 0, UINT32_MAX, &number)) return 0;
+  *ret_number = (uint32_t)number;
+  return 1;
+}
+
+static int reader_u64(reader_t *reader, char const *key, uint64_t *ret_number) {
+  return reader_number(reader, key, 10, 0, UINT64_MAX, ret_number);
+}
+
+static int reader_is(reader_t const *reader, char const *value) {
+  return reader->value_len == strlen(value) && !memcmp(reader->value, value, reader->value_len);
+}
+
+static int reader_state(reader_t *reader, int *ret_state) {
+  if (!reader_line(reader, "state")) return 0;
+  for (int state = SPEC_MAKING; state <= SPEC_REMOVING; state++) {
+    if (!reader_is(reader, spec_states[state])) continue;
+    *ret_state = state;
+    return 1;
+  }
+  return 0;
+}
+
+static int reader_name(reader_t *reader, char ret_name[SPEC_NAME_MAX + 1]) {
+  if (!reader_line(reader, "name") || reader->value_len > SPEC_NAME_MAX) return 0;
+  if (memchr(reader->value, 0, reader->value_len)) return 0;
+  memcpy(ret_name, reader->value, reader->value_len);
+  ret_name[reader->value_len] = 0;
+  return 1;
+}
+
+static int reader_uuid(reader_t *reader, uint8_t ret_uuid[16]) {
+  if (!reader_line(reader, "uuid") || reader->value_len != 32) return 0;
+  for (size_t i = 0; i < 16; i++) {
+    int high = digit_of(reader->value[2 * i]), low = digit_of(reader->value[2 * i + 1]);
+    if (high > 15 || low > 15) return 0;
+    ret_uuid[i] = (uint8_t)(high << 4 | low);
+  }
+  return 1;
+}
+
+/* The lines between the first and the last. 0, or the number of the wrong one. */
+static int spec_read_fields(reader_t *reader, spec_t *spec) {
+  uint64_t mode;
+
+  if (!reader_u64(reader, "id", &spec->ws_id)) return LINE_ID;
+  if (!reader_state(reader, &spec->state)) return LINE_STATE;
+  if (!reader_name(reader, spec->name)) return LINE_NAME;
+  if (!reader_uuid(reader, spec->uuid)) return LINE_UUID;
+  if (!reader_u64(reader, "size", &spec->size)) return LINE_SIZE;
+  if (!reader_u64(reader, "page_size", &spec->page_size)) return LINE_PAGE_SIZE;
+  if (!reader_u64(reader, "data_max", &spec->data_max)) return LINE_DATA_MAX;
+  if (!reader_u64(reader, "part_max", &spec->part_max)) return LINE_PART_MAX;
+  if (!reader_number(reader, "mode", 8, 4, SPEC_MODE_MAX, &mode)) return LINE_MODE;
+  spec->mode = (uint32_t)mode;
+  if (!reader_u32(reader, "uid", &spec->uid)) return LINE_UID;
+  if (!reader_u32(reader, "gid", &spec->gid)) return LINE_GID;
+  if (!reader_u32(reader, "seed", &spec->seed)) return LINE_SEED;
+  if (!reader_u64(reader, "created_ns", &spec->created_ns)) return LINE_CREATED;
+  if (!reader_u32(reader, "layout", &spec->layout_version)) return LINE_LAYOUT;
+  if (!reader_number(reader, "geometry", 16, 16, UINT64_MAX, &spec->geometry_hash))
+    return LINE_GEOMETRY;
+  return 0;
+}
+
+int spec_decode(char const *text, size_t len_bytes, spec_t *ret_spec) {
+  spec_t spec = {0};
+  reader_t reader = {.at = text, .end = text + len_bytes};
+  uint64_t crc;
+
+  if (!text || !len_bytes) return LINE_MAGIC;
+  if (!reader_line(&reader, "wkspd-spec") || !reader_is(&reader, "1")) return LINE_MAGIC;
+  int line = spec_read_fields(&reader, &spec);
+  if (line) return line;
+  line = spec_check(&spec);
+  if (line) return line;
+
+  size_t body_len = (size_t)(reader.at - text);
+  if (!reader_number(&reader, "crc", 16, 8, UINT32_MAX, &crc)) return LINE_CRC;
+  if (crc != spec_crc(text, body_len)) return LINE_CRC;
+  if (reader.at != reader.end) return LINE_CRC + 1;
+
+  *ret_spec = spec;
+  return 0;
+}

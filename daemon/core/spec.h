@@ -1,0 +1,86 @@
+/* spec: what the daemon knows of one workspace, and the text in which it is kept.
+
+   A workspace outlives the daemon, so what it is called, whom it belongs to and how far its making
+   or removal has come stands in one small file per workspace. This file is the text of it: plain
+   struct to bytes and back, no I/O. The text is for people too:
+
+     wkspd-spec=1
+     id=17
+     state=ready
+     name=orders
+     ...
+     crc=1f0c7a52
+
+   One key=value per line, every key exactly once and in this order, numbers in the one spelling
+   that spec_encode gives them (decimal without leading zeros, mode in octal with four digits, uuid
+   and hashes in lower-case hex of full width). The last line is CRC-32 (the one of zip) of every
+   byte before it. So there is exactly one text per spec, and any flipped bit is found: one in the
+   body by the checksum, one in the last line by itself.
+
+   What it refuses to do: guess. A text that is not exactly one that spec_encode writes is refused
+   with the number of its first wrong line. */
+
+#ifndef WKSPD_CORE_SPEC_H
+#define WKSPD_CORE_SPEC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A name: 1 to 39 of letters, digits, '.', '_', '-', the first a letter or digit (fd_wksp.h has the
+ * same). */
+#define SPEC_NAME_MAX 39U
+
+/* Bytes of a workspace: what a gaddr's 46 bits can address. */
+#define SPEC_SIZE_MAX (1UL << 46)
+
+/* Partitions: what the partition table can number (fd_wksp.h). 0 is allowed in a request only. */
+#define SPEC_PART_MIN 8UL
+#define SPEC_PART_MAX ((1UL << 31) - 1UL)
+
+#define SPEC_MODE_MAX 0777U
+
+/* Bytes of the longest text, its NUL included: 16 lines of at most 60 bytes. */
+#define SPEC_TEXT_MAX 1024U
+
+enum spec_state {
+  SPEC_MAKING = 1,  /* an intent: memory, if any, and spec are thrown away at the next start */
+  SPEC_READY = 2,   /* published; its memory is in the fd store */
+  SPEC_REMOVING = 3 /* removed by force; the memory goes when the last lease ends */
+};
+
+/* Invariant: spec_check(spec) == 0 for every spec that the engine gives out or spec_decode returns.
+ */
+typedef struct spec {
+  uint64_t ws_id; /* > 0, never reused */
+  int state;      /* SPEC_* */
+  char name[SPEC_NAME_MAX + 1];
+  uint8_t uuid[16];
+  uint64_t size;      /* bytes: asked for while MAKING, then what it takes in all */
+  uint64_t page_size; /* 0 auto (only while MAKING), 4096, 2097152 */
+  uint64_t data_max;  /* 0 while MAKING */
+  uint64_t part_max;  /* 0 an estimate (only while MAKING) */
+  uint32_t mode;      /* 0 to 0777 */
+  uint32_t uid, gid;  /* owner */
+  uint32_t seed;
+  uint64_t created_ns;     /* since 1970 */
+  uint32_t layout_version; /* 0 while MAKING */
+  uint64_t geometry_hash;  /* 0 while MAKING */
+} spec_t;
+
+/* 1 if name is one for a workspace, else 0. NULL: 0. Reads at most SPEC_NAME_MAX + 1 bytes. */
+int spec_name_ok(char const *name);
+
+/* 0 if the fields are in their ranges and agree with the state, else the number of the line at
+   fault in its text (a positive number; the line of id is 2). */
+int spec_check(spec_t const *spec);
+
+/* Writes the text and a NUL to ret_text. Returns its length in bytes (without the NUL), always <
+   SPEC_TEXT_MAX, or WKSP_E_INVAL if spec_check is not 0. */
+int spec_encode(spec_t const *spec, char ret_text[SPEC_TEXT_MAX]);
+
+/* Reads text[0 .. len_bytes). 0 and *ret_spec, or the number (>= 1) of the first line that is
+   wrong; if every line is well-formed but the checksum differs, that is the last line. What follows
+   the last line is a wrong line too. Then *ret_spec is untouched. */
+int spec_decode(char const *text, size_t len_bytes, spec_t *ret_spec);
+
+#endif

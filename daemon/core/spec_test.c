@@ -1,0 +1,264 @@
+/* spec_test: one text per spec, every damage found and its line named. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "daemon/core/spec.h"
+#include "wksp/error.h"
+
+static spec_t spec_example(void) {
+  spec_t spec = {.ws_id = 17,
+                 .state = SPEC_READY,
+                 .name = "orders",
+                 .size = 4194304,
+                 .page_size = 2097152,
+                 .data_max = 4000000,
+                 .part_max = 64,
+                 .mode = 0640,
+                 .uid = 1000,
+                 .gid = 100,
+                 .seed = 7,
+                 .created_ns = 1700000000000000000UL,
+                 .layout_version = 1,
+                 .geometry_hash = 0xfeedUL};
+  for (int i = 0; i < 16; i++) spec.uuid[i] = (uint8_t)(i * 17);
+  return spec;
+}
+
+/* What is encoded is decoded to the same, for usual and for extreme values, and fits. */
+static void test_round_trip(void **state) {
+  spec_t specs[4] = {spec_example(), spec_example(), spec_example(), spec_example()};
+  specs[1].ws_id = UINT64_MAX;
+  specs[1].state = SPEC_REMOVING;
+  memset(specs[1].uuid, 0xff, 16);
+  memset(specs[1].name, 'z', SPEC_NAME_MAX);
+  specs[1].size = specs[1].data_max = SPEC_SIZE_MAX;
+  specs[1].part_max = SPEC_PART_MAX;
+  specs[1].mode = SPEC_MODE_MAX;
+  specs[1].uid = specs[1].gid = specs[1].seed = specs[1].layout_version = UINT32_MAX;
+  specs[1].created_ns = specs[1].geometry_hash = UINT64_MAX;
+  specs[2].mode = specs[2].uid = specs[2].gid = specs[2].seed = 0;
+  specs[2].created_ns = specs[2].geometry_hash = 0;
+  specs[2].size = specs[2].data_max = 1;
+  specs[2].part_max = SPEC_PART_MIN;
+  specs[3].state = SPEC_MAKING;
+  specs[3].page_size = specs[3].part_max = specs[3].data_max = 0;
+  specs[3].layout_version = 0;
+  specs[3].geometry_hash = 0;
+
+  for (int i = 0; i < 4; i++) {
+    char text[SPEC_TEXT_MAX], again[SPEC_TEXT_MAX];
+    spec_t decoded;
+    int len = spec_encode(&specs[i], text);
+    assert_in_range(len, 1, SPEC_TEXT_MAX - 1);
+    assert_int_equal(strlen(text), len);
+    assert_int_equal(spec_decode(text, (size_t)len, &decoded), 0);
+    assert_memory_equal(&decoded, &specs[i], sizeof(decoded));
+    assert_int_equal(spec_encode(&decoded, again), len);
+    assert_string_equal(again, text);
+  }
+}
+
+/* The text is the documented one, its checksum that of zip. */
+static void test_text(void **state) {
+  spec_t spec = spec_example();
+  char text[SPEC_TEXT_MAX];
+  spec_encode(&spec, text);
+  assert_string_equal(text, "wkspd-spec=1\n"
+                            "id=17\n"
+                            "state=ready\n"
+                            "name=orders\n"
+                            "uuid=00112233445566778899aabbccddeeff\n"
+                            "size=4194304\n"
+                            "page_size=2097152\n"
+                            "data_max=4000000\n"
+                            "part_max=64\n"
+                            "mode=0640\n"
+                            "uid=1000\n"
+                            "gid=100\n"
+                            "seed=7\n"
+                            "created_ns=1700000000000000000\n"
+                            "layout=1\n"
+                            "geometry=000000000000feed\n"
+                            "crc=e59dcdd0\n");
+}
+
+/* Every flipped bit is found. */
+static void test_bit_flips(void **state) {
+  spec_t spec = spec_example(), decoded = {.ws_id = 5};
+  char text[SPEC_TEXT_MAX];
+  size_t len = (size_t)spec_encode(&spec, text);
+  for (size_t bit = 0; bit < len * 8; bit++) {
+    text[bit / 8] ^= (char)(1 << bit % 8);
+    int line = spec_decode(text, len, &decoded);
+    if (line < 1 || line > 18) fail_msg("bit %zu: %d", bit, line);
+    assert_int_equal(decoded.ws_id, 5);
+    text[bit / 8] ^= (char)(1 << bit % 8);
+  }
+}
+
+/* Every shorter text, and every longer one, is refused at the line where it breaks off or goes
+   on. */
+static void test_lengths(void **state) {
+  spec_t spec = spec_example(), decoded;
+  char text[SPEC_TEXT_MAX];
+  size_t len = (size_t)spec_encode(&spec, text);
+  int newlines = 0;
+  for (size_t cut = 0; cut < len; cut++) {
+    assert_int_equal(spec_decode(text, cut, &decoded), newlines + 1);
+    newlines += text[cut] == '\n';
+  }
+  assert_int_equal(newlines, 17);
+  assert_int_equal(spec_decode(text, len + 1, &decoded), 18);
+  text[len] = '\n';
+  assert_int_equal(spec_decode(text, len + 1, &decoded), 18);
+  assert_true(spec_decode(NULL, 0, &decoded) > 0);
+}
+
+/* The line that is refused when from is replaced by to in the example's text. */
+static int refused_line(char const *from, char const *to) {
+  spec_t spec = spec_example(), decoded;
+  char text[SPEC_TEXT_MAX], changed[2 * SPEC_TEXT_MAX];
+  spec_encode(&spec, text);
+  char *at = strstr(text, from);
+  assert_non_null(at);
+  int len =
+      snprintf(changed, sizeof(changed), "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+  return spec_decode(changed, (size_t)len, &decoded);
+}
+
+/* A value out of its range or in another spelling is refused by the number of its line; the
+   checksum comes last. */
+static void test_lines(void **state) {
+  static struct {
+    char const *from, *to;
+    int line;
+  } const ways[] = {
+      {"wkspd-spec=1", "wkspd-spec=2", 1},
+      {"wkspd-spec=1", "wkspd-spec=01", 1},
+      {"wkspd-spec", "Wkspd-spec", 1},
+      {"id=17", "id=0", 2},
+      {"id=17", "id=017", 2},
+      {"id=17", "id=+17", 2},
+      {"id=17", "id= 17", 2},
+      {"id=17", "id=17 ", 2},
+      {"id=17", "id=", 2},
+      {"id=17", "id", 2},
+      {"id=17", "id=18446744073709551616", 2},
+      {"id=17", "id=99999999999999999999999", 2},
+      {"id=17\n", "", 2},
+      {"id=17\n", "id=17\nid=17\n", 3},
+      {"state=ready", "state=Ready", 3},
+      {"state=ready", "state=", 3},
+      {"state=ready", "state=making", 8},
+      {"name=orders", "name=", 4},
+      {"name=orders", "name=-x", 4},
+      {"name=orders", "name=a2345678901234567890123456789012345678901", 4},
+      {"uuid=00", "uuid=0", 5},
+      {"uuid=00", "uuid=000", 5},
+      {"uuid=00", "uuid=0g", 5},
+      {"aabb", "AABB", 5},
+      {"size=4194304", "size=0", 6},
+      {"size=4194304", "size=0x1000", 6},
+      {"size=4194304", "size=-1", 6},
+      {"size=4194304", "size=70368746274817", 6},
+      {"page_size=2097152", "page_size=0", 7},
+      {"page_size=2097152", "page_size=4097", 7},
+      {"data_max=4000000", "data_max=0", 8},
+      {"data_max=4000000", "data_max=4194305", 8},
+      {"part_max=64", "part_max=7", 9},
+      {"part_max=64", "part_max=2147483648", 9},
+      {"mode=0640", "mode=640", 10},
+      {"mode=0640", "mode=00640", 10},
+      {"mode=0640", "mode=0800", 10},
+      {"mode=0640", "mode=1000", 10},
+      {"uid=1000", "uid=4294967296", 11},
+      {"gid=100", "gid=4294967296", 12},
+      {"seed=7", "seed=4294967296", 13},
+      {"created_ns=17", "created_ns=x17", 14},
+      {"layout=1", "layout=0", 15},
+      {"geometry=0", "geometry=", 16},
+      {"geometry=0", "geometry=00", 16},
+      {"feed", "feeD", 16},
+      {"crc=", "crc=0", 17},
+      {"crc=", "CRC=", 17},
+      {"seed=7", "seed=8", 17},
+  };
+  for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+    int line = refused_line(ways[i].from, ways[i].to);
+    if (line != ways[i].line)
+      fail_msg("\"%s\" for \"%s\": line %d, not %d", ways[i].to, ways[i].from, line, ways[i].line);
+  }
+}
+
+/* A NUL within a name does not shorten it. */
+static void test_nul(void **state) {
+  spec_t spec = spec_example(), decoded;
+  char text[SPEC_TEXT_MAX];
+  size_t len = (size_t)spec_encode(&spec, text);
+  strstr(text, "orders")[3] = 0;
+  assert_int_equal(spec_decode(text, len, &decoded), 4);
+}
+
+/* A spec out of its ranges is not encoded, and spec_check names the line. */
+static void test_check(void **state) {
+  char text[SPEC_TEXT_MAX];
+  spec_t spec = spec_example();
+  assert_int_equal(spec_check(&spec), 0);
+  spec.ws_id = 0;
+  assert_int_equal(spec_check(&spec), 2);
+  assert_int_equal(spec_encode(&spec, text), WKSP_E_INVAL);
+  spec = spec_example();
+  spec.state = 0;
+  assert_int_equal(spec_check(&spec), 3);
+  spec.state = 4;
+  assert_int_equal(spec_check(&spec), 3);
+  spec = spec_example();
+  spec.mode = 01000;
+  assert_int_equal(spec_check(&spec), 10);
+  spec = spec_example();
+  spec.state = SPEC_MAKING;
+  spec.data_max = 0;
+  assert_int_equal(spec_check(&spec), 15);
+  spec.layout_version = 0;
+  assert_int_equal(spec_check(&spec), 16);
+  spec.geometry_hash = 0;
+  assert_int_equal(spec_check(&spec), 0);
+}
+
+/* Names: 1 to 39 letters, digits, '.', '_', '-', the first a letter or digit. Each byte in each
+   place. */
+static void test_names(void **state) {
+  char name[64];
+  assert_false(spec_name_ok(NULL));
+  assert_false(spec_name_ok(""));
+  for (int c = 1; c < 256; c++) {
+    int alnum = c < 128 &&
+                strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", c) != NULL;
+    snprintf(name, sizeof(name), "%c", c);
+    assert_int_equal(spec_name_ok(name), alnum);
+    snprintf(name, sizeof(name), "a%cb", c);
+    assert_int_equal(spec_name_ok(name), alnum || c == '.' || c == '_' || c == '-');
+  }
+  for (size_t len = 1; len < 60; len++) {
+    memset(name, 'a', sizeof(name));
+    name[len] = 0;
+    assert_int_equal(spec_name_ok(name), len <= SPEC_NAME_MAX);
+  }
+}
+
+int main(void) {
+  struct CMUnitTest const tests[] = {
+      cmocka_unit_test(test_round_trip), cmocka_unit_test(test_text),
+      cmocka_unit_test(test_bit_flips),  cmocka_unit_test(test_lengths),
+      cmocka_unit_test(test_lines),      cmocka_unit_test(test_nul),
+      cmocka_unit_test(test_check),      cmocka_unit_test(test_names),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,93 @@
+/* The problem: an fsync takes as long as the disk likes, and the loop has other clients.
+
+   The model: a queue and one thread pool item at a time, so that a removal never overtakes a write
+   of the same spec.
+
+   Refuses: to retry; that is the engine's decision. */
+
+#include "daemon/shell/diskq.h"
+
+#include <stdlib.h>
+
+typedef struct item {
+  struct item *next;
+  int put;     /* else remove */
+  spec_t spec; /* put; remove: ws_id alone */
+  int err;
+  char detail[STORE_DETAIL_MAX];
+} item_t;
+
+struct diskq {
+  loop_t *loop;
+  uv_work_t work;
+  item_t *head, **tail;
+  int running;
+};
+
+static void start(struct diskq *diskq);
+
+struct diskq *diskq_new(loop_t *loop) {
+  struct diskq *diskq = calloc(1, sizeof *diskq);
+  if (!diskq) return NULL;
+  diskq->loop = loop;
+  diskq->tail = &diskq->head;
+  diskq->work.data = diskq;
+  return diskq;
+}
+
+void diskq_free(struct diskq *diskq) {
+  free(diskq);
+}
+
+static void on_work(uv_work_t *work) {
+  struct diskq *diskq = work->data;
+  item_t *item = diskq->head;
+  store_t const *store = &diskq->loop->store;
+  item->err = item->put ? store_put(store, &item->spec, item->detail)
+                        : store_remove(store, item->spec.ws_id, item->detail);
+}
+
+static void on_done(uv_work_t *work, int status) {
+  struct diskq *diskq = work->data;
+  item_t *item = diskq->head;
+  diskq->head = item->next;
+  if (!diskq->head) diskq->tail = &diskq->head;
+  diskq->running = 0;
+  start(diskq);
+  engine_event_t event = {.kind = item->put ? ENGINE_EV_PERSISTED : ENGINE_EV_REMOVED};
+  event.u.done.ws_id = item->spec.ws_id;
+  event.u.done.err = item->err;
+  event.u.done.detail = item->err ? item->detail : NULL;
+  loop_post(diskq->loop, &event, item);
+}
+
+static void start(struct diskq *diskq) {
+  if (diskq->running || !diskq->head) return;
+  diskq->running = 1;
+  if (uv_queue_work(&diskq->loop->uv, &diskq->work, on_work, on_done)) {
+    loop_break(diskq->loop, "no thread for writing specs");
+  }
+}
+
+static int add(loop_t *loop, item_t *item) {
+  if (!item) return 1;
+  *loop->diskq->tail = item;
+  loop->diskq->tail = &item->next;
+  start(loop->diskq);
+  return 0;
+}
+
+int diskq_put(loop_t *loop, spec_t const *spec) {
+  item_t *item = calloc(1, sizeof *item);
+  if (item) {
+    item->put = 1;
+    item->spec = *spec;
+  }
+  return add(loop, item);
+}
+
+int diskq_remove(loop_t *loop, uint64_t ws_id) {
+  item_t *item = calloc(1, sizeof *item);
+  if (item) item->spec.ws_id = ws_id;
+  return add(loop, item);
+}

@@ -1,0 +1,21 @@
+/* diskq: writes and removals of specs, off the loop, one after the other in the order in which they
+   were asked for. */
+
+#ifndef WKSPD_SHELL_DISKQ_H
+#define WKSPD_SHELL_DISKQ_H
+
+#include "daemon/shell/loop.h"
+
+/* NULL: no memory. */
+struct diskq *diskq_new(loop_t *loop);
+
+/* Nothing may be under way. */
+void diskq_free(struct diskq *diskq);
+
+/* Answered by PERSISTED; 1: no memory, no answer. */
+int diskq_put(loop_t *loop, spec_t const *spec);
+
+/* Answered by REMOVED. */
+int diskq_remove(loop_t *loop, uint64_t ws_id);
+
+#endif

@@ -1,0 +1,127 @@
+/* The problem: the engine's effects are data; somebody must do them.
+
+   The model: one case for each kind, one call each. An effect that must be answered and cannot even
+   be begun for want of memory breaks the daemon: the next start recovers from what is persisted.
+
+   Refuses: to decide anything. */
+
+#include "daemon/shell/effects.h"
+
+#include "daemon/shell/diskq.h"
+#include "daemon/shell/lifeline.h"
+#include "daemon/shell/runner.h"
+#include "daemon/shell/serve.h"
+#include "daemon/shell/wsmem.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* The engine's line begins with event=<word>. */
+static void put_log(loop_t *loop, engine_effect_t const *effect) {
+  char const *text = effect->u.log.text;
+  char word[48] = "engine";
+  log_level_t level = effect->u.log.level == ENGINE_LOG_ERROR  ? LOG_LEVEL_ERROR
+                      : effect->u.log.level == ENGINE_LOG_WARN ? LOG_LEVEL_WARN
+                                                               : LOG_LEVEL_INFO;
+  if (!strncmp(text, "event=", 6)) {
+    size_t len = strcspn(text + 6, " ");
+    if (len && len < sizeof word) {
+      memcpy(word, text + 6, len);
+      word[len] = '\0';
+      text += 6 + len;
+      if (*text) text++;
+    }
+  }
+  uint32_t dropped = 0;
+  if (level == LOG_LEVEL_WARN && !log_rate_ok(&loop->warnings, uv_hrtime(), &dropped)) return;
+  if (dropped) log_warn(loop->log, "warnings-dropped", "count=%u", dropped);
+  log_event(loop->log, level, word, "%s", text);
+}
+
+/* Ids must be known to be used before anybody sees them. 0, or 1 and the answer is posted. */
+static int cover(loop_t *loop, uint64_t ws_id, uint64_t lease_id) {
+  int err = store_ids_cover(&loop->store, ws_id, lease_id);
+  if (!err) return 0;
+  log_error(loop->log, "ids", "error=%s", log_text(strerror(err)).text);
+  engine_event_t event = {.kind = lease_id ? ENGINE_EV_LEASE_MADE : ENGINE_EV_MEMORY_MADE};
+  char const *detail = "the daemon cannot write its ids file: is the disk full?";
+  if (lease_id) {
+    event.u.lease_made.lease_id = lease_id;
+    event.u.lease_made.err = err;
+    event.u.lease_made.detail = detail;
+  } else {
+    event.u.memory_made.ws_id = ws_id;
+    event.u.memory_made.status = ENGINE_MEMORY_FAILED;
+    event.u.memory_made.node = -1;
+    event.u.memory_made.detail = detail;
+  }
+  loop_post(loop, &event, NULL);
+  return 1;
+}
+
+static int make_lease(loop_t *loop, engine_effect_t const *effect) {
+  lifeline_record_t record = {.magic = LIFELINE_MAGIC,
+                              .lease_id = effect->u.lease_make.lease_id,
+                              .ws_id = effect->u.lease_make.ws_id,
+                              .mode = effect->u.lease_make.mode,
+                              .pid = effect->u.lease_make.pid,
+                              .uid = effect->u.lease_make.uid,
+                              .gid = effect->u.lease_make.gid};
+  if (cover(loop, 0, record.lease_id)) return 0;
+  return lifeline_make(loop, &record);
+}
+
+static int make_memory(loop_t *loop, engine_effect_t const *effect) {
+  if (cover(loop, effect->u.memory_make.ws_id, 0)) return 0;
+  return wsmem_make(loop, &effect->u.memory_make);
+}
+
+/* 0, or 1: it cannot be answered. */
+static int apply(loop_t *loop, engine_effect_t const *effect) {
+  switch ((enum engine_effect_kind)effect->kind) {
+  case ENGINE_FX_PERSIST:
+    return diskq_put(loop, &effect->u.persist);
+  case ENGINE_FX_UNPERSIST:
+    return wsmem_unpersist(loop, effect->u.workspace.ws_id);
+  case ENGINE_FX_MEMORY_MAKE:
+    return make_memory(loop, effect);
+  case ENGINE_FX_MEMORY_CANCEL:
+    wsmem_cancel(loop, effect->u.workspace.ws_id);
+    return 0;
+  case ENGINE_FX_MEMORY_DROP:
+    wsmem_drop(loop, effect->u.workspace.ws_id);
+    return 0;
+  case ENGINE_FX_LEASE_MAKE:
+    return make_lease(loop, effect);
+  case ENGINE_FX_LEASE_DROP:
+    lifeline_drop(loop, effect->u.lease_drop.lease_id);
+    return 0;
+  case ENGINE_FX_REPLY:
+    serve_reply(loop, effect->u.reply);
+    return 0;
+  case ENGINE_FX_STREAM_EVENT:
+    serve_event(loop, effect);
+    return 0;
+  case ENGINE_FX_WORKER_START:
+    return runner_start(loop, effect);
+  case ENGINE_FX_WORKER_CANCEL:
+    runner_cancel(loop, effect->u.worker_cancel.job_id);
+    return 0;
+  case ENGINE_FX_CLOSE_CONN:
+    serve_close(loop, effect->u.close_conn.conn, effect->u.close_conn.why);
+    return 0;
+  case ENGINE_FX_LOG:
+    put_log(loop, effect);
+    return 0;
+  }
+  return 1;
+}
+
+void effects_apply(loop_t *loop) {
+  for (size_t i = 0; i < loop->update.effect_cnt; i++) {
+    if (apply(loop, &loop->update.effects[i])) {
+      loop_break(loop, "no memory to carry out what was decided");
+      return;
+    }
+  }
+}

@@ -1,0 +1,72 @@
+/* memory: makes the memory of a workspace and says how much there is to be had.
+
+   A workspace is one sealed memfd. It is handed out only when every page of it has been taken, so
+   that a client never meets a page that is not there. */
+
+#ifndef WKSPD_SHELL_MEMORY_H
+#define WKSPD_SHELL_MEMORY_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define MEMORY_PAGE_4K 4096UL
+#define MEMORY_PAGE_2M 2097152UL
+
+/* Bytes of a workspace; the library's largest data region is as large. */
+#define MEMORY_SIZE_MAX (1UL << 46)
+
+typedef struct memory_want {
+  char name[40];
+  uint8_t uuid[16];
+  uint64_t size;      /* bytes, rounded up to pages */
+  uint64_t page_size; /* 0 auto, MEMORY_PAGE_* */
+  uint64_t part_max;  /* 0: an estimate */
+  uint32_t seed;
+} memory_want_t;
+
+typedef struct memory_got {
+  int fd; /* read-write, close-on-exec, sealed */
+  uint64_t size, page_size, part_max, data_max, inode;
+} memory_got_t;
+
+typedef enum memory_kind {
+  MEMORY_FAIL_SIZE = 1, /* impossible dimensions */
+  MEMORY_FAIL_PAGES,    /* not enough; wanted and free in pages */
+  MEMORY_FAIL_CANCELLED,
+  MEMORY_FAIL_SYS,
+} memory_kind_t;
+
+typedef struct memory_fail {
+  memory_kind_t kind;
+  uint64_t wanted, free;
+  char text[256]; /* what, which value */
+  char hint[256]; /* what to do */
+} memory_fail_t;
+
+/* What those who make memory at the same time share. */
+typedef struct memory {
+  _Atomic uint64_t claimed; /* bytes of ordinary pages that are promised to running makes and not
+                               taken yet */
+} memory_t;
+
+/* Makes it: any thread, takes as long as clearing the pages takes. *cancel becoming non-zero ends
+   it at the next step. 0 and *ret_got, or 1 and *ret_fail; then everything taken is given back. */
+int memory_make(memory_t *memory, memory_want_t const *want, _Atomic int const *cancel,
+                memory_got_t *ret_got, memory_fail_t *ret_fail);
+
+/* Whether fd, kept by somebody else meanwhile, is the memory it should be: a memfd of that size and
+   inode (0: any), sealed against resizing, with the uuid in its header. NULL, or a constant
+   sentence that says what differs. Reads by pread alone. */
+char const *memory_check(int fd, uint64_t size, uint64_t inode, uint8_t const uuid[16]);
+
+/* The same memory opened for reading only; -1 and errno. */
+int memory_reopen_ro(int fd);
+
+/* Huge pages of 2 MiB that a new mapping could get, surplus ones included. */
+uint64_t memory_free_2m(void);
+
+/* Bytes of ordinary pages that may be taken before the kernel starts to kill: MemAvailable, less
+   where a cgroup (v2) allows less, less a reserve. */
+uint64_t memory_free_4k(void);
+
+#endif

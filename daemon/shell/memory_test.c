@@ -1,0 +1,263 @@
+/* memory: real memfds. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/layout.h"
+#include "daemon/shell/memory.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static _Atomic int go_on;
+
+static memory_want_t example(uint64_t size, uint64_t page_size) {
+  memory_want_t want = {.name = "test", .size = size, .page_size = page_size, .seed = 5};
+  memset(want.uuid, 0xab, sizeof want.uuid);
+  return want;
+}
+
+static unsigned open_fds(void) {
+  unsigned cnt = 0;
+  DIR *dir = opendir("/proc/self/fd");
+  while (readdir(dir)) cnt++;
+  closedir(dir);
+  return cnt;
+}
+
+/* Sound memory of got, whatever its pages. */
+static void check_made(memory_want_t const *want, memory_got_t const *got) {
+  struct stat st;
+  assert_int_equal(fstat(got->fd, &st), 0);
+  assert_int_equal(st.st_size, got->size);
+  assert_int_equal(st.st_mode & 0777, 0600);
+  assert_int_equal((uint64_t)st.st_blocks * 512, got->size); /* every page is there */
+  assert_true(got->size >= want->size && got->size - want->size < got->page_size);
+  assert_int_equal(got->size % got->page_size, 0);
+  assert_int_equal(ftruncate(got->fd, 0), -1);
+  assert_int_equal(ftruncate(got->fd, (off_t)got->size * 2), -1);
+  assert_int_equal(fcntl(got->fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+  assert_true(fcntl(got->fd, F_GETFD) & FD_CLOEXEC);
+  assert_null(memory_check(got->fd, got->size, got->inode, want->uuid));
+
+  void *mem = mmap(NULL, got->size, PROT_READ | PROT_WRITE, MAP_SHARED, got->fd, 0);
+  assert_true(mem != MAP_FAILED);
+  assert_int_equal(wksp__header_check(mem, got->size), 0);
+  fd_wksp_t *wksp = fd_wksp_join(mem);
+  assert_non_null(wksp);
+  assert_string_equal(fd_wksp_name(wksp), "test");
+  assert_int_equal(fd_wksp_seed(wksp), 5);
+  assert_int_equal(fd_wksp_data_max(wksp), got->data_max);
+  assert_int_equal(fd_wksp_part_max(wksp), got->part_max);
+  ulong gaddr = fd_wksp_alloc(wksp, 0, 4096, 1);
+  assert_int_not_equal(gaddr, 0);
+  assert_int_equal(fd_wksp_free(wksp, gaddr), 0);
+  fd_wksp_leave(wksp);
+  munmap(mem, got->size);
+}
+
+/* Memory in 4 KiB pages is whole, private, sealed, formatted and usable. */
+static void small_pages(void **state) {
+  memory_t memory = {0};
+  memory_want_t want = example((8UL << 20) + 1, MEMORY_PAGE_4K);
+  memory_got_t got;
+  memory_fail_t bad;
+  assert_int_equal(memory_make(&memory, &want, &go_on, &got, &bad), 0);
+  assert_int_equal(got.page_size, MEMORY_PAGE_4K);
+  check_made(&want, &got);
+  assert_int_equal(memory.claimed, 0);
+  close(got.fd);
+}
+
+/* The same in 2 MiB pages, and what was taken from the pool goes back to it. */
+static void huge_pages(void **state) {
+  memory_t memory = {0};
+  memory_want_t want = example(4UL << 20, MEMORY_PAGE_2M);
+  memory_got_t got;
+  memory_fail_t bad;
+  uint64_t before = memory_free_2m();
+  if (before < 2) {
+    printf("# missing: 2 free huge pages of 2 MiB (vm.nr_hugepages)\n");
+    skip();
+  }
+  assert_int_equal(memory_make(&memory, &want, &go_on, &got, &bad), 0);
+  assert_int_equal(got.page_size, MEMORY_PAGE_2M);
+  check_made(&want, &got);
+  close(got.fd);
+  assert_true(memory_free_2m() >= before);
+}
+
+/* Huge pages that are not there: an error with figures and a way out, nothing left open. */
+static void huge_pages_short(void **state) {
+  memory_t memory = {0};
+  memory_want_t want = example(1UL << 44, MEMORY_PAGE_2M);
+  memory_got_t got = {.fd = -7};
+  memory_fail_t bad;
+  unsigned before = open_fds();
+  assert_int_equal(memory_make(&memory, &want, &go_on, &got, &bad), 1);
+  assert_int_equal(bad.kind, MEMORY_FAIL_PAGES);
+  assert_int_equal(bad.wanted, 1UL << 23);
+  assert_int_equal(bad.free, memory_free_2m());
+  assert_non_null(strstr(bad.hint, "nr_hugepages"));
+  assert_int_equal(got.fd, -7);
+  assert_int_equal(open_fds(), before);
+}
+
+/* More 4 KiB pages than the machine can give are refused with figures before any is touched. */
+static void small_pages_short(void **state) {
+  memory_t memory = {0};
+  uint64_t avail = memory_free_4k();
+  memory_want_t want = example(avail + (1UL << 30), MEMORY_PAGE_4K);
+  memory_got_t got;
+  memory_fail_t bad;
+  unsigned before = open_fds();
+  assert_true(avail > 0);
+  assert_int_equal(memory_make(&memory, &want, &go_on, &got, &bad), 1);
+  assert_int_equal(bad.kind, MEMORY_FAIL_PAGES);
+  assert_true(bad.wanted > bad.free);
+  assert_non_null(strstr(bad.text, "4 KiB"));
+  assert_int_equal(memory.claimed, 0);
+  assert_int_equal(open_fds(), before);
+  /* what others have been promised counts as gone */
+  memory.claimed = avail;
+  want.size = 64UL << 20;
+  assert_int_equal(memory_make(&memory, &want, &go_on, &got, &bad), 1);
+  assert_int_equal(bad.kind, MEMORY_FAIL_PAGES);
+  assert_int_equal(memory.claimed, avail);
+}
+
+/* Auto takes huge pages when they are to be had for that size, else ordinary ones. */
+static void automatic(void **state) {
+  memory_t memory = {0};
+  memory_want_t want = example(1UL << 20, 0);
+  memory_got_t got;
+  memory_fail_t bad;
+  assert_int_equal(memory_make(&memory, &want, &go_on, &got, &bad), 0);
+  assert_int_equal(got.page_size, MEMORY_PAGE_4K); /* below one huge page */
+  close(got.fd);
+  want.size = 4UL << 20;
+  uint64_t expected = memory_free_2m() >= 2 ? MEMORY_PAGE_2M : MEMORY_PAGE_4K;
+  assert_int_equal(memory_make(&memory, &want, &go_on, &got, &bad), 0);
+  assert_int_equal(got.page_size, expected);
+  check_made(&want, &got);
+  close(got.fd);
+}
+
+/* Sizes and part_max that make no workspace are refused, with the least that would do. */
+static void dimensions(void **state) {
+  static struct {
+    uint64_t size, page_size, part_max;
+  } const cases[] = {
+      {0, 0, 0},
+      {MEMORY_SIZE_MAX + 1, 0, 0},
+      {UINT64_MAX, MEMORY_PAGE_4K, 0},
+      {1, 0, 0},
+      {8UL << 20, 8192, 0},
+      {8UL << 20, 0, 3},
+      {8UL << 20, 0, 1UL << 31},
+      {8UL << 20, 0, 1UL << 30},
+      {8UL << 20, 0, UINT64_MAX},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    memory_t memory = {0};
+    memory_want_t want = example(cases[i].size, cases[i].page_size);
+    memory_got_t got = {.fd = -1};
+    memory_fail_t bad = {0};
+    want.part_max = cases[i].part_max;
+    if (!memory_make(&memory, &want, &go_on, &got, &bad)) fail_msg("case %zu was made", i);
+    assert_int_equal(bad.kind, MEMORY_FAIL_SIZE);
+    assert_true(bad.text[0]);
+    assert_int_equal(memory.claimed, 0);
+  }
+  /* and the least that is named does */
+  memory_t memory = {0};
+  memory_want_t want = example(1, MEMORY_PAGE_4K);
+  memory_got_t got;
+  memory_fail_t bad;
+  assert_int_equal(memory_make(&memory, &want, &go_on, &got, &bad), 1);
+  want.size = bad.wanted;
+  want.part_max = 0;
+  if (memory_make(&memory, &want, &go_on, &got, &bad)) fail_msg("%s", bad.text);
+  close(got.fd);
+}
+
+/* A make that is not wanted any more ends and gives everything back. */
+static void cancelled(void **state) {
+  memory_t memory = {0};
+  _Atomic int cancel = 1;
+  memory_want_t want = example(64UL << 20, MEMORY_PAGE_4K);
+  memory_got_t got;
+  memory_fail_t bad;
+  unsigned before = open_fds();
+  assert_int_equal(memory_make(&memory, &want, &cancel, &got, &bad), 1);
+  assert_int_equal(bad.kind, MEMORY_FAIL_CANCELLED);
+  assert_int_equal(memory.claimed, 0);
+  assert_int_equal(open_fds(), before);
+}
+
+/* A read-only reopening reads the same bytes and can neither be written nor mapped writable. */
+static void read_only(void **state) {
+  memory_t memory = {0};
+  memory_want_t want = example(1UL << 20, MEMORY_PAGE_4K);
+  memory_got_t got;
+  memory_fail_t bad;
+  uint64_t magic = 0;
+  assert_int_equal(memory_make(&memory, &want, &go_on, &got, &bad), 0);
+  int fd = memory_reopen_ro(got.fd);
+  assert_true(fd >= 0);
+  assert_int_equal(pread(fd, &magic, sizeof magic, 0), sizeof magic);
+  assert_int_equal(magic, WKSP_MAGIC);
+  assert_int_equal(write(fd, &magic, 1), -1);
+  assert_true(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED);
+  assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), -1);
+  close(fd);
+  close(got.fd);
+}
+
+/* Memory that is not what was recorded is told from memory that is, whatever differs. */
+static void check_differs(void **state) {
+  memory_t memory = {0};
+  memory_want_t want = example(1UL << 20, MEMORY_PAGE_4K);
+  memory_got_t got;
+  memory_fail_t bad;
+  uint8_t other[16] = {1};
+  assert_int_equal(memory_make(&memory, &want, &go_on, &got, &bad), 0);
+  assert_null(memory_check(got.fd, got.size, 0, want.uuid));
+  assert_non_null(strstr(memory_check(got.fd, got.size + 4096, 0, want.uuid), "size"));
+  assert_non_null(strstr(memory_check(got.fd, got.size, got.inode + 1, want.uuid), "inode"));
+  assert_non_null(strstr(memory_check(got.fd, got.size, 0, other), "uuid"));
+  uint64_t zero = 0;
+  assert_int_equal(pwrite(got.fd, &zero, sizeof zero, 0), sizeof zero);
+  assert_non_null(strstr(memory_check(got.fd, got.size, 0, want.uuid), "workspace"));
+  close(got.fd);
+  int fd = memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  assert_int_equal(ftruncate(fd, 4096), 0);
+  assert_non_null(strstr(memory_check(fd, 4096, 0, other), "sealed"));
+  close(fd);
+  int pair[2];
+  assert_int_equal(pipe(pair), 0);
+  assert_non_null(memory_check(pair[0], 0, 0, other));
+  close(pair[0]);
+  close(pair[1]);
+}
+
+int main(void) {
+  struct CMUnitTest const tests[] = {
+      cmocka_unit_test(small_pages),      cmocka_unit_test(huge_pages),
+      cmocka_unit_test(huge_pages_short), cmocka_unit_test(small_pages_short),
+      cmocka_unit_test(automatic),        cmocka_unit_test(dimensions),
+      cmocka_unit_test(cancelled),        cmocka_unit_test(read_only),
+      cmocka_unit_test(check_differs),
+  };
+  return cmocka_run_group_tests_name("memory", tests, NULL, NULL);
+}

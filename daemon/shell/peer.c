@@ -1,0 +1,260 @@
+/* The problem: a client may send anything, or half of it, or nothing, and may never read.
+
+   The model: a readable socket is read into one buffer on the stack and fed to the frame reader; a
+   timer runs while the reader is within a frame. What is to be sent stands in one byte queue;
+   descriptors are remembered with the position of their frame's first byte, and a sendmsg carries
+   them exactly there and never reaches past the next such place. While too much waits, reading
+   pauses.
+
+   Refuses: descriptors from clients (recv drops them). */
+
+#include "daemon/shell/peer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define READ_SIZE 65536
+
+/* Descriptors that go with the byte at position at. */
+typedef struct mark {
+  struct mark *next;
+  uint64_t at;
+  unsigned cnt;
+  int fds[PEER_FDS_MAX];
+} mark_t;
+
+struct peer {
+  peer_ops_t const *ops;
+  void *arg;
+  uint32_t last_stream;
+  unsigned half_frame_ms;
+  int fd;     /* -1 once closed */
+  int open;   /* handles not closed yet */
+  int events; /* what the poll watches */
+  int timing; /* the timer runs */
+  uv_poll_t poll;
+  uv_timer_t timer;
+  ttrpc_reader_t reader;
+  ttrpc_buf_t out;
+  uint64_t sent; /* bytes sent so far: the position of out's first byte */
+  mark_t *marks, **marks_end;
+};
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+uint32_t *peer_last_stream(peer_t *peer) {
+  return &peer->last_stream;
+}
+
+static void close_fds(int const *fds, unsigned cnt) {
+  for (unsigned i = 0; i < cnt; i++) close(fds[i]);
+}
+
+static void drop_mark(peer_t *peer) {
+  mark_t *mark = peer->marks;
+  peer->marks = mark->next;
+  if (!peer->marks) peer->marks_end = &peer->marks;
+  close_fds(mark->fds, mark->cnt);
+  free(mark);
+}
+
+static void on_handle_closed(uv_handle_t *handle) {
+  peer_t *peer = handle->data;
+  if (--peer->open) return;
+  ttrpc_reader_free(&peer->reader);
+  ttrpc_buf_free(&peer->out);
+  free(peer);
+}
+
+/* Everything of the socket at once; memory later. */
+static void shut(peer_t *peer) {
+  uv_poll_stop(&peer->poll);
+  close(peer->fd);
+  peer->fd = -1;
+  while (peer->marks) drop_mark(peer);
+  uv_close((uv_handle_t *)&peer->poll, on_handle_closed);
+  uv_close((uv_handle_t *)&peer->timer, on_handle_closed);
+}
+
+static void fail(peer_t *peer, char const *why, int violation) {
+  if (peer->fd < 0) return;
+  shut(peer);
+  peer->ops->closed(peer->arg, peer, why, violation);
+}
+
+static void watch(peer_t *peer) {
+  int events = 0;
+  if (peer->out.len < PEER_OUT_HIGH) events |= UV_READABLE;
+  if (peer->out.len) events |= UV_WRITABLE;
+  if (events == peer->events) return;
+  peer->events = events;
+  uv_poll_start(&peer->poll, events, on_poll);
+}
+
+/* One sendmsg. Bytes sent, 0 for later, -1 the connection is broken. */
+static ssize_t send_some(peer_t *peer) {
+  mark_t *mark = peer->marks;
+  size_t len = peer->out.len;
+  int with_fds = mark && mark->at == peer->sent;
+  mark_t *next = with_fds ? mark->next : mark;
+  if (next && next->at - peer->sent < len) len = (size_t)(next->at - peer->sent);
+  struct iovec iov = {.iov_base = (void *)(uintptr_t)ttrpc_buf_head(&peer->out), .iov_len = len};
+  union {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int) * PEER_FDS_MAX)];
+  } control;
+  struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+  if (with_fds) {
+    memset(&control, 0, sizeof control);
+    msg.msg_control = control.bytes;
+    msg.msg_controllen = CMSG_SPACE(sizeof(int) * mark->cnt);
+    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+    cmsg->cmsg_level = SOL_SOCKET;
+    cmsg->cmsg_type = SCM_RIGHTS;
+    cmsg->cmsg_len = CMSG_LEN(sizeof(int) * mark->cnt);
+    memcpy(CMSG_DATA(cmsg), mark->fds, sizeof(int) * mark->cnt);
+  }
+  ssize_t n = sendmsg(peer->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+  /* ETOOMANYREFS: too many descriptors are under way to clients that do not receive; they may. */
+  if (n < 0) return errno == EAGAIN || errno == EINTR || errno == ENOBUFS ? 0 : -1;
+  if (n > 0 && with_fds) drop_mark(peer);
+  peer->sent += (uint64_t)n;
+  ttrpc_buf_consume(&peer->out, (size_t)n);
+  return n;
+}
+
+/* 0, or 1: broken. */
+static int flush(peer_t *peer) {
+  while (peer->out.len) {
+    ssize_t n = send_some(peer);
+    if (n < 0) return 1;
+    if (!n) break;
+  }
+  return 0;
+}
+
+int peer_send(peer_t *peer, uint32_t stream, uint8_t type, uint8_t flags, void const *data,
+              size_t data_len, int const *fds, unsigned fd_cnt) {
+  mark_t *mark = NULL;
+  if (peer->fd < 0) goto refuse;
+  if (fd_cnt) {
+    mark = malloc(sizeof *mark);
+    if (!mark) goto refuse;
+    *mark = (mark_t){.at = peer->sent + peer->out.len, .cnt = fd_cnt};
+    memcpy(mark->fds, fds, fd_cnt * sizeof *fds);
+  }
+  if (ttrpc_buf_frame(&peer->out, stream, type, flags, data, data_len)) goto refuse;
+  if (mark) {
+    *peer->marks_end = mark;
+    peer->marks_end = &mark->next;
+  }
+  if (flush(peer)) {
+    fail(peer, "it went away", 0);
+    return 1;
+  }
+  watch(peer);
+  return 0;
+
+refuse:
+  free(mark);
+  close_fds(fds, fd_cnt);
+  return 1;
+}
+
+static void on_late(uv_timer_t *timer) {
+  fail(timer->data, "half a frame and then silence", 1);
+}
+
+static void time_frame(peer_t *peer, int progress) {
+  int mid = ttrpc_reader_mid_frame(&peer->reader);
+  if (mid && (!peer->timing || progress)) {
+    uv_timer_start(&peer->timer, on_late, peer->half_frame_ms, 0);
+    peer->timing = 1;
+  } else if (!mid && peer->timing) {
+    uv_timer_stop(&peer->timer);
+    peer->timing = 0;
+  }
+}
+
+/* 0, or 1: the peer is closed. */
+static int feed(peer_t *peer, uint8_t const *bytes, size_t len) {
+  int frames = 0;
+  for (;;) {
+    ttrpc_frame_t frame;
+    size_t used;
+    int got = ttrpc_reader_feed(&peer->reader, bytes, len, &used, &frame);
+    if (got < 0) {
+      fail(peer, "no memory for its frame", 0);
+      return 1;
+    }
+    if (!got) break;
+    bytes += used;
+    len -= used;
+    frames++;
+    peer->ops->frame(peer->arg, peer, &frame);
+    if (peer->fd < 0) return 1;
+  }
+  if (ttrpc_reader_wanted(&peer->reader) > PEER_DISCARD_MAX) {
+    fail(peer, "an absurd frame", 1);
+    return 1;
+  }
+  time_frame(peer, frames);
+  return 0;
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events) {
+  peer_t *peer = poll->data;
+  uint8_t bytes[READ_SIZE];
+  if (status < 0) {
+    fail(peer, "it went away", 0);
+    return;
+  }
+  if (events & UV_WRITABLE && flush(peer)) {
+    fail(peer, "it went away", 0);
+    return;
+  }
+  for (int i = 0; events & UV_READABLE && i < PEER_READS_MAX; i++) {
+    if (peer->out.len >= PEER_OUT_HIGH) break;
+    ssize_t n = recv(peer->fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) break;
+    if (n <= 0) {
+      fail(peer, ttrpc_reader_mid_frame(&peer->reader) ? "it hung up within a frame" : "it hung up",
+           0);
+      return;
+    }
+    if (feed(peer, bytes, (size_t)n)) return;
+    if (n < (ssize_t)sizeof bytes) break;
+  }
+  watch(peer);
+}
+
+peer_t *peer_new(uv_loop_t *loop, int fd, unsigned half_frame_ms, peer_ops_t const *ops,
+                 void *arg) {
+  peer_t *peer = calloc(1, sizeof *peer);
+  if (!peer || uv_poll_init(loop, &peer->poll, fd)) {
+    free(peer);
+    close(fd);
+    return NULL;
+  }
+  uv_timer_init(loop, &peer->timer);
+  peer->poll.data = peer->timer.data = peer;
+  peer->open = 2;
+  peer->ops = ops;
+  peer->arg = arg;
+  peer->half_frame_ms = half_frame_ms;
+  peer->fd = fd;
+  peer->marks_end = &peer->marks;
+  ttrpc_reader_init(&peer->reader, TTRPC_DATA_MAX);
+  ttrpc_buf_init(&peer->out, PEER_OUT_MAX);
+  watch(peer);
+  return peer;
+}
+
+void peer_close(peer_t *peer) {
+  if (peer->fd < 0) return;
+  flush(peer);
+  shut(peer);
+}

@@ -1,0 +1,289 @@
+/* The methods of wkspd.v1, each a line of the table and its two functions: the request message into
+   the engine's struct, the engine's reply into the response message.
+
+   Refuses: to judge values; a name that is too long for the engine's field is cut, and the engine
+   refuses what is left. */
+
+#include "daemon/shell/rpc.h"
+
+#include "daemon/child/result.h"
+#include "wkspd.pb-c.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORKSPACES "wkspd.v1.Workspaces"
+#define HOST       "wkspd.v1.Host"
+
+#define FEATURES_MAX    32 /* the methods in the table */
+#define FEATURE_LEN_MAX 64 /* "service.Method" */
+
+static char *text(char const *constant) {
+  return (char *)(uintptr_t)constant;
+}
+
+static void put_text(char ret_text[ENGINE_TEXT_MAX], char const *from) {
+  snprintf(ret_text, ENGINE_TEXT_MAX, "%s", from);
+}
+
+/* Points into from. */
+static void put_workspace(engine_workspace_t const *from, Wkspd__V1__Workspace *ret) {
+  wkspd__v1__workspace__init(ret);
+  ret->name = text(from->spec.name);
+  ret->uuid.data = (uint8_t *)(uintptr_t)from->spec.uuid;
+  ret->uuid.len = sizeof from->spec.uuid;
+  ret->size = from->spec.size;
+  ret->page_size = from->spec.page_size;
+  ret->data_max = from->spec.data_max;
+  ret->part_max = from->spec.part_max;
+  ret->mode = from->spec.mode;
+  ret->uid = from->spec.uid;
+  ret->gid = from->spec.gid;
+  ret->seed = from->spec.seed;
+  ret->created_ns = from->spec.created_ns;
+  ret->attached_rw = from->attached_rw;
+  ret->attached_ro = from->attached_ro;
+  ret->removing = from->removing;
+  ret->quarantined = from->quarantined;
+  ret->reason = text(from->reason);
+}
+
+/* Workspaces
+ * ---------------------------------------------------------------------------------------- */
+
+static void fill_create(ProtobufCMessage const *message, engine_request_t *ret_req) {
+  Wkspd__V1__CreateRequest const *from = (Wkspd__V1__CreateRequest const *)message;
+  put_text(ret_req->u.create.name, from->name);
+  ret_req->u.create.size = from->size;
+  ret_req->u.create.page_size = from->page_size;
+  ret_req->u.create.part_max = from->part_max;
+  ret_req->u.create.mode = from->mode;
+  ret_req->u.create.seed = from->seed;
+}
+
+static uint8_t *encode_create(engine_reply_t const *reply, size_t *ret_len) {
+  Wkspd__V1__CreateResponse to = WKSPD__V1__CREATE_RESPONSE__INIT;
+  Wkspd__V1__Workspace workspace;
+  put_workspace(reply->u.workspace, &workspace);
+  to.workspace = &workspace;
+  return rpc_pack(&to.base, ret_len);
+}
+
+static void fill_delete(ProtobufCMessage const *message, engine_request_t *ret_req) {
+  Wkspd__V1__DeleteRequest const *from = (Wkspd__V1__DeleteRequest const *)message;
+  put_text(ret_req->u.del.name, from->name);
+  ret_req->u.del.force = from->force;
+}
+
+static uint8_t *encode_delete(engine_reply_t const *reply, size_t *ret_len) {
+  Wkspd__V1__DeleteResponse to = WKSPD__V1__DELETE_RESPONSE__INIT;
+  to.deferred = reply->u.del.deferred;
+  return rpc_pack(&to.base, ret_len);
+}
+
+static void fill_get(ProtobufCMessage const *message, engine_request_t *ret_req) {
+  put_text(ret_req->u.get.name, ((Wkspd__V1__GetRequest const *)message)->name);
+}
+
+static uint8_t *encode_get(engine_reply_t const *reply, size_t *ret_len) {
+  Wkspd__V1__GetResponse to = WKSPD__V1__GET_RESPONSE__INIT;
+  Wkspd__V1__Workspace workspace;
+  put_workspace(reply->u.workspace, &workspace);
+  to.workspace = &workspace;
+  return rpc_pack(&to.base, ret_len);
+}
+
+static void fill_list(ProtobufCMessage const *message, engine_request_t *ret_req) {
+  Wkspd__V1__ListRequest const *from = (Wkspd__V1__ListRequest const *)message;
+  ret_req->u.list.page_size = from->page_size;
+  put_text(ret_req->u.list.page_token, from->page_token);
+  ret_req->u.list.all = from->all;
+}
+
+static uint8_t *encode_list(engine_reply_t const *reply, size_t *ret_len) {
+  Wkspd__V1__ListResponse to = WKSPD__V1__LIST_RESPONSE__INIT;
+  size_t cnt = reply->u.list.workspace_cnt;
+  Wkspd__V1__Workspace *workspaces = calloc(cnt ? cnt : 1, sizeof *workspaces);
+  Wkspd__V1__Workspace **at = calloc(cnt ? cnt : 1, sizeof *at);
+  uint8_t *bytes = NULL;
+  if (workspaces && at) {
+    for (size_t i = 0; i < cnt; i++) {
+      put_workspace(&reply->u.list.workspaces[i], &workspaces[i]);
+      at[i] = &workspaces[i];
+    }
+    to.n_workspaces = cnt;
+    to.workspaces = at;
+    to.next_page_token = text(reply->u.list.next_page_token);
+    bytes = rpc_pack(&to.base, ret_len);
+  }
+  free(workspaces);
+  free(at);
+  return bytes;
+}
+
+static void fill_open(ProtobufCMessage const *message, engine_request_t *ret_req) {
+  Wkspd__V1__OpenRequest const *from = (Wkspd__V1__OpenRequest const *)message;
+  put_text(ret_req->u.open.name, from->name);
+  ret_req->u.open.mode = (int32_t)from->mode;
+}
+
+static uint8_t *encode_open(engine_reply_t const *reply, size_t *ret_len) {
+  Wkspd__V1__OpenResponse to = WKSPD__V1__OPEN_RESPONSE__INIT;
+  Wkspd__V1__Workspace workspace;
+  spec_t const *spec = &reply->u.open.workspace->spec;
+  put_workspace(reply->u.open.workspace, &workspace);
+  to.workspace = &workspace;
+  to.lease_id = reply->u.open.lease_id;
+  to.map_size = spec->size;
+  to.layout_version = spec->layout_version;
+  to.geometry_hash = spec->geometry_hash;
+  to.fds = 2;
+  return rpc_pack(&to.base, ret_len);
+}
+
+static void fill_query(ProtobufCMessage const *message, engine_request_t *ret_req) {
+  Wkspd__V1__QueryRequest const *from = (Wkspd__V1__QueryRequest const *)message;
+  put_text(ret_req->u.query.name, from->name);
+  ret_req->u.query.tags = from->tags;
+  ret_req->u.query.tag_cnt = from->n_tags;
+  ret_req->u.query.page_gaddr = from->page_gaddr;
+  ret_req->u.query.page_size = from->page_size;
+}
+
+static void put_usage(fd_wksp_usage_t const *from, Wkspd__V1__Usage *ret) {
+  wkspd__v1__usage__init(ret);
+  ret->total_max = from->total_max;
+  ret->total_cnt = from->total_cnt;
+  ret->total_size = from->total_sz;
+  ret->free_cnt = from->free_cnt;
+  ret->free_size = from->free_sz;
+  ret->free_size_max = from->free_sz_max;
+  ret->used_cnt = from->used_cnt;
+  ret->used_size = from->used_sz;
+}
+
+static void put_part(fd_wksp_part_t const *from, Wkspd__V1__Partition *ret) {
+  wkspd__v1__partition__init(ret);
+  ret->gaddr = from->gaddr;
+  ret->size = from->size;
+  ret->tag = from->tag;
+  ret->kind = (Wkspd__V1__PartitionKind)from->kind;
+}
+
+static void put_root(fd_wksp_root_t const *from, Wkspd__V1__Root *ret) {
+  wkspd__v1__root__init(ret);
+  ret->name = text(from->name);
+  ret->gaddr = from->gaddr;
+  ret->tag = from->tag;
+}
+
+/* worker_result is a result_t that has passed result_check. */
+static uint8_t *encode_query(engine_reply_t const *reply, size_t *ret_len) {
+  result_t const *from = reply->u.worker_result;
+  Wkspd__V1__QueryResponse to = WKSPD__V1__QUERY_RESPONSE__INIT;
+  Wkspd__V1__Usage usage;
+  size_t parts = from->head->part_cnt, roots = from->head->root_cnt;
+  Wkspd__V1__Partition *part = calloc(parts + 1, sizeof *part);
+  Wkspd__V1__Root *root = calloc(roots + 1, sizeof *root);
+  void **at = calloc(parts + roots + 1, sizeof *at);
+  uint8_t *bytes = NULL;
+  if (part && root && at) {
+    put_usage(&from->head->usage, &usage);
+    for (size_t i = 0; i < parts; i++) {
+      put_part(&from->parts[i], &part[i]);
+      at[i] = &part[i];
+    }
+    for (size_t i = 0; i < roots; i++) {
+      put_root(&from->roots[i], &root[i]);
+      at[parts + i] = &root[i];
+    }
+    to.usage = &usage;
+    to.n_partitions = parts;
+    to.partitions = (Wkspd__V1__Partition **)at;
+    to.n_roots = roots;
+    to.roots = (Wkspd__V1__Root **)(at + parts);
+    to.next_page_gaddr = from->head->next_page_gaddr;
+    bytes = rpc_pack(&to.base, ret_len);
+  }
+  free(part);
+  free(root);
+  free(at);
+  return bytes;
+}
+
+static void fill_compact(ProtobufCMessage const *message, engine_request_t *ret_req) {
+  put_text(ret_req->u.compact.name, ((Wkspd__V1__CompactRequest const *)message)->name);
+}
+
+static uint8_t *encode_compact(engine_reply_t const *reply, size_t *ret_len) {
+  result_t const *from = reply->u.worker_result;
+  Wkspd__V1__CompactResponse to = WKSPD__V1__COMPACT_RESPONSE__INIT;
+  to.freed_size = from->head->compacted.freed_sz;
+  to.skipped_cnt = from->head->compacted.skipped_cnt;
+  to.skipped_pid = from->head->compacted.skipped_pid;
+  to.skipped_tid = from->head->compacted.skipped_tid;
+  return rpc_pack(&to.base, ret_len);
+}
+
+static void fill_watch(ProtobufCMessage const *message, engine_request_t *ret_req) {
+  put_text(ret_req->u.watch.name, ((Wkspd__V1__WatchRequest const *)message)->name);
+}
+
+/* Host
+ * ---------------------------------------------------------------------------------------------- */
+
+static void fill_nothing(ProtobufCMessage const *message, engine_request_t *ret_req) {
+}
+
+/* The features are the methods that are served, as the table below has them. */
+static uint8_t *encode_version(engine_reply_t const *reply, size_t *ret_len) {
+  Wkspd__V1__VersionResponse to = WKSPD__V1__VERSION_RESPONSE__INIT;
+  char names[FEATURES_MAX][FEATURE_LEN_MAX], *features[FEATURES_MAX];
+  for (to.n_features = 0; to.n_features < rpc_method_cnt; to.n_features++) {
+    rpc_method_t const *method = &rpc_methods[to.n_features];
+    features[to.n_features] = names[to.n_features];
+    snprintf(names[to.n_features], FEATURE_LEN_MAX, "%s.%s", method->service, method->name);
+  }
+  to.features = features;
+  to.daemon = text(reply->u.version.daemon);
+  to.layout_version = reply->u.version.layout_version;
+  to.geometry_hash = reply->u.version.geometry_hash;
+  return rpc_pack(&to.base, ret_len);
+}
+
+static uint8_t *encode_stats(engine_reply_t const *reply, size_t *ret_len) {
+  engine_stats_t const *from = &reply->u.stats;
+  Wkspd__V1__StatsResponse to = WKSPD__V1__STATS_RESPONSE__INIT;
+  to.pid = from->pid;
+  to.uptime_ns = from->uptime_ns;
+  to.fd_store = from->fd_store;
+  to.workspace_cnt = from->workspace_cnt;
+  to.quarantined_cnt = from->quarantined_cnt;
+  to.lease_cnt = from->lease_cnt;
+  to.connection_cnt = from->connection_cnt;
+  to.job_cnt = from->job_cnt;
+  to.bytes = from->bytes;
+  to.request_cnt = from->request_cnt;
+  to.refused_cnt = from->refused_cnt;
+  to.violation_cnt = from->violation_cnt;
+  to.fd_cnt = from->fd_cnt;
+  return rpc_pack(&to.base, ret_len);
+}
+
+/* clang-format off */
+rpc_method_t const rpc_methods[] = {
+    {WORKSPACES, "Create",  ENGINE_CREATE,  &wkspd__v1__create_request__descriptor,  fill_create,  encode_create},
+    {WORKSPACES, "Delete",  ENGINE_DELETE,  &wkspd__v1__delete_request__descriptor,  fill_delete,  encode_delete},
+    {WORKSPACES, "Get",     ENGINE_GET,     &wkspd__v1__get_request__descriptor,     fill_get,     encode_get},
+    {WORKSPACES, "List",    ENGINE_LIST,    &wkspd__v1__list_request__descriptor,    fill_list,    encode_list},
+    {WORKSPACES, "Open",    ENGINE_OPEN,    &wkspd__v1__open_request__descriptor,    fill_open,    encode_open},
+    {WORKSPACES, "Query",   ENGINE_QUERY,   &wkspd__v1__query_request__descriptor,   fill_query,   encode_query},
+    {WORKSPACES, "Compact", ENGINE_COMPACT, &wkspd__v1__compact_request__descriptor, fill_compact, encode_compact},
+    {WORKSPACES, "Watch",   ENGINE_WATCH,   &wkspd__v1__watch_request__descriptor,   fill_watch,   NULL},
+    {HOST,       "Version", ENGINE_VERSION, &wkspd__v1__version_request__descriptor, fill_nothing, encode_version},
+    {HOST,       "Stats",   ENGINE_STATS,   &wkspd__v1__stats_request__descriptor,   fill_nothing, encode_stats},
+};
+/* clang-format on */
+unsigned const rpc_method_cnt = sizeof rpc_methods / sizeof *rpc_methods;
+_Static_assert(sizeof rpc_methods / sizeof *rpc_methods <= FEATURES_MAX, "each is a feature");

@@ -1,0 +1,288 @@
+/* The problem: between frames and engine events lie the rules of the protocol that are neither:
+   stream ids in order, requests of one message, descriptors that go with one answer.
+
+   The model: a connection has a number of its own, never used twice. Frames become REQUEST events
+   or are answered here (what is not understood never reaches the engine). Replies find their
+   connection by number; when it is gone they are dropped, and with them the descriptors they
+   carried.
+
+   Refuses: to count or limit; the engine does. */
+
+#include "daemon/shell/serve.h"
+
+#include "daemon/shell/lifeline.h"
+#include "daemon/shell/peer.h"
+#include "daemon/shell/rpc.h"
+#include "daemon/shell/wsmem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+typedef struct conn {
+  loop_t *loop;
+  peer_t *peer;
+  uint64_t id;
+  uint32_t uid;
+  int32_t pid;
+  unsigned mistakes;
+} conn_t;
+
+static void forget(conn_t *conn) {
+  idmap_remove(&conn->loop->peers, conn->id);
+  free(conn);
+}
+
+static void post_conn(loop_t *loop, int kind, uint64_t id) {
+  engine_event_t event = {.kind = kind};
+  event.u.conn.conn = id;
+  loop_post(loop, &event, NULL);
+}
+
+static void on_closed(void *arg, peer_t *peer, char const *why, int violation) {
+  conn_t *conn = arg;
+  loop_t *loop = conn->loop;
+  uint64_t id = conn->id;
+  uint32_t dropped;
+  if (violation && log_rate_ok(&loop->violations, uv_hrtime(), &dropped)) {
+    log_warn(loop->log, "violation", "conn=%lu uid=%u pid=%d dropped=%u error=%s", id, conn->uid,
+             conn->pid, dropped, log_text(why).text);
+  }
+  log_debug(loop->log, "disconnected", "conn=%lu why=%s", id, log_text(why).text);
+  forget(conn);
+  if (violation) post_conn(loop, ENGINE_EV_VIOLATION, id);
+  post_conn(loop, ENGINE_EV_CONN_CLOSED, id);
+}
+
+/* Answers a request that the engine never sees. */
+static void refuse(conn_t *conn, uint32_t stream, rpc_refusal_t const *refusal, int mistake) {
+  size_t len;
+  uint8_t *bytes = rpc_encode_refusal(refusal, &len);
+  uint64_t id = conn->id;
+  loop_t *loop = conn->loop;
+  int bad = !bytes || peer_send(conn->peer, stream, TTRPC_RESPONSE, 0, bytes, len, NULL, 0);
+  free(bytes);
+  if (!idmap_get(&loop->peers, id)) return; /* sending found that it has gone */
+  if (mistake && ++conn->mistakes >= SERVE_MISTAKES_MAX) {
+    peer_close(conn->peer);
+    on_closed(conn, conn->peer, "too many requests that break the protocol", 1);
+  } else if (bad) {
+    peer_close(conn->peer);
+    on_closed(conn, conn->peer, "it does not read its answers", 0);
+  }
+}
+
+static uint32_t count_fds(void) {
+  uint32_t cnt = 0;
+  DIR *dir = opendir("/proc/self/fd");
+  if (!dir) return 0;
+  while (readdir(dir)) cnt++;
+  closedir(dir);
+  return cnt > 3 ? cnt - 3 : 0; /* '.', '..' and the folder itself */
+}
+
+/* What the shell adds to a request. 0 or 1. */
+static int complete(loop_t *loop, engine_request_t *req) {
+  if (req->method == ENGINE_STATS) {
+    req->u.stats.fd_store = notify_active(loop->notify);
+    req->u.stats.fd_cnt = count_fds();
+  } else if (req->method == ENGINE_CREATE) {
+    uint8_t *uuid = req->u.create.uuid;
+    if (getrandom(uuid, sizeof req->u.create.uuid, 0) != (ssize_t)sizeof req->u.create.uuid) {
+      return 1;
+    }
+    uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40); /* RFC 4122: random */
+    uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+  }
+  return 0;
+}
+
+static void request(conn_t *conn, ttrpc_frame_t const *frame) {
+  rpc_call_t call;
+  rpc_refusal_t refusal;
+  loop_t *loop = conn->loop;
+  if (rpc_decode(frame->data, frame->header.length, &call, &refusal)) {
+    refuse(conn, frame->header.stream, &refusal, refusal.code != RPC_UNIMPLEMENTED);
+    return;
+  }
+  if (complete(loop, &call.req)) {
+    loop_break(loop, "no random numbers");
+  } else {
+    engine_event_t event = {.kind = ENGINE_EV_REQUEST};
+    event.u.request.conn = conn->id;
+    event.u.request.stream = frame->header.stream;
+    event.u.request.req = call.req;
+    if (call.timeout_ns &&
+        __builtin_add_overflow(uv_hrtime(), call.timeout_ns, &event.u.request.deadline_mono_ns)) {
+      event.u.request.deadline_mono_ns = 0;
+    }
+    loop_post(loop, &event, NULL);
+  }
+  rpc_call_free(&call);
+}
+
+static void on_frame(void *arg, peer_t *peer, ttrpc_frame_t const *frame) {
+  conn_t *conn = arg;
+  uint32_t stream = frame->header.stream, *last = peer_last_stream(peer);
+  rpc_refusal_t refusal = {.code = ENGINE_CODE_INVALID_ARGUMENT, .kind = "stream"};
+  /* No method takes more than its request, and other types are others' business. */
+  if (frame->header.type != TTRPC_REQUEST) return;
+  if (!(stream & 1U) || stream <= *last) {
+    snprintf(refusal.sentence, sizeof refusal.sentence,
+             "stream %u: ids of requests are odd and rise, the last was %u", stream, *last);
+    refuse(conn, stream, &refusal, 1);
+    return;
+  }
+  *last = stream;
+  if (frame->oversize) {
+    refusal.code = ENGINE_CODE_RESOURCE_EXHAUSTED;
+    refusal.kind = "limit";
+    snprintf(refusal.sentence, sizeof refusal.sentence, "the request has %u bytes, the limit is %u",
+             frame->header.length, TTRPC_DATA_MAX);
+    refuse(conn, stream, &refusal, 1);
+    return;
+  }
+  if (frame->header.flags & TTRPC_FLAG_REMOTE_OPEN) {
+    refusal.kind = "flags";
+    snprintf(refusal.sentence, sizeof refusal.sentence,
+             "stream %u is announced as a stream of requests, no method takes one", stream);
+    refuse(conn, stream, &refusal, 1);
+    return;
+  }
+  request(conn, frame);
+}
+
+static peer_ops_t const ops = {.frame = on_frame, .closed = on_closed};
+
+/* Tests cannot wait ten seconds; a shorter time does nobody harm. */
+static unsigned half_frame_ms(void) {
+  char const *text = getenv("WKSPD_TEST_HALF_FRAME_MS");
+  long ms = text ? strtol(text, NULL, 10) : 0;
+  return ms > 0 && ms < PEER_HALF_FRAME_MS ? (unsigned)ms : PEER_HALF_FRAME_MS;
+}
+
+void serve_open(loop_t *loop, int fd, uint32_t uid, uint32_t gid, int32_t pid) {
+  conn_t *conn = calloc(1, sizeof *conn);
+  if (!conn) {
+    close(fd);
+    return;
+  }
+  *conn = (conn_t){.loop = loop, .id = ++loop->conn_last, .uid = uid, .pid = pid};
+  if (idmap_add(&loop->peers, conn->id, conn)) {
+    free(conn);
+    close(fd);
+    return;
+  }
+  conn->peer = peer_new(&loop->uv, fd, half_frame_ms(), &ops, conn);
+  if (!conn->peer) {
+    forget(conn);
+    return;
+  }
+  log_debug(loop->log, "connected", "conn=%lu uid=%u pid=%d", conn->id, uid, pid);
+  engine_event_t event = {.kind = ENGINE_EV_CONN_OPEN};
+  event.u.conn_open.conn = conn->id;
+  event.u.conn_open.uid = uid;
+  event.u.conn_open.gid = gid;
+  event.u.conn_open.pid = pid;
+  loop_post(loop, &event, NULL);
+}
+
+void serve_close(loop_t *loop, uint64_t id, char const *why) {
+  conn_t *conn = idmap_get(&loop->peers, id);
+  if (!conn) return;
+  uint32_t dropped;
+  if (log_rate_ok(&loop->violations, uv_hrtime(), &dropped)) {
+    log_warn(loop->log, "closed", "conn=%lu uid=%u pid=%d dropped=%u why=%s", id, conn->uid,
+             conn->pid, dropped, log_text(why).text);
+  }
+  peer_close(conn->peer);
+  forget(conn);
+}
+
+/* A send that does not fit closes the connection; the engine hears of it after this step. */
+static void send_to(loop_t *loop, uint64_t id, uint32_t stream, uint8_t type, uint8_t const *bytes,
+                    size_t len, int const *fds, unsigned fd_cnt) {
+  conn_t *conn = idmap_get(&loop->peers, id);
+  if (!conn) {
+    for (unsigned i = 0; i < fd_cnt; i++) close(fds[i]);
+    return;
+  }
+  if (!peer_send(conn->peer, stream, type, 0, bytes, len, fds, fd_cnt)) return;
+  conn = idmap_get(&loop->peers, id);
+  if (!conn) return;
+  peer_close(conn->peer);
+  on_closed(conn, conn->peer, "it does not read its answers", 0);
+}
+
+/* The memory as the lease may see it, and the client's end of the lifeline. How many: 2, or 0. */
+static unsigned open_fds(loop_t *loop, engine_reply_t const *reply, int ret_fds[2]) {
+  uint64_t ws_id;
+  int client_end = lifeline_take_client_end(loop, reply->u.open.lease_id, &ws_id);
+  if (client_end < 0) return 0;
+  wsmem_t const *mem = wsmem_get(loop, ws_id);
+  int fd = -1;
+  if (mem && reply->u.open.mode == ENGINE_OPEN_RO)
+    fd = memory_reopen_ro(mem->fd);
+  else if (mem)
+    fd = fcntl(mem->fd, F_DUPFD_CLOEXEC, 3);
+  if (fd < 0) {
+    close(client_end);
+    return 0;
+  }
+  ret_fds[0] = fd;
+  ret_fds[1] = client_end;
+  return 2;
+}
+
+void serve_reply(loop_t *loop, engine_reply_t const *reply) {
+  int fds[2];
+  unsigned fd_cnt = 0;
+  size_t len;
+  uint8_t *bytes = NULL;
+  if (reply->method == ENGINE_OPEN && reply->code == ENGINE_CODE_OK) {
+    fd_cnt = open_fds(loop, reply, fds);
+    if (!fd_cnt) {
+      rpc_refusal_t refusal = {.code = ENGINE_CODE_INTERNAL, .kind = "descriptors"};
+      snprintf(refusal.sentence, sizeof refusal.sentence,
+               "the daemon could not duplicate the descriptors: %s", strerror(errno));
+      bytes = rpc_encode_refusal(&refusal, &len);
+    }
+  }
+  if (!bytes) bytes = rpc_encode_reply(reply, &len);
+  if (!bytes) {
+    for (unsigned i = 0; i < fd_cnt; i++) close(fds[i]);
+    serve_close(loop, reply->conn, "no memory for an answer");
+    post_conn(loop, ENGINE_EV_CONN_CLOSED, reply->conn);
+    return;
+  }
+  send_to(loop, reply->conn, reply->stream, TTRPC_RESPONSE, bytes, len, fds, fd_cnt);
+  free(bytes);
+}
+
+void serve_event(loop_t *loop, engine_effect_t const *effect) {
+  size_t len;
+  uint8_t *bytes = rpc_encode_event(effect->u.stream_event.kind, effect->u.stream_event.name,
+                                    effect->u.stream_event.time_ns, &len);
+  if (!bytes) {
+    loop_break(loop, "no memory for an event");
+    return;
+  }
+  send_to(loop, effect->u.stream_event.conn, effect->u.stream_event.stream, TTRPC_DATA, bytes, len,
+          NULL, 0);
+  free(bytes);
+}
+
+void serve_free(loop_t *loop) {
+  size_t place = 0;
+  conn_t *conn;
+  while ((conn = idmap_next(&loop->peers, &place))) {
+    peer_close(conn->peer);
+    free(conn);
+  }
+  idmap_clear(&loop->peers);
+}

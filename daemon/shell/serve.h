@@ -1,0 +1,23 @@
+/* serve: requests of connections to the engine, its answers back. */
+
+#ifndef WKSPD_SHELL_SERVE_H
+#define WKSPD_SHELL_SERVE_H
+
+#include "daemon/shell/loop.h"
+
+/* Requests that break a rule of the protocol but can be answered (bad stream ids, undecodable
+ * messages); after so many a connection is closed as violating. */
+#define SERVE_MISTAKES_MAX 32U
+
+/* Takes over an accepted connection. */
+void serve_open(loop_t *loop, int fd, uint32_t uid, uint32_t gid, int32_t pid);
+
+/* Carries out the effects of these names. */
+void serve_reply(loop_t *loop, engine_reply_t const *reply);
+void serve_event(loop_t *loop, engine_effect_t const *effect);
+void serve_close(loop_t *loop, uint64_t conn, char const *why);
+
+/* Closes all, without telling the engine. */
+void serve_free(loop_t *loop);
+
+#endif

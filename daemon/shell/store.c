@@ -1,0 +1,466 @@
+/* The problem: what is known of workspaces must survive a kill and a full disk, and one damaged
+   file must not take the others with it.
+
+   The model: a file per workspace, written beside its place and renamed into it. Ids are reserved
+   in blocks ahead of their use. The lock is a POSIX record lock: it belongs to this process alone,
+   goes with it however it ends, and tells who holds it.
+
+   Whoever can write to the folder can make us (root, perhaps) write and remove elsewhere, and tell
+   us whose workspaces are whose. So it is ours alone, or not used.
+
+   Refuses: to delete what it cannot read, or what it has not made; folders that others can change.
+ */
+
+#include "daemon/shell/store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* "<20 digits>.spec" and a bit */
+#define NAME_MAX_LEN 48
+
+#define SUPERVISOR_LOCK "supervisor.lock"
+
+/* Folders above the last that are made: /var/lib/wkspd on a bare system. */
+#define FOLDER_DEPTH_MAX 64
+
+static int make_folders(char const *path) {
+  char part[CONFIG_PATH_MAX];
+  size_t len = strlen(path);
+  if (!len || len >= sizeof part) {
+    errno = ENAMETOOLONG;
+    return 1;
+  }
+  memcpy(part, path, len + 1);
+  int depth = 0;
+  for (size_t i = 1; i < len && depth < FOLDER_DEPTH_MAX; i++) {
+    if (part[i] != '/') continue;
+    part[i] = '\0';
+    if (mkdir(part, 0755) && errno != EEXIST) return 1;
+    part[i] = '/';
+    depth++;
+  }
+  return mkdir(part, 0700) && errno != EEXIST;
+}
+
+static int write_all(int fd, char const *text, size_t len) {
+  while (len) {
+    ssize_t n = write(fd, text, len);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    text += n;
+    len -= (size_t)n;
+  }
+  return 0;
+}
+
+/* 0 or errno; *ret_call names what failed. */
+static int put_file(int dir_fd, char const *name, char const *text, size_t len,
+                    char const **ret_call) {
+  char temp[NAME_MAX_LEN + 8];
+  snprintf(temp, sizeof temp, "%s.tmp", name);
+  *ret_call = "open";
+  int fd = openat(dir_fd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return errno;
+  *ret_call = "write";
+  int err = write_all(fd, text, len);
+  if (!err && fsync(fd)) {
+    *ret_call = "fsync";
+    err = errno;
+  }
+  close(fd);
+  if (!err && renameat(dir_fd, temp, dir_fd, name)) {
+    *ret_call = "rename";
+    err = errno;
+  }
+  if (err) {
+    unlinkat(dir_fd, temp, 0);
+    return err;
+  }
+  if (fsync(dir_fd)) {
+    *ret_call = "fsync of the folder";
+    return errno;
+  }
+  return 0;
+}
+
+/* The whole of a small file, with a NUL. Its length, or -1 and errno (EFBIG: longer). */
+static ssize_t get_file(int dir_fd, char const *name, char *ret_text, size_t cap) {
+  int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (fd < 0) return -1;
+  size_t len = 0;
+  ssize_t n;
+  while ((n = read(fd, ret_text + len, cap - len)) > 0 && len + (size_t)n < cap) len += (size_t)n;
+  int err = n < 0 ? errno : n > 0 ? EFBIG : 0;
+  close(fd);
+  if (err) {
+    errno = err;
+    return -1;
+  }
+  ret_text[len] = '\0';
+  return (ssize_t)len;
+}
+
+/* Ids
+ * -----------------------------------------------------------------------------------------------
+ */
+
+static int put_ids(store_t *store, uint64_t ws, uint64_t lease) {
+  char text[128];
+  char const *call;
+  int len = snprintf(text, sizeof text, "wkspd-ids=1\nws=%lu\nlease=%lu\n", ws, lease);
+  int err = put_file(store->dir_fd, "ids", text, (size_t)len, &call);
+  if (err) return err;
+  store->ws_reserved = ws;
+  store->lease_reserved = lease;
+  return 0;
+}
+
+int store_ids_cover(store_t *store, uint64_t ws_id, uint64_t lease_id) {
+  uint64_t ws = store->ws_reserved, lease = store->lease_reserved;
+  if (ws_id <= ws && lease_id <= lease) return 0;
+  if (ws_id > ws) ws = ws_id + STORE_WS_BLOCK;
+  if (lease_id > lease) lease = lease_id + STORE_LEASE_BLOCK;
+  return put_ids(store, ws, lease);
+}
+
+static int get_ids(store_t *store, char *error) {
+  char text[128];
+  int end = 0;
+  ssize_t n = get_file(store->dir_fd, "ids", text, sizeof text);
+  if (n < 0 && errno == ENOENT) return 0;
+  if (n < 0 ||
+      sscanf(text, "wkspd-ids=1\nws=%lu\nlease=%lu\n%n", &store->ws_reserved,
+             &store->lease_reserved, &end) != 2 ||
+      end != n) {
+    snprintf(error, CONFIG_ERROR_MAX,
+             "'%.900s/ids' is damaged: put back a copy, or remove it if nothing is attached",
+             store->path);
+    return 1;
+  }
+  return 0;
+}
+
+/* The folder
+ * ---------------------------------------------------------------------------------------- */
+
+/* Opens and locks a file of the folder; ret_fd is the caller's to close in any case. 0, or 1 and a
+ * sentence. */
+static int lock_file(store_t const *store, char const *name, int *ret_fd, char *error) {
+  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  *ret_fd = openat(store->dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (*ret_fd < 0) {
+    snprintf(error, CONFIG_ERROR_MAX, "the state folder '%.900s' is not writable: %s", store->path,
+             strerror(errno));
+    return 1;
+  }
+  if (!fcntl(*ret_fd, F_SETLK, &lock)) return 0;
+  int err = errno;
+  if (fcntl(*ret_fd, F_GETLK, &lock)) lock.l_pid = 0;
+  if (err == EACCES || err == EAGAIN) {
+    snprintf(error, CONFIG_ERROR_MAX,
+             "the state folder '%.800s' is in use by process %d: stop it, or give another "
+             "--state-dir",
+             store->path, (int)lock.l_pid);
+  } else {
+    snprintf(error, CONFIG_ERROR_MAX, "cannot lock the state folder '%.900s': %s", store->path,
+             strerror(err));
+  }
+  return 1;
+}
+
+/* 0 if no supervisor keeps the folder, or the one that started us; else 1 and a sentence. */
+static int check_supervisor(store_t const *store, char *error) {
+  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  int fd = openat(store->dir_fd, SUPERVISOR_LOCK, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0 && errno == ENOENT) return 0;
+  int bad = fd < 0 || fcntl(fd, F_GETLK, &lock), err = errno;
+  if (fd >= 0) close(fd);
+  if (bad) {
+    snprintf(error, CONFIG_ERROR_MAX, "cannot look at '%.900s/" SUPERVISOR_LOCK "': %s",
+             store->path, strerror(err));
+    return 1;
+  }
+  if (lock.l_type == F_UNLCK || (lock.l_pid && lock.l_pid == getppid())) return 0;
+  snprintf(error, CONFIG_ERROR_MAX,
+           "the state folder '%.800s' is in use by process %d, a supervisor that keeps its memory: "
+           "stop it, or give another --state-dir",
+           store->path, (int)lock.l_pid);
+  return 1;
+}
+
+static int take_lock(store_t *store, char *error) {
+  return lock_file(store, "lock", &store->lock_fd, error) || check_supervisor(store, error);
+}
+
+/* A folder that is ours alone, not through a link in its last place. -1 and a sentence. */
+static int open_folder(int at, char const *name, char const *shown, char *error) {
+  struct stat st;
+  int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) {
+    int err = errno;
+    if (!fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) && S_ISLNK(st.st_mode)) {
+      snprintf(error, CONFIG_ERROR_MAX,
+               "the state folder '%.800s' is a symbolic link, which is not followed: give the "
+               "folder itself, or remove the link",
+               shown);
+    } else {
+      snprintf(error, CONFIG_ERROR_MAX, "cannot open the state folder '%.900s': %s", shown,
+               strerror(err));
+    }
+    return -1;
+  }
+  if (fstat(fd, &st)) {
+    snprintf(error, CONFIG_ERROR_MAX, "cannot look at the state folder '%.900s': %s", shown,
+             strerror(errno));
+  } else if (st.st_uid != geteuid() || st.st_mode & (S_IWGRP | S_IWOTH)) {
+    snprintf(error, CONFIG_ERROR_MAX,
+             "the state folder '%.700s' belongs to uid %u and has mode %04o, but only the user of "
+             "this daemon (uid %u) may own it and write to it: chown and chmod go-w it if its "
+             "content can be trusted, or give another --state-dir",
+             shown, st.st_uid, st.st_mode & 07777, geteuid());
+  } else {
+    return fd;
+  }
+  close(fd);
+  return -1;
+}
+
+/* Makes and opens the folder itself. 0, or 1 and a sentence. */
+static int open_dir(store_t *store, char const *path, char *error) {
+  snprintf(store->path, sizeof store->path, "%s", path);
+  /* what ends in '/' would follow a link */
+  for (size_t len = strlen(store->path); len > 1 && store->path[len - 1] == '/'; len--) {
+    store->path[len - 1] = '\0';
+  }
+  if (make_folders(store->path)) {
+    snprintf(error, CONFIG_ERROR_MAX, "cannot make the state folder '%.900s': %s", store->path,
+             strerror(errno));
+    return 1;
+  }
+  store->dir_fd = open_folder(AT_FDCWD, store->path, store->path, error);
+  return store->dir_fd < 0;
+}
+
+int store_supervise(char const *path, int *ret_lock_fd, char *error) {
+  store_t store = STORE_NONE;
+  int fd = -1;
+  int bad = open_dir(&store, path, error) || lock_file(&store, SUPERVISOR_LOCK, &fd, error);
+  store_close(&store);
+  if (!bad)
+    *ret_lock_fd = fd;
+  else if (fd >= 0)
+    close(fd);
+  return bad;
+}
+
+int store_open(store_t *ret_store, char const *path, char *error) {
+  store_t store = STORE_NONE;
+  char specs[CONFIG_PATH_MAX + 8];
+  if (open_dir(&store, path, error)) return 1;
+  path = store.path;
+  if (take_lock(&store, error)) goto fail;
+  if (mkdirat(store.dir_fd, "specs", 0700) && errno != EEXIST) goto fail_errno;
+  snprintf(specs, sizeof specs, "%s/specs", path);
+  store.specs_fd = open_folder(store.dir_fd, "specs", specs, error);
+  if (store.specs_fd < 0) goto fail;
+  if (faccessat(store.specs_fd, ".", W_OK | X_OK, AT_EACCESS)) goto fail_errno;
+  if (get_ids(&store, error)) goto fail;
+  *ret_store = store;
+  return 0;
+
+fail_errno:
+  snprintf(error, CONFIG_ERROR_MAX, "the state folder '%.900s' is not writable: %s", path,
+           strerror(errno));
+fail:
+  store_close(&store);
+  return 1;
+}
+
+void store_close(store_t *store) {
+  if (store->specs_fd >= 0) close(store->specs_fd);
+  if (store->dir_fd >= 0) close(store->dir_fd);
+  if (store->lock_fd >= 0) close(store->lock_fd);
+  *store = STORE_NONE;
+}
+
+/* Specs
+ * --------------------------------------------------------------------------------------------- */
+
+int store_put(store_t const *store, spec_t const *spec, char *ret_detail) {
+  char text[SPEC_TEXT_MAX], name[NAME_MAX_LEN];
+  char const *call = "encode";
+  snprintf(name, sizeof name, "%lu.spec", spec->ws_id);
+  int len = spec_encode(spec, text);
+  int err = len < 0 ? EINVAL : put_file(store->specs_fd, name, text, (size_t)len, &call);
+  if (err) {
+    snprintf(ret_detail, STORE_DETAIL_MAX, "%s %s/specs/%s: %s", call, store->path, name,
+             strerror(err));
+  }
+  return err;
+}
+
+int store_remove(store_t const *store, uint64_t ws_id, char *ret_detail) {
+  static char const *const suffix[] = {"spec", "bad"};
+  char name[NAME_MAX_LEN];
+  char const *call = "unlink";
+  int err = 0, gone = 0;
+  for (int i = 0; i < 2 && !err; i++) {
+    snprintf(name, sizeof name, "%lu.%s", ws_id, suffix[i]);
+    if (!unlinkat(store->specs_fd, name, 0))
+      gone = 1;
+    else if (errno != ENOENT)
+      err = errno;
+  }
+  if (!err && gone && fsync(store->specs_fd)) {
+    call = "fsync of the folder of";
+    err = errno;
+  }
+  if (err) {
+    snprintf(ret_detail, STORE_DETAIL_MAX, "%s %s/specs/%s: %s", call, store->path, name,
+             strerror(err));
+  }
+  return err;
+}
+
+/* "<id>.<suffix>" as we write it: its id, else 0. */
+static uint64_t id_of(char const *name, char const *suffix) {
+  char again[NAME_MAX_LEN];
+  if (name[0] < '1' || name[0] > '9') return 0;
+  uint64_t id = strtoull(name, NULL, 10);
+  snprintf(again, sizeof again, "%lu.%s", id, suffix);
+  return strcmp(again, name) ? 0 : id;
+}
+
+static void tell(store_t const *store, char const *name, uint64_t id, store_each_t each,
+                 void *arg) {
+  char text[SPEC_TEXT_MAX + 1], bad[NAME_MAX_LEN];
+  spec_t spec;
+  int line = 0;
+  ssize_t len = get_file(store->specs_fd, name, text, sizeof text);
+  if (len >= 0) line = spec_decode(text, (size_t)len, &spec);
+  if (len >= 0 && !line && spec.ws_id == id) {
+    each(arg, id, &spec, 0);
+    return;
+  }
+  snprintf(bad, sizeof bad, "%lu.bad", id);
+  renameat(store->specs_fd, name, store->specs_fd, bad);
+  each(arg, id, NULL, line);
+}
+
+/* A walk over specs/ of its own; NULL and errno. */
+static DIR *open_specs(store_t const *store) {
+  int fd = openat(store->specs_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+  if (!dir && fd >= 0) {
+    int err = errno;
+    close(fd);
+    errno = err;
+  }
+  return dir;
+}
+
+int store_each(store_t const *store, store_each_t each, void *arg) {
+  DIR *dir = open_specs(store);
+  if (!dir) return errno;
+  struct dirent *entry;
+  int err = 0;
+  while (errno = 0, (entry = readdir(dir))) {
+    uint64_t id = id_of(entry->d_name, "spec");
+    if (id)
+      tell(store, entry->d_name, id, each, arg);
+    else if (id_of(entry->d_name, "spec.tmp"))
+      unlinkat(store->specs_fd, entry->d_name, 0);
+  }
+  err = errno;
+  closedir(dir);
+  return err;
+}
+
+/* Lost specs
+ * ---------------------------------------------------------------------------------------- */
+
+typedef struct lost {
+  uint64_t id;
+  struct timespec when; /* of the renaming */
+} lost_t;
+
+int store_lose(store_t const *store, uint64_t ws_id, char *ret_detail) {
+  char name[NAME_MAX_LEN], lost[NAME_MAX_LEN];
+  snprintf(name, sizeof name, "%lu.spec", ws_id);
+  snprintf(lost, sizeof lost, "%lu.lost", ws_id);
+  if (!renameat(store->specs_fd, name, store->specs_fd, lost)) return 0;
+  int err = errno;
+  snprintf(ret_detail, STORE_DETAIL_MAX, "rename %s/specs/%s to %s: %s", store->path, name, lost,
+           strerror(err));
+  return err;
+}
+
+/* Latest first. */
+static int lost_order(void const *a, void const *b) {
+  lost_t const *x = a, *y = b;
+  if (x->when.tv_sec != y->when.tv_sec) return x->when.tv_sec < y->when.tv_sec ? 1 : -1;
+  if (x->when.tv_nsec != y->when.tv_nsec) return x->when.tv_nsec < y->when.tv_nsec ? 1 : -1;
+  return x->id < y->id ? 1 : x->id > y->id ? -1 : 0;
+}
+
+/* All lost specs; 0 or errno. */
+static int lost_list(store_t const *store, lost_t **ret_list, size_t *ret_cnt) {
+  lost_t *list = NULL;
+  size_t cnt = 0, cap = 0;
+  int err = 0;
+  struct dirent *entry;
+  DIR *dir = open_specs(store);
+  if (!dir) return errno;
+  while (!err && (errno = 0, entry = readdir(dir))) {
+    struct stat st;
+    uint64_t id = id_of(entry->d_name, "lost");
+    if (!id || fstatat(store->specs_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW)) continue;
+    if (cnt == cap) {
+      cap = cap ? cap * 2 : 2UL * STORE_LOST_MAX;
+      lost_t *moved = reallocarray(list, cap, sizeof *list);
+      if (!moved) {
+        err = ENOMEM;
+        continue;
+      }
+      list = moved;
+    }
+    list[cnt++] = (lost_t){id, st.st_ctim};
+  }
+  if (!err) err = errno;
+  closedir(dir);
+  *ret_list = list;
+  *ret_cnt = cnt;
+  return err;
+}
+
+int store_lost_end(store_t const *store, char *ret_detail) {
+  lost_t *list = NULL;
+  size_t cnt = 0;
+  char name[NAME_MAX_LEN];
+  char const *call = "list";
+  int err = lost_list(store, &list, &cnt);
+  if (!err && cnt) qsort(list, cnt, sizeof *list, lost_order);
+  for (size_t i = STORE_LOST_MAX; i < cnt && !err; i++) {
+    snprintf(name, sizeof name, "%lu.lost", list[i].id);
+    if (unlinkat(store->specs_fd, name, 0)) {
+      call = "unlink in";
+      err = errno;
+    }
+  }
+  free(list);
+  if (!err && fsync(store->specs_fd)) {
+    call = "fsync";
+    err = errno;
+  }
+  if (err) {
+    snprintf(ret_detail, STORE_DETAIL_MAX, "%s %s/specs: %s", call, store->path, strerror(err));
+  }
+  return err;
+}

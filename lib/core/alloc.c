@@ -1,0 +1,306 @@
+/* alloc: fd_alloc's public calls: making one, joining it, malloc and free. The model is in alloc.h.
+
+   A join handle is the address of the alloc's state with the cgroup hint in its low bits; the alloc
+   says where it lies in the workspace (self), so the workspace follows from the handle. */
+
+#include "core/alloc.h"
+#include "core/fail.h"
+#include "core/map.h"
+
+#include <string.h>
+
+#define HINT(join)  ((ulong)(join)&FD_ALLOC_JOIN_CGROUP_HINT_MAX)
+#define LARGE_ALIGN 64UL
+
+ulong fd_alloc_align(void) {
+  return FD_ALLOC_ALIGN;
+}
+
+ulong fd_alloc_footprint(void) {
+  return FD_ALLOC_FOOTPRINT;
+}
+
+struct fd_alloc *wksp__alloc_of(fd_alloc_t const *join) {
+  struct fd_alloc *alloc = (struct fd_alloc *)((ulong)join & ~(FD_ALLOC_ALIGN - 1));
+  if (!join) {
+    wksp__fail(WKSP_E_INVAL, "fd_alloc: the join is NULL");
+    return NULL;
+  }
+  if (wksp__ld_acquire(&alloc->magic) != WKSP_ALLOC_MAGIC) {
+    wksp__fail(WKSP_E_INVAL, "fd_alloc: %p is not an fd_alloc", (void *)alloc);
+    return NULL;
+  }
+  return alloc;
+}
+
+static fd_wksp_t *wksp_of(struct fd_alloc const *alloc) {
+  return (fd_wksp_t *)((ulong)alloc - alloc->self);
+}
+
+/* The workspace among those that this process has joined in which laddr lies; *ret_gaddr where.
+ * NULL if none. */
+static fd_wksp_t *find_wksp(void const *laddr, uint64_t *ret_gaddr) {
+  fd_wksp_t *wksp = wksp__map_containing(laddr);
+  if (!wksp) return NULL;
+  *ret_gaddr = fd_wksp_gaddr_fast(wksp, laddr);
+  return wksp;
+}
+
+/* Gives the alloc an id of its own in the directory. */
+static int enter_home(fd_wksp_t *wksp, struct fd_alloc *alloc) {
+  uint64_t *dir = wksp__heap_dir(wksp);
+  for (uint32_t id = 1; id < wksp->heap_max; id++) {
+    uint64_t none = 0;
+    if (wksp__ld(&dir[id])) continue;
+    wksp__st(&alloc->home, id);
+    if (wksp__cas(&dir[id], &none, alloc->self | DIR_HOME)) return 0;
+  }
+  return wksp__fail(WKSP_E_LIMIT,
+                    "fd_alloc_new: all %u entries of the workspace's heap directory are taken; "
+                    "delete an fd_alloc or use a larger workspace",
+                    wksp->heap_max - 1);
+}
+
+/* The directory may still list a former fd_alloc at this place, whose delete was killed or never
+   called: what it holds is freed. 0, or E_BUSY for one that lives. */
+static int clear_former(wksp__call_t *call, struct fd_alloc *alloc, uint64_t gaddr) {
+  uint64_t *dir = wksp__heap_dir(call->wksp);
+  for (uint32_t id = 1; id < call->wksp->heap_max; id++) {
+    if (wksp__ld_acquire(&dir[id]) != (gaddr | DIR_HOME)) continue;
+    if (wksp__ld_acquire(&alloc->magic) == WKSP_ALLOC_MAGIC && alloc->home == id)
+      return wksp__fail(
+          WKSP_E_BUSY, "fd_alloc_new: gaddr %#lx is an fd_alloc (tag %lu) already; delete it first",
+          gaddr, alloc->tag);
+    int err = wksp__alloc_clear(call, id);
+    if (err) return err;
+  }
+  return 0;
+}
+
+void *fd_alloc_new(void *shmem, ulong tag) {
+  uint64_t gaddr = 0;
+  fd_wksp_t *wksp = find_wksp(shmem, &gaddr);
+  if (!wksp || ((ulong)shmem & (FD_ALLOC_ALIGN - 1)) || gaddr < wksp->data_lo ||
+      gaddr + FD_ALLOC_FOOTPRINT > wksp->data_hi) {
+    wksp__fail(
+        WKSP_E_INVAL,
+        "fd_alloc_new: %p is not %lu bytes, aligned to %lu, in the data of a joined workspace; "
+        "get them from fd_wksp_alloc_laddr",
+        shmem, FD_ALLOC_FOOTPRINT, FD_ALLOC_ALIGN);
+    return NULL;
+  }
+  if (!tag) {
+    wksp__fail(WKSP_E_INVAL, "fd_alloc_new: the tag is 0; take any other");
+    return NULL;
+  }
+  wksp__call_t call;
+  if (wksp__call_begin(wksp, &call)) return NULL;
+  struct fd_alloc *alloc = shmem;
+  if (clear_former(&call, alloc, gaddr)) {
+    wksp__call_end(&call);
+    return NULL;
+  }
+  memset(alloc, 0, sizeof *alloc);
+  alloc->self = gaddr;
+  alloc->tag = tag;
+  uint64_t spans = (wksp->data_max >> WKSP_SPAN_LG) / 64;
+  alloc->region_spans = spans < 1                       ? 1
+                        : spans > WKSP_REGION_SPANS_MAX ? WKSP_REGION_SPANS_MAX
+                                                        : (uint32_t)spans;
+  /* Half made looks like half deleted: should a kill come before the last store, a compact clears
+     the directory. Until then the token says that somebody is at it. */
+  wksp__st(&alloc->compactor, call.name);
+  wksp__st(&alloc->magic, WKSP_ALLOC_DELETING);
+  int err = enter_home(wksp, alloc);
+  if (!err) {
+    /* release: who joins sees the rest; pairs with the acquire in wksp__alloc_of */
+    wksp__st_release(&alloc->magic, WKSP_ALLOC_MAGIC);
+  }
+  wksp__st(&alloc->compactor, 0UL);
+  wksp__call_end(&call);
+  return err ? NULL : alloc;
+}
+
+fd_alloc_t *fd_alloc_join(void *shalloc, ulong cgroup_hint) {
+  if (!shalloc) return NULL;
+  if ((ulong)shalloc & (FD_ALLOC_ALIGN - 1)) {
+    wksp__fail(WKSP_E_INVAL, "fd_alloc_join: %p is not aligned to %lu", shalloc, FD_ALLOC_ALIGN);
+    return NULL;
+  }
+  uint64_t gaddr = 0;
+  fd_wksp_t *wksp = find_wksp(shalloc, &gaddr);
+  struct fd_alloc *alloc = shalloc;
+  if (!wksp || gaddr < wksp->data_lo || gaddr + FD_ALLOC_FOOTPRINT > wksp->data_hi) {
+    wksp__fail(WKSP_E_INVAL, "fd_alloc_join: %p does not lie in the data of a joined workspace",
+               shalloc);
+    return NULL;
+  }
+  if (!wksp__alloc_of(shalloc)) return NULL;
+  if (alloc->self != gaddr) {
+    wksp__fail(WKSP_E_CORRUPT,
+               "fd_alloc_join: the fd_alloc at gaddr %#lx says that it lies at %#lx", gaddr,
+               alloc->self);
+    return NULL;
+  }
+  return fd_alloc_join_cgroup_hint_set(shalloc, cgroup_hint);
+}
+
+void *fd_alloc_leave(fd_alloc_t *join) {
+  if (!join) return NULL;
+  struct fd_alloc *alloc = wksp__alloc_of(join);
+  if (!alloc) return NULL;
+  wksp__seat_t *seat = wksp__seat_find(wksp_of(alloc));
+  if (seat) wksp__seat_leave_heap(seat, alloc->self);
+  return alloc;
+}
+
+ulong fd_alloc_join_cgroup_hint(fd_alloc_t const *join) {
+  return HINT(join);
+}
+
+fd_alloc_t *fd_alloc_join_cgroup_hint_set(fd_alloc_t *join, ulong cgroup_hint) {
+  if (!join) return NULL;
+  return (fd_alloc_t *)(((ulong)join & ~(FD_ALLOC_ALIGN - 1)) |
+                        (cgroup_hint & FD_ALLOC_JOIN_CGROUP_HINT_MAX));
+}
+
+/* Not by `self`, which may be damaged: readers start here. */
+fd_wksp_t *fd_alloc_wksp(fd_alloc_t const *join) {
+  struct fd_alloc *alloc = join ? wksp__alloc_of(join) : NULL;
+  return alloc ? wksp__map_containing(alloc) : NULL;
+}
+
+ulong fd_alloc_tag(fd_alloc_t const *join) {
+  struct fd_alloc *alloc = join ? wksp__alloc_of(join) : NULL;
+  return alloc ? alloc->tag : 0;
+}
+
+int wksp__op_begin(fd_alloc_t const *join, wksp__op_t *ret_op) {
+  struct fd_alloc *alloc = wksp__alloc_of(join);
+  if (!alloc) return WKSP_E_INVAL;
+  wksp__op_t op = {.alloc = alloc, .alloc_gaddr = alloc->self, .wksp = wksp_of(alloc)};
+  int err = wksp__call_begin(op.wksp, &op.call);
+  if (!err) *ret_op = op;
+  return err;
+}
+
+void wksp__op_end(wksp__op_t *op) {
+  wksp__heap_put(op);
+  wksp__call_end(&op->call);
+}
+
+/* The smallest class for the request, WKSP_CLASS_CNT if it is a large one. Blocks lie at multiples
+   of their size from a 64 KiB boundary, so a class is aligned to what divides its size. */
+static uint32_t class_for(ulong align, ulong sz) {
+  if (sz > FD_ALLOC_SMALL_MAX || align > FD_ALLOC_SMALL_MAX) return WKSP_CLASS_CNT;
+  uint32_t cls = wksp__class_of[(sz + 15) >> 4];
+  if (wksp__likely(align <= 16)) return cls;
+  while (cls < WKSP_CLASS_CNT && (wksp__classes[cls].size & (align - 1))) cls++;
+  return cls;
+}
+
+static void note_flight(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
+  (void)size;
+  wksp__tx_put64(tx, &((wksp__op_t *)arg)->call.slot->flight, gaddr);
+}
+
+static void *malloc_large(wksp__op_t *op, ulong align, ulong sz, ulong *ret_max) {
+  uint64_t gaddr, size;
+  if (align < LARGE_ALIGN) align = LARGE_ALIGN;
+  if (wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, align, sz, op->alloc->tag,
+                       FD_WKSP_KIND_LARGE | op->alloc->home << 8, note_flight, op, &gaddr, &size))
+    return NULL;
+  *ret_max = size;
+  return fd_wksp_laddr_fast(op->wksp, gaddr);
+}
+
+static void *malloc_small(wksp__op_t *op, uint32_t hint, uint32_t cls, ulong *ret_max) {
+  if (wksp__heap_get(op, hint)) return NULL;
+  uint64_t gaddr = wksp__span_malloc(op, cls);
+  if (!gaddr) return NULL;
+  *ret_max = wksp__classes[cls].size;
+  return fd_wksp_laddr_fast(op->wksp, gaddr);
+}
+
+void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
+  *ret_max = 0;
+  if (!join || !sz) return NULL;
+  if (!align) align = FD_ALLOC_MALLOC_ALIGN_DEFAULT;
+  if (align & (align - 1)) {
+    wksp__fail(WKSP_E_INVAL, "malloc: alignment %lu is no power of two", align);
+    return NULL;
+  }
+  wksp__op_t op;
+  if (wksp__op_begin(join, &op)) return NULL;
+  uint32_t cls = class_for(align, sz);
+  void *ret = cls == WKSP_CLASS_CNT ? malloc_large(&op, align, sz, ret_max)
+                                    : malloc_small(&op, (uint32_t)HINT(join), cls, ret_max);
+  wksp__op_end(&op);
+  return ret;
+}
+
+void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz) {
+  ulong max;
+  return fd_alloc_malloc_at_least(join, align, sz, &max);
+}
+
+static int free_large(wksp__op_t *op, uint64_t gaddr) {
+  fd_wksp_part_t part;
+  uint32_t kind = FD_WKSP_KIND_LARGE | op->alloc->home << 8;
+  int found = wksp__part_find(op->wksp, gaddr, &part);
+  if (found < 0) return found;
+  if (!found || part.gaddr != gaddr || part.kind != kind) return WKSP_E_NOTFOUND;
+  wksp__st(&op->call.slot->flight, gaddr);
+  return wksp__part_free(&op->call, WKSP_LOCK_CALL_NS, gaddr, kind, op->alloc->tag, NULL, NULL);
+}
+
+/* A span may change hands between the look at its word and the look at its heap, which may leave
+   the directory then; each turn takes another such change. */
+#define FREE_TURNS 1000
+
+static int free_at(wksp__op_t *op, uint64_t gaddr, uint64_t *word, uint64_t e) {
+  for (int turn = 0; turn < FREE_TURNS; turn++) {
+    if (SPAN_STATE(e) == WKSP_SPAN_NONE) return free_large(op, gaddr);
+    if (!wksp__span_live(e)) return WKSP_E_NOTFOUND;
+    if ((op->heap && SPAN_HEAP(e) == op->heap_id) ||
+        wksp__heap_of(op->wksp, SPAN_HEAP(e), op->alloc_gaddr))
+      return wksp__span_free(op, gaddr, e);
+    uint64_t now = wksp__ld_acquire(word);
+    if (now == e) return WKSP_E_NOTFOUND;
+    e = now;
+  }
+  return WKSP_E_NOTFOUND;
+}
+
+void fd_alloc_free(fd_alloc_t *join, void *laddr) {
+  if (!join || !laddr) return;
+  wksp__op_t op;
+  if (wksp__op_begin(join, &op)) return;
+  uint64_t gaddr = fd_wksp_gaddr_fast(op.wksp, laddr);
+  int err = WKSP_E_NOTFOUND;
+  if (gaddr >= op.wksp->data_lo && gaddr < op.wksp->data_hi) {
+    /* acquire: pairs with the release that made the span OWNED */
+    uint64_t *word = &wksp__span_words(op.wksp)[wksp__span_of(op.wksp, gaddr)];
+    uint64_t e = wksp__ld_acquire(word);
+    wksp__heap_peek(&op);
+    err = free_at(&op, gaddr, word, e);
+  }
+  if (wksp__unlikely(err == WKSP_E_NOTFOUND)) {
+    wksp__fetch_add(&op.alloc->bad_free_cnt, 1UL);
+    wksp__fail(WKSP_E_NOTFOUND,
+               "free: gaddr %#lx is no live block of the fd_alloc at %#lx (tag %lu): freed before, "
+               "interior, or another's; it was left alone",
+               gaddr, op.alloc_gaddr, op.alloc->tag);
+  }
+  wksp__op_end(&op);
+}
+
+static void *valloc_malloc(void *self, ulong align, ulong sz) {
+  return fd_alloc_malloc(self, align, sz);
+}
+
+static void valloc_free(void *self, void *ptr) {
+  fd_alloc_free(self, ptr);
+}
+
+fd_valloc_vtable_t const fd_alloc_vtable = {valloc_malloc, valloc_free};

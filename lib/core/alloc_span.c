@@ -1,0 +1,387 @@
+/* alloc_span: blocks of spans. alloc.h has the model; this file is the owner's path, the path of
+   those who free from elsewhere, and how spans come and go.
+
+   Lists. A heap keeps, for each class, the span in use, those with free blocks, and those set aside
+   as full. They are caches: a kill may leave them in any state, and who takes the heap makes them
+   anew.
+
+   Setting a span aside and freeing in it from elsewhere meet like this (all four are sequentially
+   consistent, so one of them sees the other):
+
+     owner:  word OWNED -> FULL;  look through the pairs once more
+     freer:  CAS of F;            load of the word: FULL?
+
+   The freer who sees FULL makes it PENDING by CAS and pushes the span on the heap's inbox. He names
+   it in his slot before, so that who rebuilds the heap can tell a push to come from one that a kill
+   has swallowed. A swallowed push only delays: the owner looks through some of its full spans
+   before it takes a new one. */
+
+#include "core/alloc.h"
+#include "core/fail.h"
+#include "core/seat.h"
+
+/* Full spans that an owner looks through before it takes a new one. */
+#define LOOK_FULL 4
+
+void wksp__list_push(fd_wksp_t *wksp, uint32_t *head, uint32_t span, uint32_t list) {
+  wksp__rec_t *rec = wksp__rec(wksp, span);
+  wksp__st(&rec->list, list);
+  wksp__st(&rec->prev, 0U);
+  wksp__st(&rec->next, *head);
+  if (*head) wksp__st(&wksp__rec(wksp, *head - 1)->prev, span + 1);
+  wksp__st(head, span + 1);
+}
+
+void wksp__list_remove(fd_wksp_t *wksp, uint32_t *head, uint32_t span) {
+  wksp__rec_t *rec = wksp__rec(wksp, span);
+  if (rec->prev)
+    wksp__st(&wksp__rec(wksp, rec->prev - 1)->next, rec->next);
+  else
+    wksp__st(head, rec->next);
+  if (rec->next) wksp__st(&wksp__rec(wksp, rec->next - 1)->prev, rec->prev);
+  wksp__st(&rec->list, (uint32_t)WKSP_LIST_NONE);
+}
+
+uint32_t wksp__span_used(fd_wksp_t const *wksp, uint32_t span, uint32_t cls) {
+  wksp__pair_t const *pair = wksp__pairs(wksp, span, cls);
+  uint32_t cnt = 0;
+  for (uint32_t w = 0; w < wksp__classes[cls].word_cnt; w++) {
+    uint64_t used = wksp__ld(&pair[w].a) ^ wksp__ld_acquire(&pair[w].f);
+    cnt += (uint32_t)__builtin_popcountl(used & ~wksp__tail(cls, w));
+  }
+  return cnt;
+}
+
+static uint64_t *word_of(fd_wksp_t *wksp, uint32_t span) {
+  return wksp__span_words(wksp) + span;
+}
+
+/* A block of a span of ours, 0 if it has none as far as its summary knows. */
+static uint64_t take(wksp__op_t *op, uint32_t span, uint32_t cls) {
+  wksp__rec_t *rec = wksp__rec(op->wksp, span);
+  wksp__pair_t *pair = wksp__pairs(op->wksp, span, cls);
+  for (uint64_t sum; (sum = rec->summary) != 0;) {
+    uint32_t w = (uint32_t)__builtin_ctzl(sum);
+    uint64_t a = wksp__ld(&pair[w].a);
+    /* acquire: what the former holder of the block did to it comes before what the next does; pairs
+       with the CAS in free_elsewhere */
+    uint64_t free_bits = ~(a ^ wksp__ld_acquire(&pair[w].f));
+    if (!free_bits) {
+      wksp__st(&rec->summary, sum & (sum - 1));
+      continue;
+    }
+    uint32_t blk = w * 64 + (uint32_t)__builtin_ctzl(free_bits);
+    uint64_t gaddr = wksp__span_gaddr(op->wksp, span) + (uint64_t)blk * wksp__classes[cls].size;
+    wksp__st(&op->call.slot->flight, gaddr);
+    wksp__st(&rec->allfree, rec->allfree & ~(1UL << w));
+    wksp__st(&pair[w].a, a ^ (free_bits & -free_bits)); /* taken from here on */
+    return gaddr;
+  }
+  return 0;
+}
+
+/* Which words have a free block, loaded in sequential consistency with what others do to F. */
+static uint64_t look(fd_wksp_t *wksp, uint32_t span, uint32_t cls) {
+  wksp__pair_t *pair = wksp__pairs(wksp, span, cls);
+  uint64_t sum = 0;
+  for (uint32_t w = 0; w < wksp__classes[cls].word_cnt; w++)
+    if (~(wksp__ld(&pair[w].a) ^ wksp__ld_seq(&pair[w].f))) sum |= 1UL << w;
+  return sum;
+}
+
+/* Sets a span of ours, in no list, aside as full. 1 done, 0 it has free blocks after all and is as
+ * before. */
+static int set_aside(wksp__op_t *op, uint32_t span, uint32_t cls) {
+  wksp__heap_t *heap = op->heap;
+  uint64_t *word = word_of(op->wksp, span);
+  uint64_t owned = SPAN_WITH(wksp__ld(word), WKSP_SPAN_OWNED),
+           full = SPAN_WITH(owned, WKSP_SPAN_FULL);
+  wksp__list_push(op->wksp, &heap->cls[cls].full, span, WKSP_LIST_FULL);
+  if (!wksp__cas(word, &owned, full))
+    return 1; /* still PENDING: the inbox, or a look, brings it back */
+  uint64_t sum = look(op->wksp, span, cls);
+  if (!sum || !wksp__cas(word, &full, owned)) return 1;
+  wksp__list_remove(op->wksp, &heap->cls[cls].full, span);
+  wksp__st(&wksp__rec(op->wksp, span)->summary, sum);
+  return 0;
+}
+
+void wksp__pool_note(struct fd_alloc *alloc, uint32_t span) {
+  wksp__fetch_add(&alloc->pool_cnt, 1U);
+  for (uint32_t i = 0; i < WKSP_POOL_HINTS; i++) {
+    uint32_t *at = &alloc->pool_hint[(span + i) % WKSP_POOL_HINTS], none = 0;
+    if (wksp__ld(at)) continue;
+    if (wksp__cas(at, &none, span + 1)) return;
+  }
+}
+
+void wksp__span_retire(wksp__op_t *op, uint32_t span, uint64_t e) {
+  if (SPAN_STATE(e) == WKSP_SPAN_OWNED &&
+      wksp__cas(word_of(op->wksp, span), &e, SPAN_NEXT(e, op->alloc->home, 0, WKSP_SPAN_POOL)))
+    wksp__pool_note(op->alloc, span);
+}
+
+/* A span of ours has no live block: gives it away unless it is the only one at hand of its class.
+ */
+static void maybe_retire(wksp__op_t *op, uint32_t span, uint32_t cls) {
+  wksp__heap_t *heap = op->heap;
+  wksp__rec_t *rec = wksp__rec(op->wksp, span);
+  if (rec->list != WKSP_LIST_PART || (!rec->next && !rec->prev)) return;
+  wksp__list_remove(op->wksp, &heap->cls[cls].part, span);
+  wksp__span_retire(op, span, wksp__ld(word_of(op->wksp, span)));
+}
+
+void wksp__span_drain(wksp__op_t *op, wksp__heap_t *heap, uint32_t heap_id) {
+  uint32_t at = wksp__xchg(&heap->inbox, 0U);
+  uint32_t span_cnt = wksp__span_cnt(op->wksp);
+  for (uint32_t steps = 0; at && at <= span_cnt && steps < span_cnt; steps++) {
+    uint32_t span = at - 1;
+    wksp__rec_t *rec = wksp__rec(op->wksp, span);
+    at = wksp__ld(&rec->inbox_next);
+    uint64_t e = wksp__ld_acquire(word_of(op->wksp, span));
+    if (SPAN_STATE(e) != WKSP_SPAN_PENDING || SPAN_HEAP(e) != heap_id) continue;
+    if (!wksp__cas(word_of(op->wksp, span), &e, SPAN_WITH(e, WKSP_SPAN_OWNED))) continue;
+    uint32_t cls = SPAN_CLASS(e);
+    wksp__st(&rec->summary, wksp__all_words(cls));
+    if (rec->list == WKSP_LIST_FULL) {
+      wksp__list_remove(op->wksp, &heap->cls[cls].full, span);
+      wksp__list_push(op->wksp, &heap->cls[cls].part, span, WKSP_LIST_PART);
+    }
+  }
+}
+
+/* Makes a span in POOL ours and ready. 1, or 0 if it is not to be had. */
+static int set_up(wksp__op_t *op, uint32_t span, uint32_t cls) {
+  uint64_t *word = word_of(op->wksp, span);
+  uint64_t e = wksp__ld_acquire(word);
+  if (SPAN_STATE(e) != WKSP_SPAN_POOL || SPAN_HEAP(e) != op->alloc->home) return 0;
+  uint64_t setup = SPAN_NEXT(e, op->heap_id, cls, WKSP_SPAN_SETUP);
+  if (!wksp__cas(word, &e, setup)) return 0;
+  wksp__fetch_add(&op->alloc->pool_cnt, -1U);
+  wksp__pair_t *pair = wksp__pairs(op->wksp, span, cls);
+  for (uint32_t w = 0; w < wksp__classes[cls].word_cnt; w++) {
+    wksp__st(&pair[w].a, wksp__tail(cls, w));
+    wksp__st(&pair[w].f, 0UL);
+  }
+  wksp__rec_t *rec = wksp__rec(op->wksp, span);
+  wksp__st(&rec->summary, wksp__all_words(cls));
+  wksp__st(&rec->allfree, wksp__all_words(cls));
+  wksp__st(&rec->list, (uint32_t)WKSP_LIST_CUR);
+  /* release: who sees OWNED sees the pairs; pairs with the acquire of the word in free */
+  wksp__st_release(word, SPAN_WITH(setup, WKSP_SPAN_OWNED));
+  return 1;
+}
+
+/* A span from the alloc's pool: through the hints, then by looking, as long as the count says that
+ * there are some. */
+static int from_pool(wksp__op_t *op, uint32_t cls, uint32_t *ret_span) {
+  struct fd_alloc *alloc = op->alloc;
+  for (uint32_t i = 0; i < WKSP_POOL_HINTS; i++) {
+    uint32_t *at = &alloc->pool_hint[(op->heap_id * 16 + i) % WKSP_POOL_HINTS];
+    if (!wksp__ld(at)) continue;
+    uint32_t span = wksp__xchg(at, 0U) - 1U;
+    if (span >= wksp__span_cnt(op->wksp) || !set_up(op, span, cls)) continue;
+    *ret_span = span;
+    return 1;
+  }
+  uint32_t cnt = wksp__span_cnt(op->wksp), from = wksp__ld(&alloc->pool_scan);
+  if ((int32_t)wksp__ld(&alloc->pool_cnt) <= 0) return 0;
+  for (uint32_t i = 0; i < cnt; i++) {
+    uint32_t span = (uint32_t)(((uint64_t)from + i) % cnt);
+    uint64_t e = wksp__ld(word_of(op->wksp, span));
+    if (SPAN_STATE(e) != WKSP_SPAN_POOL || SPAN_HEAP(e) != alloc->home) continue;
+    if (!set_up(op, span, cls)) continue;
+    wksp__st(&alloc->pool_scan, span);
+    *ret_span = span;
+    return 1;
+  }
+  wksp__st(&alloc->pool_cnt, 0U);
+  return 0;
+}
+
+static void region_words(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
+  wksp__op_t *op = arg;
+  uint32_t span = wksp__span_of(op->wksp, gaddr), end = span + (uint32_t)(size >> WKSP_SPAN_LG);
+  for (; span < end; span++) {
+    uint64_t *word = word_of(op->wksp, span);
+    wksp__tx_put64(tx, word, SPAN_NEXT(wksp__ld(word), op->alloc->home, 0, WKSP_SPAN_POOL));
+  }
+}
+
+/* More spans for the pool, from the workspace. 0, E_NOMEM, E_TIMEDOUT (reported). */
+static int region_fetch(wksp__op_t *op) {
+  int err = WKSP_E_NOMEM;
+  for (uint64_t cnt = op->alloc->region_spans; cnt && cnt <= WKSP_REGION_SPANS_MAX; cnt /= 2) {
+    uint64_t gaddr, size;
+    err = wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, WKSP_SPAN_SZ, cnt << WKSP_SPAN_LG,
+                           op->alloc->tag, FD_WKSP_KIND_SPANS | op->alloc->home << 8, region_words,
+                           op, &gaddr, &size);
+    if (err == WKSP_E_NOMEM) continue;
+    if (err) return err;
+    uint32_t span = wksp__span_of(op->wksp, gaddr);
+    for (uint32_t i = 0; i < size >> WKSP_SPAN_LG; i++) wksp__pool_note(op->alloc, span + i);
+    return 0;
+  }
+  return err;
+}
+
+/* Gives spans without a live block that the heap keeps for classes but cls to the pool. */
+static void trim(wksp__op_t *op, uint32_t but) {
+  for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) {
+    uint32_t *part = &op->heap->cls[cls].part, cnt = wksp__span_cnt(op->wksp);
+    uint32_t cur = op->heap->cls[cls].cur;
+    if (cls != but && cur) { /* in part it is found below */
+      wksp__st(&op->heap->cls[cls].cur, 0U);
+      wksp__list_push(op->wksp, part, cur - 1, WKSP_LIST_PART);
+    }
+    for (uint32_t at = *part, next; at && cnt; at = next, cnt--) {
+      next = wksp__rec(op->wksp, at - 1)->next;
+      uint64_t e = wksp__ld_acquire(word_of(op->wksp, at - 1));
+      if (SPAN_STATE(e) != WKSP_SPAN_OWNED || wksp__span_used(op->wksp, at - 1, cls)) continue;
+      wksp__list_remove(op->wksp, part, at - 1);
+      wksp__span_retire(op, at - 1, e);
+    }
+  }
+}
+
+/* Looks through some of the full spans, each time further, for blocks of which a swallowed push
+   does not tell. 1 if a span went to part. One that is PENDING remains so, which keeps it from
+   being retired, until it is drained or rebuilt. */
+static int look_full(wksp__op_t *op, uint32_t cls) {
+  uint32_t *full = &op->heap->cls[cls].full;
+  uint32_t at = op->heap->cls[cls].look, cnt = wksp__span_cnt(op->wksp);
+  uint64_t mine = at && at <= cnt ? wksp__ld(word_of(op->wksp, at - 1)) : 0;
+  if (SPAN_HEAP(mine) != op->heap_id || SPAN_CLASS(mine) != cls || !wksp__span_live(mine) ||
+      wksp__rec(op->wksp, at - 1)->list != WKSP_LIST_FULL)
+    at = *full;
+  for (uint32_t i = 0; i < LOOK_FULL && at; i++) {
+    uint32_t span = at - 1;
+    wksp__rec_t *rec = wksp__rec(op->wksp, span);
+    at = rec->next;
+    uint64_t e = wksp__ld_acquire(word_of(op->wksp, span)), sum = look(op->wksp, span, cls);
+    if (!sum) continue;
+    if (SPAN_STATE(e) == WKSP_SPAN_FULL)
+      wksp__cas(word_of(op->wksp, span), &e, SPAN_WITH(e, WKSP_SPAN_OWNED));
+    wksp__st(&rec->summary, sum);
+    wksp__list_remove(op->wksp, full, span);
+    wksp__list_push(op->wksp, &op->heap->cls[cls].part, span, WKSP_LIST_PART);
+    wksp__st(&op->heap->cls[cls].look, at);
+    return 1;
+  }
+  wksp__st(&op->heap->cls[cls].look, at);
+  return 0;
+}
+
+/* A span for the class as the heap's current one. 0, or why there is none (reported). */
+static int next_span(wksp__op_t *op, uint32_t cls) {
+  wksp__heap_t *heap = op->heap;
+  int tried = 0, err = 0;
+  for (;;) {
+    uint32_t span;
+    if (heap->cls[cls].part) {
+      span = heap->cls[cls].part - 1;
+      wksp__list_remove(op->wksp, &heap->cls[cls].part, span);
+      wksp__st(&wksp__rec(op->wksp, span)->list, (uint32_t)WKSP_LIST_CUR);
+    } else if (wksp__ld(&heap->inbox)) {
+      wksp__span_drain(op, heap, op->heap_id);
+      continue;
+    } else if (look_full(op, cls)) {
+      continue;
+    } else if (!from_pool(op, cls, &span)) {
+      if (wksp__heap_inherit(op)) continue;
+      if (tried) return err ? err : wksp__fail(WKSP_E_NOMEM, "malloc: others took all new spans");
+      err = region_fetch(op);
+      if (err == WKSP_E_NOMEM) {
+        trim(op, cls);
+        /* A kill may have left spans in the pool that nobody counts: look once, whatever the count.
+         */
+        wksp__st(&op->alloc->pool_cnt, 1U);
+        tried = 1;
+      } else if (err) {
+        return err;
+      }
+      continue;
+    }
+    wksp__st(&heap->cls[cls].cur, span + 1);
+    return 0;
+  }
+}
+
+uint64_t wksp__span_malloc(wksp__op_t *op, uint32_t cls) {
+  wksp__heap_t *heap = op->heap;
+  for (;;) {
+    uint32_t cur = heap->cls[cls].cur;
+    if (cur) {
+      uint64_t gaddr = take(op, cur - 1, cls);
+      if (gaddr) return gaddr;
+      wksp__st(&heap->cls[cls].cur, 0U);
+      if (!set_aside(op, cur - 1, cls)) {
+        wksp__st(&wksp__rec(op->wksp, cur - 1)->list, (uint32_t)WKSP_LIST_CUR);
+        wksp__st(&heap->cls[cls].cur, cur);
+        continue;
+      }
+    }
+    if (next_span(op, cls)) return 0;
+  }
+}
+
+static int free_own(wksp__op_t *op, uint32_t span, uint64_t e, uint32_t w, uint64_t bit) {
+  wksp__rec_t *rec = wksp__rec(op->wksp, span);
+  uint32_t cls = SPAN_CLASS(e);
+  wksp__pair_t *pair = wksp__pairs(op->wksp, span, cls) + w;
+  uint64_t a = wksp__ld(&pair->a), f = wksp__ld(&pair->f);
+  if (!((a ^ f) & bit)) return WKSP_E_NOTFOUND;
+  wksp__st(&pair->a, a ^ bit); /* free from here on */
+  wksp__st(&rec->summary, rec->summary | 1UL << w);
+  if (rec->list == WKSP_LIST_FULL && SPAN_STATE(e) == WKSP_SPAN_FULL &&
+      wksp__cas(word_of(op->wksp, span), &e, SPAN_WITH(e, WKSP_SPAN_OWNED))) {
+    wksp__list_remove(op->wksp, &op->heap->cls[cls].full, span);
+    wksp__list_push(op->wksp, &op->heap->cls[cls].part, span, WKSP_LIST_PART);
+  }
+  if ((a ^ bit ^ f) == wksp__tail(cls, w)) {
+    wksp__st(&rec->allfree, rec->allfree | 1UL << w);
+    uint64_t now = wksp__ld(word_of(op->wksp, span));
+    if (rec->allfree == wksp__all_words(cls) && SPAN_STATE(now) == WKSP_SPAN_OWNED)
+      maybe_retire(op, span, cls);
+  }
+  return 0;
+}
+
+static int free_elsewhere(wksp__op_t *op, uint32_t span, uint64_t e, uint32_t w, uint64_t bit) {
+  wksp__pair_t *pair = wksp__pairs(op->wksp, span, SPAN_CLASS(e)) + w;
+  /* A before F changes: afterwards its owner may hand the block out again. A CAS, not a blind XOR:
+     of two who free the same block one finds its bit gone and has changed nothing. Its bit in A of
+     a live block does not change, so whatever else A's owner does meanwhile does not matter.
+     release: our use of the block comes before the next owner's; pairs with the acquire in take */
+  uint64_t f = wksp__ld(&pair->f);
+  do {
+    uint64_t a = wksp__ld_acquire(&pair->a);
+    if (!((a ^ f) & bit)) return WKSP_E_NOTFOUND;
+  } while (!wksp__cas(&pair->f, &f, f ^ bit));
+  uint64_t now = wksp__ld_seq(word_of(op->wksp, span));
+  /* Should the span have another life by now, telling its owner does no harm. */
+  if (SPAN_STATE(now) != WKSP_SPAN_FULL) return 0;
+  wksp__heap_t *heap = wksp__heap_of(op->wksp, SPAN_HEAP(now), op->alloc_gaddr);
+  if (!heap) return 0;
+  wksp__st(&op->call.slot->announce, (uint64_t)span + 1);
+  wksp__fence_seq(); /* announced before PENDING is seen; pairs with the loads in heap_rebuild */
+  if (wksp__cas(word_of(op->wksp, span), &now, SPAN_WITH(now, WKSP_SPAN_PENDING))) {
+    uint32_t head = wksp__ld(&heap->inbox);
+    do wksp__st(&wksp__rec(op->wksp, span)->inbox_next, head);
+    while (!wksp__cas(&heap->inbox, &head, span + 1));
+  }
+  wksp__st_release(&op->call.slot->announce, 0UL);
+  return 0;
+}
+
+int wksp__span_free(wksp__op_t *op, uint64_t gaddr, uint64_t e) {
+  uint32_t span = wksp__span_of(op->wksp, gaddr), cls = SPAN_CLASS(e);
+  uint32_t off = (uint32_t)(gaddr - wksp__span_gaddr(op->wksp, span));
+  uint32_t blk = (uint32_t)((uint64_t)off * wksp__classes[cls].recip >> 32);
+  if (blk * wksp__classes[cls].size != off || blk >= wksp__classes[cls].blk_cnt)
+    return WKSP_E_NOTFOUND;
+  wksp__st(&op->call.slot->flight, gaddr);
+  int own = op->heap && SPAN_HEAP(e) == op->heap_id;
+  return own ? free_own(op, span, e, blk / 64, 1UL << (blk & 63U))
+             : free_elsewhere(op, span, e, blk / 64, 1UL << (blk & 63U));
+}

@@ -1,0 +1,72 @@
+/* Loads, stores and atomics on shared memory, with the order in the name, and the crash points.
+
+   A kill stops a thread between two instructions: stores it has executed become visible, those it
+   has not never do. So what survives a kill is decided by program order, and the compiler must keep
+   it: every store of a protocol goes through one of these (all are volatile-strength for the
+   compiler). What another *running* thread sees is decided by the orders named here, on arm64 as on
+   x86.
+
+   In a build with WKSP_CRASH_POINTS every store calls wksp__crash_point() first, so that a test can
+   stop the world at each in turn. */
+
+#ifndef WKSP_CORE_ATOMIC_H
+#define WKSP_CORE_ATOMIC_H
+
+#include <stdint.h>
+
+#ifdef WKSP_CRASH_POINTS
+void wksp__crash_point(void);
+#define WKSP__POINT() wksp__crash_point()
+#else
+#define WKSP__POINT() ((void)0)
+#endif
+
+/* Orders only the compiler. */
+#define wksp__compiler_fence() __asm__ volatile("" ::: "memory")
+
+/* A full barrier between this thread's accesses. */
+#define wksp__fence_seq()     __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define wksp__fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+#define wksp__fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
+
+#define wksp__ld(p)         __atomic_load_n((p), __ATOMIC_RELAXED)
+#define wksp__ld_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define wksp__ld_seq(p)     __atomic_load_n((p), __ATOMIC_SEQ_CST)
+
+/* The compiler fences keep program order among these stores, which is what a kill sees. */
+#define wksp__st(p, v)                            \
+  do {                                            \
+    WKSP__POINT();                                \
+    wksp__compiler_fence();                       \
+    __atomic_store_n((p), (v), __ATOMIC_RELAXED); \
+    wksp__compiler_fence();                       \
+  } while (0)
+#define wksp__st_release(p, v)                    \
+  do {                                            \
+    WKSP__POINT();                                \
+    __atomic_store_n((p), (v), __ATOMIC_RELEASE); \
+    wksp__compiler_fence();                       \
+  } while (0)
+
+/* Read-modify-writes; all sequentially consistent, since none is on a fast path. cas: non-zero on
+ * success, *exp becomes what was found. */
+#define wksp__cas(p, exp, des)                                                             \
+  ({                                                                                       \
+    WKSP__POINT();                                                                         \
+    __atomic_compare_exchange_n((p), (exp), (des), 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
+  })
+#define wksp__fetch_add(p, v)                       \
+  ({                                                \
+    WKSP__POINT();                                  \
+    __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST); \
+  })
+#define wksp__xchg(p, v)                             \
+  ({                                                 \
+    WKSP__POINT();                                   \
+    __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST); \
+  })
+
+#define wksp__likely(x)   __builtin_expect(!!(x), 1)
+#define wksp__unlikely(x) __builtin_expect(!!(x), 0)
+
+#endif

@@ -1,0 +1,193 @@
+/* call: a thread inside the library, as the others see it.
+
+   Every thread that changes a workspace does so from a slot, a record in the volatile region that
+   says who it is, whether it lives, and whether it is inside a call. This file leases slots,
+   brackets calls and keeps the one lock.
+
+   Liveness. The claim word of a slot is {generation, owner, state}. A thread claims by CAS, then
+   locks the robust mutex in the slot: only the claimant ever locks it, nobody else locks or tries
+   it. When the thread dies the kernel sets FUTEX_OWNER_DIED in the mutex's word; everybody else
+   just loads that word. {slot, generation} names a thread for ever: the generation goes up each
+   time a slot changes hands.
+
+   Slot 0 is the shared one: when no slot is free, a call claims it for its own duration.
+
+   The gate. A call stores in+1, loads the gate, works, stores out = in. Whoever needs a slot to
+   hold still stores its name in the gate, makes the kernel run a barrier on every core
+   (membarrier), and waits, bounded, for in == out. The plain stores of the owner and the barrier of
+   the closer are partners.
+
+   may use: layout, atomic, error.  used by: part, root, alloc. */
+
+#ifndef WKSP_CORE_CALL_H
+#define WKSP_CORE_CALL_H
+
+#include "layout.h"
+
+#include <pthread.h>
+#include <stdint.h>
+
+typedef struct wksp__slot {
+  pthread_mutex_t live;   /* robust, process-shared; locked by the claimant only, for as long as it
+                             holds the slot */
+  uint64_t claim;         /* generation << 32 | owner << 2 | WKSP_SLOT_*: the truth about the slot.
+                             owner, 30 bits: the daemon's lease, else WKSP_SLOT_PID | pid */
+  uint64_t in, out;       /* in != out: inside a call. Written by the owner only */
+  uint64_t gate;          /* 0 open, WKSP_GATE_NOTICE, else the closer's name */
+  uint64_t gate_until_ns; /* CLOCK_MONOTONIC: from then on the owner may reopen it */
+  uint64_t since_ns;      /* CLOCK_REALTIME of the claim; this and the next four for people */
+  uint32_t pid, tid;      /* as the owner sees itself */
+  char comm[16];
+  uint32_t fenced;     /* 1: the owner fences its calls, since its kernel refused membarrier */
+  uint32_t gate_futex; /* changes at each opening */
+  uint64_t flight;     /* gaddr of the block that the last malloc or the current free is about, 0
+                          none: the suspect of a kill */
+  uint64_t announce;   /* span index + 1 that this thread is about to push on an inbox, 0 none */
+  uint64_t nested_cnt; /* calls that found the thread inside a call */
+  uint64_t pad[14];
+} wksp__slot_t;
+
+_Static_assert(sizeof(wksp__slot_t) == 256, "slots do not share lines");
+
+enum { WKSP_SLOT_FREE = 0, WKSP_SLOT_CLAIMING = 1, WKSP_SLOT_HELD = 2 };
+#define WKSP_SLOT_PID (1U << 29)
+/* What a forked child claims with, in place of its parent's lease: an id that the daemon never
+ * gives. */
+#define WKSP_LEASE_FORKED (WKSP_SLOT_PID - 1UL)
+
+/* In a slot's flight: a dead holder's, not yet noted elsewhere. */
+#define WKSP_FLIGHT_DEAD (1UL << 63)
+
+/* An open gate whose owner has to look at its heaps again: one may have been taken from it. Names
+   are larger. */
+#define WKSP_GATE_NOTICE 1UL
+
+#define WKSP_REDO_MAX 224 /* entries of a redo record: tx.h says what the largest change needs */
+
+/* The head of the volatile region; the slots follow it at wksp__slots(). */
+typedef struct wksp__vol {
+  uint64_t lock;          /* 0, or the holder's name | WKSP_LOCK_WAITERS */
+  uint64_t lock_since_ns; /* CLOCK_REALTIME, for people */
+  uint32_t lock_futex;    /* changes at each unlock that saw waiters */
+  uint32_t pad;
+  uint64_t
+      version; /* odd while a redo record is being applied: readers without the lock check it */
+  uint64_t redo_cnt; /* entries of a decided change; 0: none. The one word that decides */
+  uint64_t pad2[3];
+  struct {
+    uint64_t where; /* offset in the workspace << 4 | width in bytes (4 or 8) */
+    uint64_t value;
+  } redo[WKSP_REDO_MAX];
+} wksp__vol_t;
+
+#define WKSP_LOCK_WAITERS (1UL << 63)
+
+/* How long malloc's fetch of spans or a large block waits for the lock, and everybody else; ns. The
+   first was 10 ms in the plan: on a machine with more runnable threads than cores a holder that has
+   just lost its core keeps the lock longer than that, and malloc failed for no good reason
+   (docs/adr/0003). */
+#define WKSP_LOCK_FETCH_NS 250000000UL
+#define WKSP_LOCK_CALL_NS  10000000000UL
+
+static inline wksp__vol_t *wksp__vol(fd_wksp_t const *wksp) {
+  return (wksp__vol_t *)((uintptr_t)wksp + wksp->vol_off);
+}
+
+static inline wksp__slot_t *wksp__slots(fd_wksp_t const *wksp) {
+  return (wksp__slot_t *)((uintptr_t)wksp + wksp->vol_off +
+                          ((sizeof(wksp__vol_t) + 255UL) & ~255UL));
+}
+
+static inline uint64_t wksp__vol_size(uint32_t slot_max) {
+  return ((sizeof(wksp__vol_t) + 255UL) & ~255UL) + (uint64_t)slot_max * sizeof(wksp__slot_t);
+}
+
+/* A thread's name, 52 bits. Generations begin at 1, so that it is above WKSP_GATE_NOTICE. */
+static inline uint64_t wksp__name_of(uint32_t slot_idx, uint64_t gen) {
+  return (gen & 0xffffffffUL) << 20 | (slot_idx + 1);
+}
+
+static inline uint32_t wksp__name_slot(uint64_t name) {
+  return (uint32_t)(name & 0xfffffUL) - 1U;
+}
+
+/* 1 if the thread of that name has ended, was killed or has given its slot back; 0 if it lives as
+ * far as the kernel has said. */
+int wksp__name_dead(fd_wksp_t const *wksp, uint64_t name);
+
+/* One call of this thread. */
+typedef struct wksp__call {
+  fd_wksp_t *wksp;
+  wksp__slot_t *slot;
+  uint64_t name;
+  struct wksp__seat *seat; /* what this thread keeps between calls; NULL: the slot is the shared
+                              one, given back at the end */
+} wksp__call_t;
+
+/* Starts a call: leases a slot if this thread has none here, passes the gate. 0; E_RDONLY for a
+   read-only join, E_INVAL if not joined, E_TIMEDOUT (the shared slot stayed taken). Reported. On
+   success wksp__call_end must follow. */
+int wksp__call_begin(fd_wksp_t *wksp, wksp__call_t *ret_call);
+void wksp__call_end(wksp__call_t *call);
+
+/* Takes the workspace's lock, at most until timeout_ns from now. 0, or E_TIMEDOUT naming the holder
+   (reported). A dead holder's lock is taken over; a decided redo record is finished before this
+   returns, whoever left it. */
+int wksp__lock(wksp__call_t *call, uint64_t timeout_ns);
+void wksp__unlock(wksp__call_t *call);
+
+/* Closes the gate of slot idx and waits at most wait_ns until its thread is outside. 1: it holds
+   still until wksp__gate_open; 0: it stays inside (the gate is open again); also 1 for a slot that
+   nobody holds. Not on the caller's own slot. hold_ns: after this the owner may go on by itself. */
+int wksp__gate_close(wksp__call_t *call, uint32_t idx, uint64_t wait_ns, uint64_t hold_ns);
+void wksp__gate_open(wksp__call_t *call, uint32_t idx);
+
+/* Whether the slot's thread is outside of calls. */
+int wksp__slot_outside(wksp__slot_t const *slot);
+
+/* A barrier on every core that runs a process which has joined a workspace. 1, or 0 if the kernel
+ * refuses it. */
+int wksp__barrier(void);
+
+/* Gives slots back whose threads are dead, after what they had in flight is noted with its alloc;
+   lease: also those that a process of this ended lease was claiming (0: none). Returns how many. */
+uint32_t wksp__slots_reap(wksp__call_t *call, uint64_t lease);
+
+/* Formats the slots; part of fd_wksp_new. */
+void wksp__slots_new(fd_wksp_t *wksp);
+
+/* What a process knows of a workspace that it has joined. */
+typedef struct wksp__map {
+  struct wksp__map *next;
+  fd_wksp_t *wksp;
+  uint64_t id; /* never used twice in a process: tells a new join at an old address */
+  uint32_t joins;
+  uint32_t leased; /* slots that threads of this process hold */
+  int ro;
+  uint64_t lease; /* the daemon's, 0 */
+  void (*unmap)(
+      void *arg); /* called once joins and leased are 0; NULL: the memory is somebody else's */
+  void *unmap_arg;
+} wksp__map_t;
+
+/* Adds a join. unmap may be NULL. E_NOMEM, E_INVAL (joined otherwise already: ro differs). */
+int wksp__map_add(fd_wksp_t *wksp, int ro, uint64_t lease, void (*unmap)(void *arg), void *arg);
+
+/* Undoes one. The calling thread's slot is given back with the last. E_INVAL if not joined. */
+int wksp__map_drop(fd_wksp_t *wksp);
+
+/* 1 read-only, 0 not, E_INVAL not joined. */
+int wksp__map_ro(fd_wksp_t const *wksp);
+
+/* The joined workspace whose footprint contains laddr, NULL if there is none. */
+fd_wksp_t *wksp__map_containing(void const *laddr);
+
+/* For loops that wait for another thread's store, turn counting from 0: first only a pause, then a
+   yield, then short sleeps, so that a thread which lost its core inside a call gets it back. */
+void wksp__relax(uint32_t turn);
+
+/* Monotonic and real time, ns. */
+uint64_t wksp__now_ns(void);
+uint64_t wksp__real_ns(void);
+
+#endif

@@ -1,0 +1,194 @@
+/* layout: from two numbers to the place of every byte, and back to whether a header tells the
+   truth.
+
+   A workspace is described by part_max and data_max alone; everything else (slots, heap directory,
+   offsets) follows, so that two who agree on the numbers agree on the layout, and a header that has
+   been damaged contradicts itself. All arithmetic is done on numbers that were range-checked first:
+   the largest workspace, 2^46 bytes of data with 2^31 partitions, needs less than 2^47 bytes.
+
+   Nothing here writes shared memory, and nothing trusts a header further than its own page. */
+
+#include "core/layout.h"
+
+#include "core/alloc.h"
+#include "core/call.h"
+#include "core/fail.h"
+#include "core/part.h"
+#include "core/part_priv.h"
+#include "core/root.h"
+
+#include <string.h>
+
+#define LAYOUT_PAGE 4096UL
+
+/* Slots are cheap (256 bytes) but each is looked at by whoever wants all: as many as threads can
+ * reasonably share memory of that size. */
+static uint32_t slot_max_for(uint64_t data_max) {
+  if (data_max < (1UL << 20)) return 16;
+  if (data_max < (64UL << 20)) return 64;
+  if (data_max < (1UL << 30)) return 256;
+  return 1024;
+}
+
+static uint64_t up(uint64_t value, uint64_t align) {
+  return (value + align - 1) & ~(align - 1);
+}
+
+int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max) {
+  if (part_max < WKSP_PART_MAX_MIN || part_max >= WKSP_PART_MAX_MAX) return WKSP_E_INVAL;
+  if (data_max < WKSP_SPAN_SZ || data_max > WKSP_DATA_MAX_MAX) return WKSP_E_INVAL;
+
+  wksp__geom_t geom = {.part_max = part_max, .data_max = up(data_max, WKSP_SPAN_SZ)};
+  uint64_t span_cnt = geom.data_max >> WKSP_SPAN_LG;
+  geom.slot_max = slot_max_for(geom.data_max);
+  geom.heap_max = 4 * geom.slot_max;
+  geom.vol_off = LAYOUT_PAGE;
+  geom.root_off = geom.vol_off + up(wksp__vol_size(geom.slot_max), LAYOUT_PAGE);
+  geom.heap_off = geom.root_off + up(WKSP_ROOT_REGION_SZ, LAYOUT_PAGE);
+  geom.part_off = geom.heap_off + up(8UL * geom.heap_max, LAYOUT_PAGE);
+  geom.span_off = geom.part_off + wksp__part_region_size(part_max, geom.data_max);
+  geom.rec_off = geom.span_off + up(8 * span_cnt, LAYOUT_PAGE);
+  geom.data_lo = up(geom.rec_off + 128 * span_cnt, WKSP_SPAN_SZ);
+  geom.data_hi = geom.data_lo + geom.data_max;
+  geom.footprint = geom.data_hi;
+  *ret_geom = geom;
+  return 0;
+}
+
+/* FNV-1a over the bytes of a number, least significant first, whatever the machine's order. */
+static uint64_t mix(uint64_t hash, uint64_t fact) {
+  for (uint32_t b = 0; b < 64; b += 8) hash = (hash ^ ((fact >> b) & 0xff)) * 0x100000001b3UL;
+  return hash;
+}
+
+uint64_t wksp__geometry_hash(void) {
+  uint64_t const facts[] = {
+      /* the workspace */
+      WKSP_LAYOUT_VERSION, sizeof(struct fd_wksp), slot_max_for(0), slot_max_for(1UL << 20),
+      slot_max_for(64UL << 20), slot_max_for(1UL << 30),
+      /* lock, redo record, slots */
+      sizeof(wksp__vol_t), sizeof(wksp__slot_t), sizeof(pthread_mutex_t), WKSP_REDO_MAX,
+      /* roots and partitions */
+      sizeof(wksp__root_t), FD_WKSP_ROOT_MAX, sizeof(wksp__ent_t), WKSP_PART_HEAD_SZ,
+      WKSP_PART_LEVELS, FD_WKSP_PART_GRAIN, WKSP_PART_PAGE_LG, WKSP_PART_BINS,
+      /* spans and heaps */
+      WKSP_SPAN_LG, sizeof(wksp__rec_t), sizeof(wksp__heap_t), sizeof(struct fd_alloc),
+      FD_ALLOC_FOOTPRINT, FD_ALLOC_SMALL_MAX, WKSP_CLASS_CNT};
+  uint64_t hash = 0xcbf29ce484222325UL;
+  for (uint32_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++) hash = mix(hash, facts[i]);
+  for (uint32_t i = 0; i < WKSP_CLASS_CNT; i++) {
+    wksp__class_t const *cls = &wksp__classes[i];
+    hash = mix(mix(mix(hash, cls->size), cls->blk_cnt), cls->pair_off);
+  }
+  return hash;
+}
+
+int wksp__name_ok(char const *name) {
+  if (!name) return 0;
+  uint32_t len = 0;
+  for (; len <= FD_WKSP_NAME_MAX && name[len]; len++) {
+    char c = name[len];
+    int alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    if (!alnum && (len == 0 || (c != '.' && c != '_' && c != '-'))) return 0;
+  }
+  return len >= 1 && len <= FD_WKSP_NAME_MAX;
+}
+
+static int geom_agrees(struct fd_wksp const *hdr, wksp__geom_t const *geom) {
+  return hdr->data_max == geom->data_max && hdr->footprint == geom->footprint &&
+         hdr->vol_off == geom->vol_off && hdr->root_off == geom->root_off &&
+         hdr->heap_off == geom->heap_off && hdr->part_off == geom->part_off &&
+         hdr->span_off == geom->span_off && hdr->rec_off == geom->rec_off &&
+         hdr->data_lo == geom->data_lo && hdr->data_hi == geom->data_hi &&
+         hdr->slot_max == geom->slot_max && hdr->heap_max == geom->heap_max;
+}
+
+int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size) {
+  if (map_size && map_size < LAYOUT_PAGE)
+    return wksp__fail(WKSP_E_CORRUPT, "%lu bytes are too few for a workspace", map_size);
+  uint64_t magic = wksp__ld_acquire(&hdr->magic);
+  if (magic != WKSP_MAGIC)
+    return wksp__fail(WKSP_E_CORRUPT,
+                      "this memory is not a workspace: its first word is 0x%016lx, not 0x%016lx",
+                      magic, WKSP_MAGIC);
+  if (hdr->layout_version != WKSP_LAYOUT_VERSION)
+    return wksp__fail(WKSP_E_VERSION,
+                      "the workspace has layout version %u, this library knows version %u only",
+                      hdr->layout_version, WKSP_LAYOUT_VERSION);
+  if (hdr->incompat & ~WKSP_INCOMPAT_KNOWN)
+    return wksp__fail(WKSP_E_VERSION,
+                      "the workspace uses features 0x%lx that this library does not know: use a "
+                      "newer one",
+                      hdr->incompat & ~WKSP_INCOMPAT_KNOWN);
+  if (hdr->geometry_hash != wksp__geometry_hash())
+    return wksp__fail(WKSP_E_VERSION,
+                      "the workspace was made by a library with other sizes of its tables "
+                      "(geometry 0x%016lx, here 0x%016lx): use the same build",
+                      hdr->geometry_hash, wksp__geometry_hash());
+  if (!memchr(hdr->name, 0, sizeof(hdr->name)) || !wksp__name_ok(hdr->name))
+    return wksp__fail(WKSP_E_CORRUPT, "the header's name is not a legal name");
+
+  wksp__geom_t geom;
+  if (wksp__geom(&geom, hdr->part_max, hdr->data_max))
+    return wksp__fail(WKSP_E_CORRUPT, "workspace %s: part_max %lu and data_max %lu are impossible",
+                      hdr->name, hdr->part_max, hdr->data_max);
+  if (!geom_agrees(hdr, &geom))
+    return wksp__fail(WKSP_E_CORRUPT,
+                      "workspace %s: the header's offsets do not follow from part_max %lu and "
+                      "data_max %lu",
+                      hdr->name, hdr->part_max, hdr->data_max);
+  if (map_size && map_size < hdr->footprint)
+    return wksp__fail(WKSP_E_CORRUPT, "workspace %s takes %lu bytes, but only %lu are mapped",
+                      hdr->name, hdr->footprint, map_size);
+  return 0;
+}
+
+/* Public geometry: thin forms of the above. */
+
+ulong fd_wksp_align(void) {
+  return FD_WKSP_ALIGN;
+}
+
+ulong fd_wksp_footprint(ulong part_max, ulong data_max) {
+  wksp__geom_t geom;
+  return wksp__geom(&geom, part_max, data_max) ? 0 : geom.footprint;
+}
+
+/* footprint grows with data_max, so halving finds the largest that fits. */
+ulong fd_wksp_data_max_est(ulong footprint, ulong part_max) {
+  uint64_t lo = 0, hi = WKSP_DATA_MAX_MAX >> WKSP_SPAN_LG; /* in spans: lo fits, hi + 1 does not */
+  while (lo < hi) {
+    uint64_t mid = lo + (hi - lo + 1) / 2;
+    ulong takes = fd_wksp_footprint(part_max, mid << WKSP_SPAN_LG);
+    if (takes && takes <= footprint)
+      lo = mid;
+    else
+      hi = mid - 1;
+  }
+  return lo << WKSP_SPAN_LG;
+}
+
+/* Each used partition may have a free one beside it, and whatever the sizes a handful is needed for
+ * programs' own objects: so two for each of sz_typical, and 64. */
+#define EST_PART_MAX(used_cnt) (2 * (used_cnt) + 64)
+
+static int est_fits(ulong footprint, uint64_t part_max, uint64_t data_max) {
+  ulong takes = fd_wksp_footprint(part_max, data_max < WKSP_SPAN_SZ ? WKSP_SPAN_SZ : data_max);
+  return takes && takes <= footprint;
+}
+
+ulong fd_wksp_part_max_est(ulong footprint, ulong sz_typical) {
+  if (!sz_typical) sz_typical = 64UL << 10;
+  uint64_t lo = 0, hi = (WKSP_PART_MAX_MAX - 65) / 2; /* lo fits if EST_PART_MAX(0) does */
+  while (lo < hi) {
+    uint64_t mid = lo + (hi - lo + 1) / 2, data;
+    if (!__builtin_mul_overflow(mid, sz_typical, &data) &&
+        est_fits(footprint, EST_PART_MAX(mid), data))
+      lo = mid;
+    else
+      hi = mid - 1;
+  }
+  for (uint64_t part_max = EST_PART_MAX(lo); part_max >= WKSP_PART_MAX_MIN; part_max /= 2)
+    if (est_fits(footprint, part_max, WKSP_SPAN_SZ)) return part_max;
+  return 0;
+}

@@ -1,0 +1,100 @@
+/* The layout of a workspace: which bytes are what.
+
+   One file says where everything is, so that the library, the daemon and a reader of docs/format.md
+   agree. Everything is derived from two numbers, part_max and data_max (wksp__geom); the header
+   repeats the results and a join checks that they agree. All regions start at multiples of 4096.
+
+     offset 0   header          written by new, constant afterwards
+     vol_off    volatile        lock, redo record, slots: made anew at restore, never checkpointed
+     root_off   root directory  FD_WKSP_ROOT_MAX entries
+     heap_off   heap directory  heap_max words: gaddr of each fd_alloc and of its heaps
+     part_off   partitions      table and its indexes; part_priv.h divides it
+     span_off   span words      8 bytes for each 64 KiB of data: the truth about who owns it
+     rec_off    span records    128 bytes for each: pairs (truth) and caches
+     data_lo    data            a multiple of 64 KiB, as is data_hi
+
+   may be used by: lib/core, lib/ckpt, the daemon's worker. */
+
+#ifndef WKSP_CORE_LAYOUT_H
+#define WKSP_CORE_LAYOUT_H
+
+#include "wksp/fd_wksp.h"
+
+#include <stdint.h>
+
+#define WKSP_MAGIC          0x317073776b646677UL /* "wfdkwsp1" in memory */
+#define WKSP_LAYOUT_VERSION 1U
+
+/* Feature bits: one that a library does not know makes a workspace unusable (incompat), readable
+ * only (ro_compat), or does not matter (compat). */
+#define WKSP_INCOMPAT_KNOWN  0UL
+#define WKSP_RO_COMPAT_KNOWN 0UL
+
+#define WKSP_SPAN_LG      16
+#define WKSP_SPAN_SZ      (1UL << WKSP_SPAN_LG)
+#define WKSP_DATA_MAX_MAX (1UL << 46)
+#define WKSP_PART_MAX_MIN 8UL
+#define WKSP_PART_MAX_MAX (1UL << 31)
+
+struct fd_wksp {
+  uint64_t magic; /* written last by new, cleared first by delete */
+  uint32_t layout_version;
+  uint32_t seed;
+  uint64_t geometry_hash;
+  uint64_t compat, ro_compat, incompat;
+  uint8_t uuid[16];
+  char name[FD_WKSP_NAME_MAX + 1];
+  uint64_t part_max, data_max;
+  uint64_t footprint;
+  uint64_t vol_off, root_off, heap_off, part_off, span_off, rec_off;
+  uint64_t data_lo, data_hi;
+  uint32_t slot_max; /* slots, slot 0 (the shared one) included */
+  uint32_t heap_max; /* words in the heap directory; word 0 is not used */
+};
+
+_Static_assert(sizeof(struct fd_wksp) <= 4096, "the header is one page");
+_Static_assert(sizeof(ulong) == 8, "LP64");
+
+/* Everything that follows from part_max and data_max (data_max is rounded up to spans). */
+typedef struct wksp__geom {
+  uint64_t part_max, data_max, footprint;
+  uint64_t vol_off, root_off, heap_off, part_off, span_off, rec_off, data_lo, data_hi;
+  uint32_t slot_max, heap_max;
+} wksp__geom_t;
+
+/* 0, or WKSP_E_INVAL for numbers outside their ranges (nothing reported). */
+int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max);
+
+/* Over what must agree between all who map a workspace: size classes, span, record, slot and lock
+ * layout, sizeof of the C library's mutex. */
+uint64_t wksp__geometry_hash(void);
+
+/* Whether a header that can be read says what this library can serve: 0, E_CORRUPT or E_VERSION
+ * (reported). map_size: bytes that are mapped, 0 if unknown. */
+int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size);
+
+/* 1 if name is a legal workspace name. */
+int wksp__name_ok(char const *name);
+
+static inline uint64_t *wksp__span_words(fd_wksp_t const *wksp) {
+  return (uint64_t *)((uintptr_t)wksp + wksp->span_off);
+}
+
+static inline uint64_t *wksp__heap_dir(fd_wksp_t const *wksp) {
+  return (uint64_t *)((uintptr_t)wksp + wksp->heap_off);
+}
+
+/* The index of the span that holds gaddr; gaddr must lie in the data region. */
+static inline uint32_t wksp__span_of(fd_wksp_t const *wksp, uint64_t gaddr) {
+  return (uint32_t)((gaddr - wksp->data_lo) >> WKSP_SPAN_LG);
+}
+
+static inline uint64_t wksp__span_gaddr(fd_wksp_t const *wksp, uint32_t span) {
+  return wksp->data_lo + ((uint64_t)span << WKSP_SPAN_LG);
+}
+
+static inline uint32_t wksp__span_cnt(fd_wksp_t const *wksp) {
+  return (uint32_t)(wksp->data_max >> WKSP_SPAN_LG);
+}
+
+#endif

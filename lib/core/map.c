@@ -1,0 +1,206 @@
+/* map: which workspaces this process has joined, and which slots its threads hold there.
+
+   A slot contains a robust mutex that is on its thread's robust list: were the page unmapped while
+   the thread lives, the kernel could not walk the list behind it when the thread dies. So a mapping
+   goes only when the last join and the last slot are gone; a thread gives its slots back when it
+   ends (a pthread key's destructor) or when it drops the last join itself.
+
+   A child of fork has none of its parent's slots: the thread that forked forgets them. The joins
+   remain, for the memory is mapped in the child too; but it does not claim with its parent's lease,
+   whose end is not its own.
+
+   Refuses: to know where memory comes from (anon.c and the client do), or to touch a workspace's
+   content. */
+
+#include "core/map.h"
+#include "core/atomic.h"
+#include "core/fail.h"
+
+#include <linux/membarrier.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* The process's state: what file-scope variables there are in lib/core. All under the mutex. */
+static pthread_mutex_t g_mutex = PTHREAD_MUTEX_INITIALIZER;
+static wksp__map_t *g_maps;
+static uint64_t g_id;
+static pthread_once_t g_once = PTHREAD_ONCE_INIT;
+static pthread_key_t g_key;
+static int g_key_err;
+
+__thread wksp__seat_t *wksp__seats __attribute__((tls_model("initial-exec")));
+
+static void fork_before(void) {
+  pthread_mutex_lock(&g_mutex);
+}
+
+static void fork_parent(void) {
+  pthread_mutex_unlock(&g_mutex);
+}
+
+static void fork_child(void) {
+  for (wksp__seat_t *seat = wksp__seats, *next; seat; seat = next) {
+    next = seat->next;
+    free(seat);
+  }
+  wksp__seats = NULL;
+  for (wksp__map_t *map = g_maps; map; map = map->next) {
+    map->leased = 0;
+    if (map->lease) map->lease = WKSP_LEASE_FORKED;
+  }
+  pthread_mutex_unlock(&g_mutex);
+}
+
+static void thread_end(void *arg) {
+  (void)arg;
+  while (wksp__seats) wksp__seat_drop(wksp__seats);
+}
+
+static void init_once(void) {
+  g_key_err = pthread_key_create(&g_key, thread_end);
+  if (!g_key_err) g_key_err = pthread_atfork(fork_before, fork_parent, fork_child);
+}
+
+static wksp__map_t **find(fd_wksp_t const *wksp) {
+  wksp__map_t **at = &g_maps;
+  while (*at && (*at)->wksp != wksp) at = &(*at)->next;
+  return at;
+}
+
+/* Takes the map out and destroys it if nothing holds it; the mutex is held and given up. */
+static void unlock_and_sweep(wksp__map_t **at) {
+  wksp__map_t *map = *at;
+  if (map->joins || map->leased)
+    map = NULL;
+  else
+    *at = map->next;
+  pthread_mutex_unlock(&g_mutex);
+  if (!map) return;
+  if (map->unmap) map->unmap(map->unmap_arg);
+  free(map);
+}
+
+int wksp__map_add(fd_wksp_t *wksp, int ro, uint64_t lease, void (*unmap)(void *arg), void *arg) {
+  pthread_once(&g_once, init_once);
+  if (g_key_err)
+    return wksp__fail(WKSP_E_NOMEM, "join: no thread-specific key left in this process");
+  pthread_mutex_lock(&g_mutex);
+  wksp__map_t **at = find(wksp);
+  wksp__map_t *map = *at;
+  if (map && map->joins && map->ro != ro) {
+    pthread_mutex_unlock(&g_mutex);
+    return wksp__fail(WKSP_E_INVAL,
+                      "join: this mapping is already joined %s; map it again to join it %s",
+                      map->ro ? "read-only" : "read-write", ro ? "read-only" : "read-write");
+  }
+  if (!map) {
+    map = calloc(1, sizeof *map);
+    if (!map) {
+      pthread_mutex_unlock(&g_mutex);
+      return wksp__fail(WKSP_E_NOMEM, "join: out of memory");
+    }
+    map->wksp = wksp;
+    map->id = ++g_id;
+    *at = map;
+  }
+  if (!map->joins) {
+    map->ro = ro;
+    map->lease = lease;
+    map->unmap = unmap;
+    map->unmap_arg = arg;
+  }
+  map->joins++;
+  pthread_mutex_unlock(&g_mutex);
+  return 0;
+}
+
+int wksp__map_drop(fd_wksp_t *wksp) {
+  pthread_mutex_lock(&g_mutex);
+  wksp__map_t *map = *find(wksp);
+  if (!map || !map->joins) {
+    pthread_mutex_unlock(&g_mutex);
+    return wksp__fail(WKSP_E_INVAL, "leave: no workspace is joined at %p", (void *)wksp);
+  }
+  map->joins--;
+  int last = !map->joins;
+  map->leased += (uint32_t)last; /* keeps it while our own seat goes */
+  pthread_mutex_unlock(&g_mutex);
+  if (!last) return 0;
+  wksp__seat_t *seat = wksp__seat_find(wksp);
+  if (seat) wksp__seat_drop(seat);
+  pthread_mutex_lock(&g_mutex);
+  map->leased--;
+  unlock_and_sweep(find(wksp));
+  return 0;
+}
+
+int wksp__map_ro(fd_wksp_t const *wksp) {
+  pthread_mutex_lock(&g_mutex);
+  wksp__map_t const *map = *find(wksp);
+  int ret = map && map->joins ? map->ro : WKSP_E_INVAL;
+  pthread_mutex_unlock(&g_mutex);
+  return ret;
+}
+
+fd_wksp_t *wksp__map_containing(void const *laddr) {
+  fd_wksp_t *wksp = NULL;
+  pthread_mutex_lock(&g_mutex);
+  for (wksp__map_t *map = g_maps; map && !wksp; map = map->next) {
+    uintptr_t off = (uintptr_t)laddr - (uintptr_t)map->wksp;
+    if (map->joins && off < map->wksp->footprint) wksp = map->wksp;
+  }
+  pthread_mutex_unlock(&g_mutex);
+  return wksp;
+}
+
+wksp__seat_t *wksp__seat_find(fd_wksp_t const *wksp) {
+  for (wksp__seat_t *seat = wksp__seats; seat; seat = seat->next)
+    if (seat->wksp == wksp) return seat;
+  return NULL;
+}
+
+int wksp__seat_new(fd_wksp_t *wksp, wksp__seat_t **ret_seat) {
+  wksp__seat_t *seat = calloc(1, sizeof *seat);
+  if (!seat) return wksp__fail(WKSP_E_NOMEM, "call: out of memory for a thread's record");
+  pthread_mutex_lock(&g_mutex);
+  wksp__map_t *map = *find(wksp);
+  int err = !map || !map->joins ? WKSP_E_INVAL : map->ro ? WKSP_E_RDONLY : 0;
+  if (!err) map->leased++;
+  pthread_mutex_unlock(&g_mutex);
+  if (!err && pthread_setspecific(g_key, seat)) {
+    pthread_mutex_lock(&g_mutex);
+    map->leased--;
+    pthread_mutex_unlock(&g_mutex);
+    err = WKSP_E_NOMEM;
+  }
+  if (err) {
+    free(seat);
+    return wksp__fail(
+        err, err == WKSP_E_RDONLY
+                 ? "call: the workspace is joined read-only; attach it read-write to change it"
+             : err == WKSP_E_INVAL ? "call: no workspace is joined at this address"
+                                   : "call: out of memory for a thread-specific value");
+  }
+  /* Barriers on this process's cores, for closers of gates; each process registers once, and again
+   * after fork. */
+  int refused = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) != 0;
+  seat->map = map;
+  seat->wksp = wksp;
+  seat->fenced = refused;
+  seat->next = wksp__seats;
+  wksp__seats = seat;
+  *ret_seat = seat;
+  return 0;
+}
+
+void wksp__seat_drop(wksp__seat_t *seat) {
+  if (seat->slot) wksp__slot_release(seat);
+  wksp__seat_t **at = &wksp__seats;
+  while (*at != seat) at = &(*at)->next;
+  *at = seat->next;
+  pthread_mutex_lock(&g_mutex);
+  seat->map->leased--;
+  unlock_and_sweep(find(seat->wksp));
+  free(seat);
+}

@@ -1,0 +1,520 @@
+/* part: the partitions of the data region.
+
+   Problem: memory of any size and alignment, for many processes, whose bookkeeping no kill may
+   leave half-changed and whose cost must not grow with the number of partitions.
+
+   Model. The data region is covered without gaps by partitions, used or free, each an entry of the
+   table; entries are linked in the order of addresses, and no two free ones are neighbours. Entry 1
+   is always the lowest. Three indexes (part_index.c) find them by size, tag and address. Table and
+   indexes change together, in one transaction: there is no moment at which they disagree, so there
+   is nothing to rebuild after a kill.
+
+       sum of sizes = data_max              partitions + pool = entries ever used
+       free     <=> in the size index       used     <=> in the tag index
+       first of its page <=> in the page index
+
+   An alloc takes the smallest free partition that is large enough once aligned (best fit; of equal
+   sizes the one freed last), from its lowest aligned address, and leaves what is before and behind
+   as free partitions. With an alignment, a block of the right size may be misplaced: a few of the
+   smallest are tried, then one that fits wherever it begins, and before giving up some thousand
+   more.
+
+   What it refuses: to look into damaged tables further than it can tell (E_CORRUPT, nothing
+   changed), to search without bound, to know anything about what is in a partition. */
+
+#include "core/part.h"
+
+#include "core/fail.h"
+#include "core/part_priv.h"
+
+#include <string.h>
+
+/* Free partitions that are tried, smallest first, for one that is well aligned: before a larger one
+   is split, and when none is large enough to be sure (some 100 us at most). */
+#define PART_ALIGN_TRIES      8U
+#define PART_ALIGN_LAST_TRIES 4096U
+
+static uint64_t up(uint64_t value, uint64_t align) {
+  return (value + align - 1) & ~(align - 1);
+}
+
+/* Where the parts of the region lie, as offsets in it. */
+typedef struct part_dims {
+  uint64_t ent, page_hash, tag_hash, bits[WKSP_PART_LEVELS], size;
+  uint64_t page_cnt;
+  uint32_t levels, hash_lg;
+} part_dims_t;
+
+static void dims_of(uint64_t part_max, uint64_t data_max, part_dims_t *ret_dims) {
+  part_dims_t dims = {.ent = WKSP_PART_HEAD_SZ, .page_cnt = data_max >> WKSP_PART_PAGE_LG};
+  dims.hash_lg = 63 - (uint32_t)__builtin_clzl(part_max);
+  uint64_t hash_sz = up(4UL << dims.hash_lg, 64);
+  dims.page_hash = dims.ent + up((part_max + 1) * sizeof(wksp__ent_t), 64);
+  dims.tag_hash = dims.page_hash + hash_sz;
+  uint64_t at = dims.tag_hash + hash_sz, words = dims.page_cnt;
+  do {
+    words = (words + 63) / 64;
+    dims.bits[dims.levels++] = at;
+    at += up(8 * words, 64);
+  } while (words > 1);
+  dims.size = up(at, 4096);
+  *ret_dims = dims;
+}
+
+uint64_t wksp__part_region_size(uint64_t part_max, uint64_t data_max) {
+  part_dims_t dims;
+  dims_of(part_max, data_max, &dims);
+  return dims.size;
+}
+
+void wksp__pop_begin(wksp__pop_t *op, fd_wksp_t const *wksp, wksp__call_t *call) {
+  part_dims_t dims;
+  dims_of(wksp->part_max, wksp->data_max, &dims);
+  uintptr_t base = (uintptr_t)wksp + wksp->part_off;
+  op->wksp = (fd_wksp_t *)(uintptr_t)wksp;
+  op->head = (wksp__part_head_t *)base;
+  op->ent = (wksp__ent_t *)(base + dims.ent);
+  op->page_hash = (uint32_t *)(base + dims.page_hash);
+  op->tag_hash = (uint32_t *)(base + dims.tag_hash);
+  for (uint32_t i = 0; i < dims.levels; i++) op->bits[i] = (uint64_t *)(base + dims.bits[i]);
+  op->page_cnt = dims.page_cnt;
+  op->levels = dims.levels;
+  op->hash_lg = dims.hash_lg;
+  op->part_max = (uint32_t)wksp->part_max;
+  op->bad = 0;
+  if (call) {
+    wksp__tx_begin(&op->tx, call);
+  } else {
+    op->tx.call = NULL;
+    op->tx.wksp = op->wksp;
+    op->tx.cnt = 0; /* gets go to memory; the slots are not looked at */
+  }
+}
+
+/* Entries -------------------------------------------------------------------------------------- */
+
+/* How many entries can still be taken. */
+static uint32_t ent_left(wksp__pop_t *op) {
+  uint32_t total = wksp__lo32(wksp__tx_get64(&op->tx, &op->head->cnt));
+  return total < op->part_max ? op->part_max - total : 0;
+}
+
+static uint32_t ent_take(wksp__pop_t *op) {
+  uint64_t pool = wksp__tx_get64(&op->tx, &op->head->pool);
+  uint32_t idx = wksp__lo32(pool), top = wksp__hi32(pool), next = 0;
+  if (idx)
+    next = wksp__ent_hi(op, idx, WKSP_PART_LIST);
+  else
+    idx = ++top;
+  if (idx > op->part_max || next > op->part_max || wksp__ent_kind(op, idx)) op->bad = 1;
+  if (op->bad) return 0;
+  wksp__tx_put64(&op->tx, &op->head->pool, next | (uint64_t)top << 32);
+  return idx;
+}
+
+static void ent_give(wksp__pop_t *op, uint32_t idx) {
+  uint64_t pool = wksp__tx_get64(&op->tx, &op->head->pool);
+  wksp__ent_put(op, idx, WKSP_PART_ADDR, 0);
+  wksp__ent_put(op, idx, WKSP_PART_LIST, pool << 32);
+  if (op->bad) return;
+  wksp__tx_put64(&op->tx, &op->head->pool, (pool & ~0xffffffffUL) | idx);
+}
+
+/* Adds to the counters; differences may be negative, as two's complement. */
+static void count(wksp__pop_t *op, uint32_t total, uint32_t free_cnt, uint64_t free_sz) {
+  if (op->bad) return;
+  uint64_t cnt = wksp__tx_get64(&op->tx, &op->head->cnt);
+  uint64_t sz = wksp__tx_get64(&op->tx, &op->head->free_sz);
+  wksp__tx_put64(&op->tx, &op->head->cnt,
+                 (uint64_t)(wksp__hi32(cnt) + free_cnt) << 32 |
+                     (uint32_t)(wksp__lo32(cnt) + total));
+  wksp__tx_put64(&op->tx, &op->head->free_sz, sz + free_sz);
+}
+
+/* Cuts the free partition idx at gaddr at; returns the new one behind it. Neither is in the size
+   index, nor will be the new one. */
+static uint32_t split(wksp__pop_t *op, uint32_t idx, uint64_t at) {
+  uint64_t lo = wksp__ent_gaddr(op, idx), size = wksp__ent_size(op, idx);
+  uint32_t next = wksp__ent_hi(op, idx, WKSP_PART_NBR), fresh = ent_take(op);
+  if (op->bad) return 0;
+  wksp__ent_put_range(op, idx, lo, at - lo, WKSP_PART_FREE);
+  wksp__ent_put_hi(op, idx, WKSP_PART_NBR, fresh);
+  wksp__ent_put_range(op, fresh, at, lo + size - at, WKSP_PART_FREE);
+  wksp__ent_put(op, fresh, WKSP_PART_NBR, idx | (uint64_t)next << 32);
+  if (next) wksp__ent_put_lo(op, next, WKSP_PART_NBR, fresh);
+  wksp__addr_add(op, fresh);
+  return fresh;
+}
+
+/* The free partition idx takes over the free one behind it; neither is in the size index. */
+static void join(wksp__pop_t *op, uint32_t idx) {
+  uint32_t gone = wksp__ent_hi(op, idx, WKSP_PART_NBR);
+  uint32_t next = wksp__ent_hi(op, gone, WKSP_PART_NBR);
+  uint64_t size = wksp__ent_size(op, idx) + wksp__ent_size(op, gone);
+  wksp__addr_cut(op, gone);
+  wksp__ent_put_range(op, idx, wksp__ent_gaddr(op, idx), size, WKSP_PART_FREE);
+  wksp__ent_put_hi(op, idx, WKSP_PART_NBR, next);
+  if (next) wksp__ent_put_lo(op, next, WKSP_PART_NBR, idx);
+  ent_give(op, gone);
+}
+
+/* Alloc ---------------------------------------------------------------------------------------- */
+
+/* Whether sz bytes so aligned fit into the free partition idx with the entries that are left for
+   what remains on either side, and where. */
+static int fits(wksp__pop_t *op, uint32_t idx, uint64_t align, uint64_t sz, uint64_t *ret_gaddr) {
+  uint64_t lo = wksp__ent_gaddr(op, idx), size = wksp__ent_size(op, idx);
+  uint64_t at = up(lo, align);
+  if (at < lo || at - lo > size || size - (at - lo) < sz) return 0;
+  if (ent_left(op) < (uint32_t)(at != lo) + (at + sz != lo + size)) return 0;
+  if (wksp__ent_kind(op, idx) != WKSP_PART_FREE || lo < op->wksp->data_lo ||
+      size > op->wksp->data_hi - lo)
+    op->bad = 1;
+  *ret_gaddr = at;
+  return 1;
+}
+
+/* Tries free partitions from the smallest of at least sz bytes on, so many; 0 if none fits. */
+static uint32_t fit_among(wksp__pop_t *op, uint64_t align, uint64_t sz, uint32_t tries,
+                          uint64_t *ret_gaddr) {
+  uint64_t from = sz;
+  while (!op->bad) {
+    uint32_t tree = wksp__size_min(op, from), idx = tree;
+    if (!tree) return 0;
+    do {
+      idx = wksp__ent_hi(op, idx, WKSP_PART_LIST); /* the tree's member last: costlier to take */
+      if (op->bad || !tries--) return 0;
+      if (fits(op, idx, align, sz, ret_gaddr)) return idx;
+    } while (idx != tree);
+    from = wksp__ent_size(op, tree) + FD_WKSP_PART_GRAIN;
+    if (from <= sz) op->bad = 1;
+  }
+  return 0;
+}
+
+static uint32_t fit(wksp__pop_t *op, uint64_t align, uint64_t sz, uint64_t *ret_gaddr) {
+  uint32_t idx = fit_among(op, align, sz, PART_ALIGN_TRIES, ret_gaddr);
+  if (idx || op->bad || align == FD_WKSP_PART_GRAIN) return idx;
+  uint64_t sure;
+  if (!__builtin_add_overflow(sz, align - FD_WKSP_PART_GRAIN, &sure)) {
+    idx = wksp__size_min(op, sure);
+    if (idx && fits(op, idx, align, sz, ret_gaddr)) return idx;
+  }
+  return fit_among(op, align, sz, PART_ALIGN_LAST_TRIES, ret_gaddr);
+}
+
+/* Makes [at, at + sz) of the free partition idx, into which it fits, a used one. */
+static void take(wksp__pop_t *op, uint32_t idx, uint64_t at, uint64_t sz, uint64_t tag,
+                 uint32_t kind) {
+  uint64_t lo = wksp__ent_gaddr(op, idx), size = wksp__ent_size(op, idx);
+  uint32_t head = at != lo, tail = lo + size != at + sz;
+  wksp__size_cut(op, idx);
+  uint32_t used = idx;
+  if (head) {
+    used = split(op, idx, at);
+    wksp__size_add(op, idx);
+  }
+  if (tail) wksp__size_add(op, split(op, used, at + sz));
+  wksp__ent_put_range(op, used, at, sz, kind);
+  wksp__ent_put(op, used, WKSP_PART_TAG, tag);
+  wksp__tag_add(op, used);
+  count(op, head + tail, head + tail - 1, -sz);
+}
+
+static int report_corrupt(fd_wksp_t const *wksp) {
+  return wksp__fail(WKSP_E_CORRUPT,
+                    "workspace %s: the partition table is damaged, nothing was changed: verify "
+                    "tells where",
+                    wksp->name);
+}
+
+/* Why there was no room, from figures taken under the lock. */
+typedef struct part_room {
+  uint64_t free_sz, free_max;
+  uint32_t free_cnt, left;
+} part_room_t;
+
+static int report_nomem(fd_wksp_t const *wksp, uint64_t align, uint64_t sz,
+                        part_room_t const *room) {
+  if (room->left < 2 && room->free_max >= sz)
+    return wksp__fail(WKSP_E_NOMEM,
+                      "workspace %s: no partition for %lu bytes: %lu of part_max %lu are in use; "
+                      "free some, or create it with a larger part_max",
+                      wksp->name, sz, wksp->part_max - room->left, wksp->part_max);
+  return wksp__fail(WKSP_E_NOMEM,
+                    "workspace %s: no room for %lu bytes aligned to %lu: %lu bytes are free in %u "
+                    "pieces, the largest has %lu; free some, or create it larger",
+                    wksp->name, sz, align, room->free_sz, room->free_cnt, room->free_max);
+}
+
+static void room_of(wksp__pop_t *op, part_room_t *ret_room) {
+  op->tx.cnt = 0; /* the change is dropped, this is about what is */
+  uint32_t largest = wksp__size_max(op);
+  ret_room->free_max = largest ? wksp__ent_size(op, largest) : 0;
+  ret_room->free_sz = wksp__ld(&op->head->free_sz);
+  ret_room->free_cnt = wksp__hi32(wksp__ld(&op->head->cnt));
+  ret_room->left = ent_left(op);
+}
+
+int wksp__part_alloc(wksp__call_t *call, uint64_t timeout_ns, uint64_t align, uint64_t sz,
+                     uint64_t tag, uint32_t kind, wksp__part_also_t also, void *arg,
+                     uint64_t *ret_gaddr, uint64_t *ret_size) {
+  fd_wksp_t *wksp = call->wksp;
+  part_room_t room = {0};
+  uint64_t at = 0, want = up(sz, FD_WKSP_PART_GRAIN);
+  int rc = wksp__lock(call, timeout_ns);
+  if (rc) return rc;
+
+  wksp__pop_t op;
+  wksp__pop_begin(&op, wksp, call);
+  /* want < sz: the rounding overflowed */
+  uint32_t idx = want < sz ? 0 : fit(&op, align, want, &at);
+  if (idx) take(&op, idx, at, want, tag, kind);
+  rc = op.bad ? WKSP_E_CORRUPT : idx ? 0 : WKSP_E_NOMEM;
+  if (!rc) {
+    if (also) also(arg, &op.tx, at, want);
+    wksp__tx_commit(&op.tx);
+  } else if (rc == WKSP_E_NOMEM) {
+    room_of(&op, &room);
+  }
+  wksp__unlock(call);
+
+  if (rc == WKSP_E_CORRUPT) return report_corrupt(wksp);
+  if (rc) return report_nomem(wksp, align, sz, &room);
+  *ret_gaddr = at;
+  *ret_size = want;
+  return 0;
+}
+
+/* Free ----------------------------------------------------------------------------------------- */
+
+static void give(wksp__pop_t *op, uint32_t idx) {
+  uint64_t nbr = wksp__ent_get(op, idx, WKSP_PART_NBR);
+  uint64_t lo = wksp__ent_gaddr(op, idx), size = wksp__ent_size(op, idx);
+  uint32_t before = wksp__lo32(nbr), after = wksp__hi32(nbr), merged = 0;
+  wksp__tag_cut(op, idx);
+  wksp__ent_put_range(op, idx, lo, size, WKSP_PART_FREE);
+  if (after && wksp__ent_kind(op, after) == WKSP_PART_FREE) {
+    wksp__size_cut(op, after);
+    join(op, idx);
+    merged++;
+  }
+  if (before && wksp__ent_kind(op, before) == WKSP_PART_FREE) {
+    wksp__size_cut(op, before);
+    join(op, before);
+    idx = before;
+    merged++;
+  }
+  wksp__size_add(op, idx);
+  count(op, -merged, 1 - merged, size);
+}
+
+static int in_data(fd_wksp_t const *wksp, uint64_t gaddr) {
+  return gaddr >= wksp->data_lo && gaddr < wksp->data_hi;
+}
+
+static void part_of(wksp__pop_t *op, uint32_t idx, fd_wksp_part_t *ret_part) {
+  ret_part->gaddr = wksp__ent_gaddr(op, idx);
+  ret_part->size = wksp__ent_size(op, idx);
+  ret_part->tag = wksp__ent_get(op, idx, WKSP_PART_TAG);
+  ret_part->kind = wksp__ent_kind(op, idx);
+  if (ret_part->gaddr < op->wksp->data_lo || ret_part->gaddr > op->wksp->data_hi ||
+      ret_part->size > op->wksp->data_hi - ret_part->gaddr)
+    op->bad = 1;
+}
+
+/* Frees it if it is as described. 1; 0 and what *ret_is there instead; E_CORRUPT, not reported. */
+static int free_in(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t tag,
+                   wksp__part_also_t also, void *arg, fd_wksp_part_t *ret_is) {
+  wksp__pop_t op;
+  wksp__pop_begin(&op, call->wksp, call);
+  uint32_t idx = wksp__addr_at(&op, gaddr);
+  fd_wksp_part_t is;
+  part_of(&op, idx, &is);
+  *ret_is = is;
+  int found = is.kind == kind && (!tag || tag == is.tag);
+  if (found && !op.bad) give(&op, idx);
+  if (op.bad) return WKSP_E_CORRUPT;
+  if (!found) return 0;
+  if (also) also(arg, &op.tx, is.gaddr, is.size);
+  wksp__tx_commit(&op.tx);
+  return 1;
+}
+
+int wksp__part_free_locked(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t tag) {
+  fd_wksp_part_t is;
+  if (!in_data(call->wksp, gaddr)) return 0;
+  int found = free_in(call, gaddr, kind, tag, NULL, NULL, &is);
+  return found < 0 ? report_corrupt(call->wksp) : found;
+}
+
+int wksp__part_free(wksp__call_t *call, uint64_t timeout_ns, uint64_t gaddr, uint32_t kind,
+                    uint64_t tag, wksp__part_also_t also, void *arg) {
+  fd_wksp_t *wksp = call->wksp;
+  if (!in_data(wksp, gaddr))
+    return wksp__fail(WKSP_E_NOTFOUND,
+                      "workspace %s: gaddr 0x%lx is outside the data region [0x%lx, 0x%lx)",
+                      wksp->name, gaddr, wksp->data_lo, wksp->data_hi);
+  int rc = wksp__lock(call, timeout_ns);
+  if (rc) return rc;
+
+  fd_wksp_part_t is;
+  int found = free_in(call, gaddr, kind, tag, also, arg, &is);
+  wksp__unlock(call);
+
+  if (found < 0) return report_corrupt(wksp);
+  if (found) return 0;
+  if (is.kind == WKSP_PART_FREE)
+    return wksp__fail(WKSP_E_NOTFOUND, "workspace %s: gaddr 0x%lx is not allocated", wksp->name,
+                      gaddr);
+  return wksp__fail(WKSP_E_NOTFOUND,
+                    "workspace %s: gaddr 0x%lx is in a partition of kind %u and tag %lu, which %s",
+                    wksp->name, gaddr, is.kind, is.tag,
+                    kind == FD_WKSP_KIND_USER ? "belongs to an fd_alloc: free it there"
+                                              : "is not what was to be freed");
+}
+
+/* Looks ---------------------------------------------------------------------------------------- */
+
+typedef struct part_look {
+  fd_wksp_t const *wksp;
+  uint64_t gaddr;
+  ulong const *tags;
+  uint64_t tag_cnt;
+  fd_wksp_part_t part;
+  fd_wksp_usage_t usage;
+} part_look_t;
+
+static int look_find(void *arg) {
+  part_look_t *look = arg;
+  wksp__pop_t op;
+  wksp__pop_begin(&op, look->wksp, NULL);
+  part_of(&op, wksp__addr_at(&op, look->gaddr), &look->part);
+  if (op.bad) return WKSP_E_CORRUPT;
+  return look->part.kind != WKSP_PART_FREE;
+}
+
+int wksp__part_find(fd_wksp_t const *wksp, uint64_t gaddr, fd_wksp_part_t *ret_part) {
+  if (!in_data(wksp, gaddr)) return 0;
+  part_look_t look = {.wksp = wksp, .gaddr = gaddr};
+  int rc = wksp__read_run(wksp, look_find, &look);
+  if (rc == WKSP_E_CORRUPT) return report_corrupt(wksp);
+  if (rc == 1) *ret_part = look.part;
+  return rc;
+}
+
+static int look_next(void *arg) {
+  part_look_t *look = arg;
+  wksp__pop_t op;
+  wksp__pop_begin(&op, look->wksp, NULL);
+  uint32_t idx = wksp__addr_at(&op, look->gaddr);
+  if (wksp__ent_gaddr(&op, idx) < look->gaddr) idx = wksp__ent_hi(&op, idx, WKSP_PART_NBR);
+  /* free ones have no free neighbour */
+  if (idx && wksp__ent_kind(&op, idx) == WKSP_PART_FREE)
+    idx = wksp__ent_hi(&op, idx, WKSP_PART_NBR);
+  if (idx) {
+    part_of(&op, idx, &look->part);
+    if (look->part.kind == WKSP_PART_FREE || look->part.gaddr < look->gaddr) op.bad = 1;
+  }
+  return op.bad ? WKSP_E_CORRUPT : idx != 0;
+}
+
+int wksp__part_next(fd_wksp_t const *wksp, uint64_t gaddr_from, fd_wksp_part_t *ret_part) {
+  if (gaddr_from >= wksp->data_hi) return 0;
+  part_look_t look = {.wksp = wksp,
+                      .gaddr = gaddr_from < wksp->data_lo ? wksp->data_lo : gaddr_from};
+  int rc = wksp__read_run(wksp, look_next, &look);
+  if (rc == WKSP_E_CORRUPT) return report_corrupt(wksp);
+  if (rc == 1) *ret_part = look.part;
+  return rc;
+}
+
+int wksp__part_look(fd_wksp_t const *wksp, uint64_t gaddr, fd_wksp_part_t *ret_part) {
+  if (!in_data(wksp, gaddr)) return 0;
+  part_look_t look = {.wksp = wksp, .gaddr = gaddr};
+  int rc = look_find(&look);
+  if (rc == 1) *ret_part = look.part;
+  return rc;
+}
+
+int wksp__part_look_next(fd_wksp_t const *wksp, uint64_t gaddr_from, fd_wksp_part_t *ret_part) {
+  if (gaddr_from >= wksp->data_hi) return 0;
+  part_look_t look = {.wksp = wksp,
+                      .gaddr = gaddr_from < wksp->data_lo ? wksp->data_lo : gaddr_from};
+  int rc = look_next(&look);
+  if (rc == 1) *ret_part = look.part;
+  return rc;
+}
+
+/* Adds the ring of one tag. */
+static void usage_of_tag(wksp__pop_t *op, uint64_t tag, fd_wksp_usage_t *usage) {
+  uint32_t first = wksp__tag_first(op, tag), idx = first;
+  if (!first) return;
+  for (uint64_t steps = 0; steps <= op->part_max && !op->bad; steps++) {
+    usage->used_cnt++;
+    usage->used_sz += wksp__ent_size(op, idx);
+    idx = wksp__ent_hi(op, idx, WKSP_PART_LIST);
+    if (idx == first) return;
+  }
+  op->bad = 1;
+}
+
+static int named_before(ulong const *tags, uint64_t cnt, ulong tag) {
+  for (uint64_t i = 0; i < cnt; i++)
+    if (tags[i] == tag) return 1;
+  return 0;
+}
+
+static int look_usage(void *arg) {
+  part_look_t *look = arg;
+  wksp__pop_t op;
+  wksp__pop_begin(&op, look->wksp, NULL);
+  uint64_t cnt = wksp__ld(&op.head->cnt);
+  uint32_t largest = wksp__size_max(&op);
+  fd_wksp_usage_t usage = {.total_max = look->wksp->part_max,
+                           .total_cnt = wksp__lo32(cnt),
+                           .total_sz = look->wksp->data_max,
+                           .free_cnt = wksp__hi32(cnt),
+                           .free_sz = wksp__ld(&op.head->free_sz)};
+  usage.free_sz_max = largest ? wksp__ent_size(&op, largest) : 0;
+  if (usage.total_cnt > usage.total_max || usage.free_cnt > usage.total_cnt ||
+      usage.free_sz > usage.total_sz || usage.free_sz_max > usage.free_sz)
+    op.bad = 1;
+  for (uint64_t i = 0; i < look->tag_cnt && !op.bad; i++)
+    if (!named_before(look->tags, i, look->tags[i])) usage_of_tag(&op, look->tags[i], &usage);
+  if (!look->tag_cnt) {
+    usage.used_cnt = usage.total_cnt - usage.free_cnt;
+    usage.used_sz = usage.total_sz - usage.free_sz;
+  }
+  look->usage = usage;
+  return op.bad ? WKSP_E_CORRUPT : 0;
+}
+
+int wksp__part_usage(fd_wksp_t const *wksp, ulong const *tags, uint64_t tag_cnt,
+                     fd_wksp_usage_t *ret_usage) {
+  part_look_t look = {.wksp = wksp, .tags = tags, .tag_cnt = tag_cnt};
+  int rc = wksp__read_run(wksp, look_usage, &look);
+  if (rc == WKSP_E_CORRUPT) return report_corrupt(wksp);
+  if (!rc) *ret_usage = look.usage;
+  return rc;
+}
+
+/* New ------------------------------------------------------------------------------------------ */
+
+void wksp__part_new(fd_wksp_t *wksp) {
+  wksp__pop_t op;
+  wksp__pop_begin(&op, wksp, NULL);
+  /* The memory is zero and nobody else's: plain stores, no transaction. */
+  uint32_t bin = wksp__size_bin(&op, wksp->data_max), top = bin / WKSP_PART_BIN_SUBS;
+  op.head->pool = 1UL << 32;
+  op.head->cnt = 1 | 1UL << 32;
+  op.head->free_sz = wksp->data_max;
+  op.head->bin_top = 1UL << top;
+  op.head->bin_map[top] = 1U << bin % WKSP_PART_BIN_SUBS;
+  op.head->bins[bin] = 1;
+  op.ent[1].w[WKSP_PART_ADDR] = wksp->data_lo | WKSP_PART_FREE;
+  op.ent[1].w[WKSP_PART_SIZE] = wksp->data_max;
+  op.ent[1].w[WKSP_PART_LIST] = 1 | 1UL << 32;
+  op.page_hash[wksp__part_hash(&op, 0)] = 1;
+  for (uint32_t i = 0; i < op.levels; i++) op.bits[i][0] = 1;
+}

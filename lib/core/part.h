@@ -1,0 +1,61 @@
+/* part: the partition table and its indexes. See part.c for the model; all internal users of
+ * partitions come through here. */
+
+#ifndef WKSP_CORE_PART_H
+#define WKSP_CORE_PART_H
+
+#include "core/call.h"
+#include "core/tx.h"
+
+/* Bytes of the partition region; a multiple of 4096. */
+uint64_t wksp__part_region_size(uint64_t part_max, uint64_t data_max);
+
+/* Formats the region: one free partition over all the data. Part of fd_wksp_new. */
+void wksp__part_new(fd_wksp_t *wksp);
+
+/* What else has to happen together with an alloc or free: adds its own writes (at most
+ * WKSP_PART_ALSO_MAX) to the change. Must not fail. */
+typedef void (*wksp__part_also_t)(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size);
+#define WKSP_PART_ALSO_MAX 72
+
+/* A partition's kind, here and in what is found: FD_WKSP_KIND_* in the low 8 bits, above them an
+ * owner id (24 bits) of the caller's choice. It is compared whole. */
+
+/* Takes a partition. align a power of two >= FD_WKSP_PART_GRAIN, sz > 0. 0 and *ret_gaddr,
+ * *ret_size, or E_NOMEM, E_TIMEDOUT, E_CORRUPT (reported). also may be NULL. */
+int wksp__part_alloc(wksp__call_t *call, uint64_t timeout_ns, uint64_t align, uint64_t sz,
+                     uint64_t tag, uint32_t kind, wksp__part_also_t also, void *arg,
+                     uint64_t *ret_gaddr, uint64_t *ret_size);
+
+/* Frees the partition that contains gaddr if it is of that kind and (tag != 0) that tag; E_NOTFOUND
+ * otherwise. */
+int wksp__part_free(wksp__call_t *call, uint64_t timeout_ns, uint64_t gaddr, uint32_t kind,
+                    uint64_t tag, wksp__part_also_t also, void *arg);
+
+/* The same with the lock held, for who frees several in one hold, each in a change of its own: 1
+ * freed, 0 not there or of another kind or tag (nothing reported), E_CORRUPT (reported). */
+int wksp__part_free_locked(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t tag);
+
+/* The used partition that contains gaddr, without the lock: 1 and *ret_part, 0 none, E_AGAIN,
+ * E_CORRUPT. */
+int wksp__part_find(fd_wksp_t const *wksp, uint64_t gaddr, fd_wksp_part_t *ret_part);
+
+/* The first used partition at or after gaddr_from, as fd_wksp_part_next. */
+int wksp__part_next(fd_wksp_t const *wksp, uint64_t gaddr_from, fd_wksp_part_t *ret_part);
+
+/* As part_find and part_next, but just one look at the words as they are, without version or lock:
+   for who holds the lock, or tells a torn look by other means. Nothing is reported. */
+int wksp__part_look(fd_wksp_t const *wksp, uint64_t gaddr, fd_wksp_part_t *ret_part);
+int wksp__part_look_next(fd_wksp_t const *wksp, uint64_t gaddr_from, fd_wksp_part_t *ret_part);
+
+/* As fd_wksp_usage; the tags are not 0. */
+int wksp__part_usage(fd_wksp_t const *wksp, ulong const *tags, uint64_t tag_cnt,
+                     fd_wksp_usage_t *ret_usage);
+
+/* Invariants of the region, see part.c. Tells each violation; 0 or their number. The lock is held,
+ * or the memory is still. */
+typedef void (*wksp__finding_t)(void *arg, char const *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+uint32_t wksp__part_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg);
+
+#endif

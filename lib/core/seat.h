@@ -1,0 +1,46 @@
+/* seat: what a thread keeps between its calls in one workspace: its slot, and the heaps it owns.
+
+   Seats are private to their thread. A heap in the list is the thread's as long as the heap's owner
+   word says so; after its gate was closed the thread looks (wksp__seat_review). */
+
+#ifndef WKSP_CORE_SEAT_H
+#define WKSP_CORE_SEAT_H
+
+#include "call.h"
+
+/* Heaps that a thread owns at once in one workspace; a further one makes it leave the one that it
+   has not used for longest. Bounds what a thread of a program with thousands of allocs holds. */
+#define WKSP_SEAT_HEAPS 16
+
+typedef struct wksp__seat {
+  struct wksp__seat *next;
+  wksp__map_t *map;
+  fd_wksp_t *wksp;
+  wksp__slot_t *slot;
+  uint64_t name;
+  int fenced;     /* the kernel refused membarrier: calls fence */
+  uint32_t epoch; /* counts heaps taken: see wksp__heap_owner_word */
+  uint32_t heap_cnt;
+  struct {
+    uint64_t alloc;        /* gaddr */
+    uint32_t id;           /* the heap's, in the directory */
+    uint64_t *owner;       /* the heap's owner word */
+    uint64_t owner_val;    /* what it is while the heap is ours */
+  } heap[WKSP_SEAT_HEAPS]; /* most recently used first */
+} wksp__seat_t;
+
+/* Owner words of heaps are name | epoch << WKSP_OWNER_EPOCH_SHIFT; 0: left behind in good order. */
+#define WKSP_OWNER_EPOCH_SHIFT 52
+#define WKSP_OWNER_NAME(owner) ((owner) & ((1UL << WKSP_OWNER_EPOCH_SHIFT) - 1UL))
+
+/* Leaves all heaps in good order; the thread is outside of calls, or ends. */
+void wksp__seat_leave_heaps(wksp__seat_t *seat);
+
+/* Leaves the heap of that alloc if the seat has one. */
+void wksp__seat_leave_heap(wksp__seat_t *seat, uint64_t alloc_gaddr);
+
+/* Drops heaps that have been taken; bump: changes the epoch of the others, so that a closer of the
+   gate who comes late cannot take them. */
+void wksp__seat_review(wksp__seat_t *seat, int bump);
+
+#endif

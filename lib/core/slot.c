@@ -1,0 +1,399 @@
+/* slot: leasing slots, bracketing calls, gates.
+
+   The truth about a slot is its claim word and the word of its mutex:
+
+     FREE                                   nobody's
+     CLAIMING                               somebody is between his CAS and his lock
+     HELD, mutex locked, not OWNER_DIED     a living thread's
+     HELD, mutex free or OWNER_DIED         a dead thread's: free for a claim
+
+   A claim raises the generation in the same CAS, so {slot, generation} never comes again (a
+   generation has 32 bits), and whoever still holds the old name sees that it is dead.
+
+   What a kill leaves: before the CAS nothing; between CAS and lock a CLAIMING slot, which the end
+   of its lease (or, without a daemon, the kernel's word that there is no such process) gives free;
+   afterwards the kernel's mark.
+
+   The gate's protocol and its partners are in call.h. A gate protects exactly one thing: the CAS by
+   which a closer takes a heap's owner word (alloc_heap.c). A closer who is late finds the owner
+   word changed, because an owner that reopens a gate by itself raises the epoch in its heaps'
+   words. */
+
+#include "core/alloc.h"
+#include "core/atomic.h"
+#include "core/fail.h"
+#include "core/futex.h"
+#include "core/map.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CLAIM_STATE(c)           ((uint32_t)((c)&3UL))
+#define CLAIM_OWNER(c)           ((uint32_t)((c) >> 2 & 0x3fffffffUL))
+#define CLAIM_GEN(c)             ((c) >> 32)
+#define CLAIM(gen, owner, state) ((uint64_t)(gen) << 32 | (uint64_t)(owner) << 2 | (state))
+
+/* A call waits this long for the shared slot; ns. */
+#define SHARED_WAIT_NS 10000000000UL
+/* What a waiter sleeps at most before it looks again whether the one it waits for lives; ns. */
+#define RECHECK_NS 2000000UL
+
+uint64_t wksp__now_ns(void) {
+  struct timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (uint64_t)ts.tv_sec * 1000000000UL + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t wksp__real_ns(void) {
+  struct timespec ts;
+  clock_gettime(CLOCK_REALTIME, &ts);
+  return (uint64_t)ts.tv_sec * 1000000000UL + (uint64_t)ts.tv_nsec;
+}
+
+void wksp__relax(uint32_t turn) {
+  if (turn < 64) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    wksp__compiler_fence();
+#endif
+  } else if (turn < 72) {
+    sched_yield();
+  } else {
+    struct timespec nap = {0, turn < 100 ? 20000 : 100000};
+    nanosleep(&nap, NULL);
+  }
+}
+
+void wksp__slots_new(fd_wksp_t *wksp) {
+  wksp__slot_t *slots = wksp__slots(wksp);
+  for (uint32_t i = 0; i < wksp->slot_max; i++) memset(&slots[i], 0, sizeof slots[i]);
+}
+
+/* The mutex's futex word: the kernel's and glibc's protocol for robust futexes. */
+static uint32_t mutex_word(wksp__slot_t const *slot) {
+  return (uint32_t)wksp__ld_acquire(&slot->live.__data.__lock);
+}
+
+/* Whether a claim word without a lease names a process that the kernel does not know. */
+static int gone(uint64_t old) {
+  uint32_t owner = CLAIM_OWNER(old);
+  return (owner & WKSP_SLOT_PID) && kill((pid_t)(owner & ~WKSP_SLOT_PID), 0) && errno == ESRCH;
+}
+
+/* Whether the holder that a claim word names is gone. */
+static int claim_dead(wksp__slot_t const *slot, uint64_t claim) {
+  uint32_t state = CLAIM_STATE(claim);
+  if (state == WKSP_SLOT_CLAIMING) {
+    return gone(claim);
+  }
+  if (state != WKSP_SLOT_HELD) return 1;
+  uint32_t word = mutex_word(slot);
+  return !word || (word & FUTEX_OWNER_DIED);
+}
+
+int wksp__name_dead(fd_wksp_t const *wksp, uint64_t name) {
+  uint32_t idx = wksp__name_slot(name);
+  if (idx >= wksp->slot_max) return 1;
+  wksp__slot_t const *slot = &wksp__slots(wksp)[idx];
+  /* acquire: what the dead did is seen by who finds it dead; pairs with the release of its claim
+     or, when it was killed, with the kernel's store to the mutex */
+  uint64_t claim = wksp__ld_acquire(&slot->claim);
+  if (CLAIM_GEN(claim) != name >> 20) return 1;
+  return claim_dead(slot, claim);
+}
+
+static uint32_t owner_of(uint64_t lease) {
+  uint32_t id = (uint32_t)(lease ? lease : (uint64_t)getpid()) & (WKSP_SLOT_PID - 1);
+  return lease ? id : WKSP_SLOT_PID | id;
+}
+
+/* The claim word's successor: one generation on. */
+static uint64_t next_claim(uint64_t old, uint32_t owner, uint32_t state) {
+  uint64_t gen = (CLAIM_GEN(old) + 1) & 0xffffffffUL;
+  return CLAIM(gen ? gen : 1, owner, state);
+}
+
+/* From here until it is noted with its alloc, what is in flight is seen to be a dead thread's. */
+static void mark_dead(wksp__slot_t *slot) {
+  uint64_t flight = wksp__ld(&slot->flight);
+  if (flight) wksp__st(&slot->flight, flight | WKSP_FLIGHT_DEAD);
+}
+
+/* Notes what a dead holder of the slot had in flight, and forgets it. The caller has the slot to
+   himself and a name of his own. A change that somebody has decided and nobody finished may be
+   about to give the flight, so it is finished first. 0, or E_TIMEDOUT for the lock: the flight
+   stays, marked. */
+static int bury(wksp__call_t *call, wksp__slot_t *slot) {
+  if (wksp__ld_acquire(&wksp__vol(call->wksp)->redo_cnt)) {
+    int err = wksp__lock(call, WKSP_LOCK_FETCH_NS);
+    if (err) { /* marked, though it be 0 as yet, so that whoever takes the slot next asks again */
+      wksp__st(&slot->flight, wksp__ld(&slot->flight) | WKSP_FLIGHT_DEAD);
+      return err;
+    }
+    wksp__unlock(call);
+  }
+  mark_dead(slot);
+  int err = wksp__alloc_bury(call, wksp__ld(&slot->flight) & ~WKSP_FLIGHT_DEAD);
+  /* release: noted before forgotten; pairs with the acquire loads in is_suspect */
+  if (!err) wksp__st_release(&slot->flight, 0UL);
+  return err;
+}
+
+/* Locks the slot's mutex, which nobody else's is any more: the kernel and glibc are through with
+ * the former holder. */
+static int lock_live(wksp__slot_t *slot) {
+  pthread_mutexattr_t attr;
+  pthread_mutexattr_init(&attr);
+  pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+  pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+  int err = pthread_mutex_init(&slot->live, &attr);
+  pthread_mutexattr_destroy(&attr);
+  if (!err) err = pthread_mutex_lock(&slot->live);
+  return err ? wksp__fail(WKSP_E_SYS, "call: the slot's robust mutex failed: %s", strerror(err))
+             : 0;
+}
+
+/* Whether a claim may take the slot: free, or its holder marked dead by the kernel. One that is
+   HELD with a free mutex is being given back, or its holder was killed just there: the mutex may
+   still be in his thread's hands, so the end of his lease frees it. */
+static int claimable(wksp__slot_t const *slot, uint64_t old) {
+  if (CLAIM_STATE(old) == WKSP_SLOT_FREE) return 1;
+  if (CLAIM_STATE(old) == WKSP_SLOT_HELD) return (mutex_word(slot) & FUTEX_OWNER_DIED) != 0;
+  return claim_dead(slot, old);
+}
+
+/* Gives a slot back: unlock first, so that HELD with a free mutex means gone. */
+static void give_back(wksp__slot_t *slot) {
+  uint64_t held = wksp__ld(&slot->claim);
+  wksp__st(&slot->announce, 0UL);
+  pthread_mutex_unlock(&slot->live);
+  wksp__cas(&slot->claim, &held, CLAIM(CLAIM_GEN(held), 0, WKSP_SLOT_FREE));
+}
+
+/* Takes slot idx if it is to be had: call->slot and call->name. 1 taken, 0 not, E_SYS. */
+static int claim(wksp__call_t *call, uint32_t idx, uint64_t lease) {
+  wksp__slot_t *slot = &wksp__slots(call->wksp)[idx];
+  uint64_t old = wksp__ld_acquire(&slot->claim);
+  if (!claimable(slot, old)) return 0;
+  uint64_t claiming = next_claim(old, owner_of(lease), WKSP_SLOT_CLAIMING);
+  if (!wksp__cas(&slot->claim, &old, claiming)) return 0;
+
+  mark_dead(slot);
+  wksp__st(&slot->announce, 0UL);
+  wksp__st(&slot->in, wksp__ld(&slot->out));
+  wksp__st(&slot->pid, (uint32_t)getpid());
+  wksp__st(&slot->tid, (uint32_t)syscall(SYS_gettid));
+  wksp__st(&slot->since_ns, wksp__real_ns());
+  char comm[16] = "";
+  prctl(PR_GET_NAME, comm);
+  memcpy(slot->comm, comm, sizeof comm);
+
+  int err = lock_live(slot);
+  if (err) {
+    wksp__cas(&slot->claim, &claiming, CLAIM(CLAIM_GEN(claiming), 0, WKSP_SLOT_FREE));
+    return err;
+  }
+  /* By CAS: were our lease thought to have ended, the slot may have gone to another. Whoever sees
+     HELD sees the locked mutex; pairs with the acquire in name_dead. */
+  uint64_t seen = claiming;
+  if (!wksp__cas(&slot->claim, &seen,
+                 CLAIM(CLAIM_GEN(claiming), owner_of(lease), WKSP_SLOT_HELD))) {
+    pthread_mutex_unlock(&slot->live);
+    return 0;
+  }
+  call->slot = slot;
+  call->name = wksp__name_of(idx, CLAIM_GEN(claiming));
+  if ((wksp__ld(&slot->flight) || CLAIM_STATE(old) != WKSP_SLOT_FREE) && bury(call, slot)) {
+    give_back(slot); /* its suspect cannot be noted now: the slot keeps it for another day */
+    return 0;
+  }
+  return 1;
+}
+
+/* Gives the slot of a living thread back. */
+static void unclaim(wksp__slot_t *slot) {
+  wksp__st(&slot->flight, 0UL);
+  give_back(slot);
+}
+
+void wksp__slot_release(wksp__seat_t *seat) {
+  wksp__seat_leave_heaps(seat);
+  unclaim(seat->slot);
+  seat->slot = NULL;
+}
+
+/* A slot for the calling thread to keep. 0, or 1 if none is free (seat->slot stays NULL), E_SYS. */
+static int lease_slot(wksp__call_t *call, wksp__seat_t *seat) {
+  uint32_t cnt = call->wksp->slot_max - 1;
+  uint32_t at = (uint32_t)syscall(SYS_gettid);
+  for (uint32_t i = 0; i < cnt; i++) {
+    uint32_t idx = 1 + (at + i) % cnt;
+    int got = claim(call, idx, seat->map->lease);
+    if (got < 0) return got;
+    if (!got) continue;
+    seat->slot = call->slot;
+    seat->name = call->name;
+    wksp__st(&seat->slot->fenced, (uint32_t)seat->fenced);
+    return 0;
+  }
+  return 1;
+}
+
+/* The shared slot for this call. */
+static int borrow(wksp__call_t *call, uint64_t lease) {
+  wksp__slot_t *slot = wksp__slots(call->wksp);
+  uint64_t until = wksp__now_ns() + SHARED_WAIT_NS;
+  for (uint32_t turn = 0;; turn++) {
+    int got = claim(call, 0, lease);
+    if (got < 0) return got;
+    if (got) break;
+    if (wksp__now_ns() > until)
+      return wksp__fail(
+          WKSP_E_TIMEDOUT,
+          "call: all %u slots are taken and the shared one stayed with pid %u (%.16s) for 10 s",
+          call->wksp->slot_max, wksp__ld(&slot->pid), slot->comm);
+    wksp__relax(turn);
+  }
+  call->seat = NULL;
+  wksp__st(&slot->fenced, 1U);
+  return 0;
+}
+
+/* Leaves the call and waits until the gate is open, its closer dead or late; then in again. */
+static void pass_gate(wksp__call_t *call) {
+  wksp__slot_t *slot = call->slot;
+  for (;;) {
+    uint64_t gate = wksp__ld_acquire(&slot->gate);
+    if (!gate) return;
+    if (gate == WKSP_GATE_NOTICE) {
+      if (wksp__cas(&slot->gate, &gate, 0UL) && call->seat) wksp__seat_review(call->seat, 0);
+      continue;
+    }
+    wksp__st_release(&slot->out,
+                     wksp__ld(&slot->in)); /* release; pairs with the acquire in gate_close */
+    uint32_t turn = wksp__ld(&slot->gate_futex);
+    uint64_t now = wksp__now_ns(), until = wksp__ld(&slot->gate_until_ns);
+    if (wksp__ld_acquire(&slot->gate) == gate) {
+      if (now >= until || wksp__name_dead(call->wksp, gate)) {
+        if (call->seat) wksp__seat_review(call->seat, 1);
+        wksp__cas(&slot->gate, &gate, WKSP_GATE_NOTICE);
+      } else {
+        wksp__futex_wait(&slot->gate_futex, turn,
+                         until - now < RECHECK_NS ? until - now : RECHECK_NS);
+      }
+    }
+    wksp__st(&slot->in, wksp__ld(&slot->in) + 1);
+    wksp__fence_seq(); /* in, then the gate: this path is rare enough for a fence */
+  }
+}
+
+int wksp__call_begin(fd_wksp_t *wksp, wksp__call_t *ret_call) {
+  wksp__call_t call = {.wksp = wksp};
+  wksp__seat_t *seat = wksp__seat_find(wksp);
+  if (wksp__unlikely(!seat)) {
+    int err = wksp__seat_new(wksp, &seat);
+    if (err) return err;
+  }
+  if (wksp__unlikely(!seat->slot)) {
+    int err = lease_slot(&call, seat);
+    if (err < 0) return err;
+  }
+  call.seat = seat;
+  call.slot = seat->slot;
+  call.name = seat->name;
+  if (wksp__unlikely(!call.slot || wksp__ld(&call.slot->in) != wksp__ld(&call.slot->out))) {
+    /* no slot for us, or a signal handler inside one of our own calls */
+    if (call.slot) wksp__st(&call.slot->nested_cnt, wksp__ld(&call.slot->nested_cnt) + 1);
+    int err = borrow(&call, seat->map->lease);
+    if (err) return err;
+  }
+  wksp__slot_t *slot = call.slot;
+  wksp__st(&slot->in, wksp__ld(&slot->in) + 1);
+  if (wksp__unlikely(wksp__ld(&slot->fenced))) wksp__fence_seq();
+  if (wksp__unlikely(wksp__ld(&slot->gate))) pass_gate(&call);
+  *ret_call = call;
+  return 0;
+}
+
+void wksp__call_end(wksp__call_t *call) {
+  wksp__slot_t *slot = call->slot;
+  wksp__st_release(&slot->out,
+                   wksp__ld(&slot->in)); /* release; pairs with the acquire in gate_close */
+  if (wksp__unlikely(!call->seat)) unclaim(slot);
+}
+
+int wksp__slot_outside(wksp__slot_t const *slot) {
+  uint64_t out = wksp__ld_acquire(&slot->out);
+  return out == wksp__ld_acquire(&slot->in);
+}
+
+int wksp__barrier(void) {
+  if (!syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0)) return 1;
+  return !syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
+int wksp__gate_close(wksp__call_t *call, uint32_t idx, uint64_t wait_ns, uint64_t hold_ns) {
+  wksp__slot_t *slot = &wksp__slots(call->wksp)[idx];
+  uint64_t now = wksp__now_ns(), until = now + wait_ns;
+  for (uint32_t turn = 0;; turn++) {
+    uint64_t gate = wksp__ld_acquire(&slot->gate);
+    if (gate <= WKSP_GATE_NOTICE || wksp__name_dead(call->wksp, gate)) {
+      wksp__st(&slot->gate_until_ns, until + hold_ns);
+      if (wksp__cas(&slot->gate, &gate, call->name)) break;
+    }
+    if (wksp__now_ns() > until) return 0;
+    wksp__relax(turn);
+  }
+  /* The barrier on every core stands between our store to the gate and the load of `in`; on the
+     owner's core between its store to `in` and its load of the gate. So either the owner sees the
+     gate or we see it inside. */
+  int sure = wksp__barrier() || wksp__ld(&slot->fenced);
+  for (uint32_t turn = 0; sure; turn++) {
+    if (wksp__slot_outside(slot)) return 1;
+    if (wksp__name_dead(call->wksp, wksp__name_of(idx, CLAIM_GEN(wksp__ld_acquire(&slot->claim)))))
+      return 1;
+    if (wksp__now_ns() > until) break;
+    wksp__relax(turn);
+  }
+  wksp__gate_open(call, idx);
+  return 0;
+}
+
+void wksp__gate_open(wksp__call_t *call, uint32_t idx) {
+  wksp__slot_t *slot = &wksp__slots(call->wksp)[idx];
+  uint64_t mine = call->name;
+  if (!wksp__cas(&slot->gate, &mine, WKSP_GATE_NOTICE)) return;
+  wksp__fetch_add(&slot->gate_futex, 1U);
+  wksp__futex_wake(&slot->gate_futex, 1);
+}
+
+uint32_t wksp__slots_reap(wksp__call_t *call, uint64_t lease) {
+  uint32_t cnt = 0, owner = CLAIM_OWNER(wksp__ld(&call->slot->claim)); /* we die, our lease ends */
+  for (uint32_t idx = 0; idx < call->wksp->slot_max; idx++) {
+    wksp__slot_t *slot = &wksp__slots(call->wksp)[idx];
+    uint64_t old = wksp__ld_acquire(&slot->claim);
+    if (slot == call->slot || CLAIM_STATE(old) == WKSP_SLOT_FREE) continue;
+    /* HELD as well: a thread that calls exec from beside the main one leaves a mutex that the
+     * kernel never marks */
+    int ended = lease && CLAIM_OWNER(old) == owner_of(lease);
+    if (!ended && !claimable(slot, old) && !gone(old)) continue;
+    uint64_t mine = next_claim(old, owner, WKSP_SLOT_CLAIMING);
+    if (!wksp__cas(&slot->claim, &old, mine)) continue;
+    mark_dead(slot);
+    wksp__st(&slot->announce, 0UL);
+    wksp__st(&slot->in, wksp__ld(&slot->out));
+    bury(call, slot); /* if that fails the slot keeps its suspect, marked */
+    wksp__st_release(&slot->claim, CLAIM(CLAIM_GEN(mine), 0, WKSP_SLOT_FREE));
+    cnt++;
+  }
+  return cnt;
+}

@@ -1,0 +1,170 @@
+/* wksp_client: calls to wkspd, the daemon that owns workspaces.
+
+   A client is a connection that mends itself: when the daemon has been restarted the next call
+   connects anew. What is mapped stays mapped and what is attached stays attached meanwhile; malloc,
+   free, reads and writes never come here.
+
+   Every call takes the client's deadline (30 s unless set). A read-only call that loses its daemon
+   is sent again until the deadline; a changing one (create, remove, compact) that had been sent
+   returns E_AGAIN, for it may or may not have happened.
+
+   A client may be used by any number of threads; calls on one client take turns. A forked child
+   must connect anew: its calls on an inherited client fail with E_INVAL.
+
+   The default socket is $WKSPD_SOCKET if set and not empty, else /run/wkspd/wkspd.sock. */
+
+#ifndef WKSP_CLIENT_H
+#define WKSP_CLIENT_H
+
+#include "error.h"
+#include "fd_wksp.h"
+#include "types.h"
+
+WKSP_PROTOTYPES_BEGIN
+
+#define WKSP_SOCKET_DEFAULT      "/run/wkspd/wkspd.sock"
+#define WKSP_DEADLINE_DEFAULT_MS 30000L
+
+/* Page sizes in a create. */
+enum { WKSP_PAGE_AUTO = 0, WKSP_PAGE_4K = 4096, WKSP_PAGE_2M = 2097152 };
+
+/* socket_path NULL: the default socket. NULL on failure (E_NODAEMON: the sentence says which path
+ * and why; E_NOMEM). */
+WKSP_API wksp_client_t *wksp_client_connect(char const *socket_path);
+
+/* Attached workspaces stay attached. NULL: nothing. */
+WKSP_API void wksp_client_close(wksp_client_t *client);
+
+/* For later calls; 1 to 3,600,000 ms. 0 or E_INVAL. */
+WKSP_API int wksp_client_deadline_set(wksp_client_t *client, long deadline_ms);
+
+typedef struct wksp_info {
+  char name[FD_WKSP_NAME_MAX + 1];
+  uchar uuid[16];
+  ulong size;      /* bytes that the workspace takes in all */
+  ulong page_size; /* bytes */
+  ulong data_max;  /* bytes for data */
+  ulong part_max;  /* partitions there can be */
+  uint mode;       /* permission bits, 0 to 0777 */
+  uint uid, gid;   /* owner */
+  uint seed;
+  ulong created_ns; /* since 1970 */
+  uint attached_rw; /* leases */
+  uint attached_ro;
+  uint removing;    /* 1: removed by force, memory stays until the last lease ends */
+  uint quarantined; /* 1: kept but not served, for reason */
+  char reason[160];
+} wksp_info_t;
+
+typedef struct wksp_create {
+  char const *name;
+  ulong size;      /* bytes, > 0, rounded up to pages */
+  ulong page_size; /* WKSP_PAGE_*; auto: 2 MiB if they are to be had, else 4 KiB */
+  uint mode;       /* 0: 0660 */
+  uint seed;
+  ulong part_max; /* 0: an estimate */
+} wksp_create_t;
+
+/* Creates a workspace: its pages are taken and it is formatted when this returns. ret_info may be
+   NULL. 0, E_INVAL, E_EXISTS, E_LIMIT (not enough pages; the sentence has figures), E_AGAIN,
+   E_TIMEDOUT, E_NODAEMON, ... */
+WKSP_API int wksp_client_create(wksp_client_t *client, wksp_create_t const *create,
+                                wksp_info_t *ret_info);
+
+/* Removes it. Fails with E_BUSY while anybody is attached, unless force: then the name goes at once
+   and the memory when the last has detached or ended. E_NOTFOUND, E_PERM. */
+WKSP_API int wksp_client_remove(wksp_client_t *client, char const *name, int force);
+
+WKSP_API int wksp_client_get(wksp_client_t *client, char const *name, wksp_info_t *ret_info);
+
+/* Calls on_info for each workspace in the order of names, until it returns non-zero (which is then
+ * returned). */
+WKSP_API int wksp_client_list(wksp_client_t *client,
+                              int (*on_info)(void *arg, wksp_info_t const *info), void *arg);
+
+enum { WKSP_ATTACH_RW = 0, WKSP_ATTACH_RO = 1 };
+
+/* Opens, maps and joins. The lease ends with the last detach in this process, or when the process
+   ends however it does. A child of fork has no lease: it attaches for itself. NULL on failure. */
+WKSP_API fd_wksp_t *wksp_client_attach(wksp_client_t *client, char const *name, int how);
+
+/* The workspace that a joined handle belongs to: its name as attached, and its uuid. 0 or E_INVAL.
+ */
+WKSP_API int wksp_attached_uuid(fd_wksp_t const *wksp, uchar ret_uuid[16]);
+
+typedef struct wksp_query {
+  fd_wksp_usage_t usage;
+  fd_wksp_part_t *parts; /* part_cnt of them, in address order; freed by wksp_query_free */
+  ulong part_cnt;
+  fd_wksp_root_t *roots;
+  ulong root_cnt;
+} wksp_query_t;
+
+/* What is in it, read by the daemon's sandboxed worker: figures over the tags asked for (tag_cnt 0:
+ * all), partitions with these tags, roots. */
+WKSP_API int wksp_client_query(wksp_client_t *client, char const *name, ulong const *tags,
+                               ulong tag_cnt, wksp_query_t *ret_query);
+WKSP_API void wksp_query_free(wksp_query_t *query);
+
+typedef struct wksp_compacted {
+  ulong freed_sz;    /* bytes given back to the workspace by its fd_allocs */
+  ulong skipped_cnt; /* threads stopped inside a call */
+  int skipped_pid;   /* one of them, as the daemon sees it, 0 if none */
+  int skipped_tid;
+} wksp_compacted_t;
+
+WKSP_API int wksp_client_compact(wksp_client_t *client, char const *name,
+                                 wksp_compacted_t *ret_compacted);
+
+enum {
+  WKSP_EVENT_CREATED = 1,
+  WKSP_EVENT_REMOVED = 2,
+  WKSP_EVENT_ATTACHED = 3,
+  WKSP_EVENT_DETACHED = 4,
+  WKSP_EVENT_QUARANTINED = 5
+};
+
+typedef struct wksp_event {
+  uint kind;
+  char name[FD_WKSP_NAME_MAX + 1];
+  ulong time_ns; /* since 1970 */
+} wksp_event_t;
+
+/* Streams events to on_event until it returns non-zero (which is then returned), the client's
+   deadline has passed since the call (E_TIMEDOUT), or the daemon goes away (E_AGAIN). Other calls
+   on this client wait meanwhile: use one of its own. */
+WKSP_API int wksp_client_watch(wksp_client_t *client,
+                               int (*on_event)(void *arg, wksp_event_t const *event), void *arg);
+
+typedef struct wksp_version {
+  char daemon[32];     /* "0.1.0" */
+  uint layout;         /* layout version of workspaces it makes */
+  ulong geometry_hash; /* of what it serves */
+} wksp_version_t;
+
+WKSP_API int wksp_client_version(wksp_client_t *client, wksp_version_t *ret_version);
+
+/* This library's own version, "0.1.0". */
+WKSP_API char const *wksp_library_version(void);
+
+typedef struct wksp_status {
+  int pid; /* of the daemon, as it sees itself */
+  ulong uptime_ns;
+  uint fd_store; /* 1: memory outlives the daemon (systemd or --supervise) */
+  uint workspace_cnt;
+  uint quarantined_cnt;
+  uint lease_cnt;
+  uint connection_cnt;
+  uint job_cnt;        /* workers running */
+  ulong bytes;         /* held in workspaces */
+  ulong request_cnt;   /* served since start */
+  ulong refused_cnt;   /* of them answered with an error */
+  ulong violation_cnt; /* connections closed for breaking the protocol */
+  uint fd_cnt;         /* descriptors open in the daemon */
+} wksp_status_t;
+
+WKSP_API int wksp_client_status(wksp_client_t *client, wksp_status_t *ret_status);
+
+WKSP_PROTOTYPES_END
+
+#endif

@@ -1,0 +1,167 @@
+/* fd_alloc: many small objects in a workspace, from any thread of any process, and no kill can
+   break it.
+
+   An fd_alloc is a heap whose whole state lies in a workspace. Threads of different processes,
+   which map the workspace at different addresses, allocate from it and free each other's blocks. A
+   block has no header; its size is that of its class. Small blocks (up to FD_ALLOC_SMALL_MAX bytes)
+   come from spans of equal blocks, larger ones are partitions of the workspace with the alloc's
+   tag.
+
+   Kill a thread or process at any instruction: all others go on at once, and of the dead thread at
+   most one block that it was just allocating or freeing is unaccounted for; its slot remembers
+   which, and the leak listing shows it.
+
+   Typical use:
+
+     void *shmem = fd_wksp_alloc_laddr(wksp, fd_alloc_align(), fd_alloc_footprint(), tag);
+     fd_alloc_t *alloc = fd_alloc_join(fd_alloc_new(shmem, tag), cgroup_hint);
+     void *obj = fd_alloc_malloc(alloc, 0, sz);
+     fd_alloc_free(alloc, obj);
+
+   What may overlap with what (join handles are values; "any": from any thread of any process):
+
+                     malloc/free   compact   is_empty/walk   join/leave   delete
+     malloc/free     any           any       any (inexact)   any          never
+     compact                       any       any (inexact)   any          never
+     is_empty/walk                           any             any          never
+     join/leave                                              any          never
+
+   A block may be freed by any thread, once. Nothing here is async-signal-safe. */
+
+#ifndef WKSP_FD_ALLOC_H
+#define WKSP_FD_ALLOC_H
+
+#include "fd_wksp.h"
+#include "types.h"
+#include "valloc.h"
+
+WKSP_PROTOTYPES_BEGIN
+
+#define FD_ALLOC_ALIGN     4096UL
+#define FD_ALLOC_FOOTPRINT 8192UL
+
+/* Alignment of blocks when 0 is asked for, in bytes. */
+#define FD_ALLOC_MALLOC_ALIGN_DEFAULT 16UL
+
+/* Largest cgroup hint. */
+#define FD_ALLOC_JOIN_CGROUP_HINT_MAX 15UL
+
+/* Requests above this many bytes become partitions of the workspace. */
+#define FD_ALLOC_SMALL_MAX 16384UL
+
+WKSP_API ulong fd_alloc_align(void);
+WKSP_API ulong fd_alloc_footprint(void);
+
+/* Formats the memory at shmem (aligned and sized as above, inside a joined workspace) as an
+   fd_alloc. tag: non-zero; every partition that the alloc takes from the workspace carries it.
+   What a former fd_alloc at this place still holds is freed, should its delete have been killed.
+   Returns shmem, or NULL (E_INVAL, E_RDONLY, E_BUSY: one lives here already, E_LIMIT: the
+   workspace's heap directory is full). */
+WKSP_API void *fd_alloc_new(void *shmem, ulong tag);
+
+/* Joins. cgroup_hint: which of the heaps that others have left behind a thread should rather take
+   over; taken modulo FD_ALLOC_JOIN_CGROUP_HINT_MAX+1. Threads of one join get heaps of their own
+   whatever the hint. NULL shalloc: NULL. */
+WKSP_API fd_alloc_t *fd_alloc_join(void *shalloc, ulong cgroup_hint);
+
+/* Ends the join for the calling thread; its heap is left for others. Returns the address that was
+ * joined. */
+WKSP_API void *fd_alloc_leave(fd_alloc_t *join);
+
+/* Gives everything that the alloc holds back to the workspace, live blocks too, and makes shmem
+   free for other use. Other threads may still have used it, but may not be inside a call: then, or
+   if one stays stopped there, NULL (E_BUSY) and nothing is deleted. Killed on the way, it is
+   finished by the next fd_wksp_compact. Returns shalloc. */
+WKSP_API void *fd_alloc_delete(void *shalloc);
+
+WKSP_API ulong fd_alloc_join_cgroup_hint(fd_alloc_t const *join);
+
+/* The same join with another hint. */
+WKSP_API fd_alloc_t *fd_alloc_join_cgroup_hint_set(fd_alloc_t *join, ulong cgroup_hint);
+
+WKSP_API fd_wksp_t *fd_alloc_wksp(fd_alloc_t const *join);
+WKSP_API ulong fd_alloc_tag(fd_alloc_t const *join);
+
+/* A block of at least sz bytes, aligned to align (a power of two; 0:
+   FD_ALLOC_MALLOC_ALIGN_DEFAULT). *ret_max: bytes that may be used, >= sz. sz 0 or a NULL join:
+   NULL and *ret_max 0. NULL on failure too (E_INVAL, E_NOMEM, E_TIMEDOUT, E_RDONLY). */
+WKSP_API void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max);
+
+WKSP_API void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz);
+
+/* Frees a block of this alloc. NULL: nothing. A double free or an address that is not a live block
+   of this alloc is left alone, counted (fd_alloc_stat) and told to wksp_last_error(). */
+WKSP_API void fd_alloc_free(fd_alloc_t *join, void *laddr);
+
+typedef struct fd_alloc_compacted {
+  ulong freed_sz;    /* bytes given back to the workspace */
+  ulong skipped_cnt; /* threads that were stopped inside a call and could not be waited for */
+  int skipped_pid;   /* one of them, 0 if none */
+  int skipped_tid;
+} fd_alloc_compacted_t;
+
+/* Gives back to the workspace all memory that holds no live block, also what idle threads of other
+   processes keep, while others run. A thread that is stopped inside a call is skipped. ret may be
+   NULL. 0, E_RDONLY, E_TIMEDOUT. */
+WKSP_API int fd_alloc_compact(fd_alloc_t *join, fd_alloc_compacted_t *ret);
+
+/* fd_alloc_compact for every fd_alloc in the workspace, and frees the slots of dead threads.
+ * Figures are summed. */
+WKSP_API int fd_wksp_compact(fd_wksp_t *wksp, fd_alloc_compacted_t *ret);
+
+/* 1 if there is no live block, else 0. Exact only while nobody allocates or frees. */
+WKSP_API int fd_alloc_is_empty(fd_alloc_t *join);
+
+enum {
+  FD_ALLOC_BLOCK_SMALL = 1,
+  FD_ALLOC_BLOCK_LARGE = 2,
+  FD_ALLOC_BLOCK_SUSPECT = 3 /* in flight when its thread was killed: perhaps known to nobody */
+};
+
+typedef struct fd_alloc_block {
+  ulong gaddr;
+  ulong size; /* usable bytes */
+  uint kind;  /* FD_ALLOC_BLOCK_* */
+} fd_alloc_block_t;
+
+/* Tells on_block each live block, in address order, until it returns non-zero (which is then
+   returned). 0 at the end. E_CORRUPT. Exact only while nobody allocates or frees. */
+WKSP_API int fd_alloc_walk(fd_alloc_t *join,
+                           int (*on_block)(void *arg, fd_alloc_block_t const *block), void *arg);
+
+/* Figures. Sizes in bytes. Exact only while nobody allocates or frees. */
+typedef struct fd_alloc_stat {
+  ulong small_cnt, small_sz; /* live small blocks */
+  ulong large_cnt, large_sz; /* live large blocks */
+  ulong span_sz;             /* memory in spans, live or not */
+  ulong span_free_sz;        /* of it in spans without a live block */
+  ulong heap_cnt;            /* per-thread heaps, and those of them left behind by their thread */
+  ulong heap_left_cnt;
+  ulong suspect_cnt;  /* blocks in flight when their thread was killed */
+  ulong bad_free_cnt; /* refused frees */
+} fd_alloc_stat_t;
+
+WKSP_API int fd_alloc_stat(fd_alloc_t *join, fd_alloc_stat_t *ret_stat);
+
+/* For an array of max elements that has to grow to at least req: the new max; grows by at least
+   delta and by about a quarter. Saturates at ULONG_MAX. max, delta and req in elements. */
+static inline ulong fd_alloc_max_expand(ulong max, ulong delta, ulong req) {
+  ulong quarter = max + (max >> 2);
+  ulong grown = max + delta;
+  if (grown < max) grown = ~0UL;
+  if (quarter < max) quarter = ~0UL;
+  ulong best = grown > quarter ? grown : quarter;
+  return best > req ? best : req;
+}
+
+/* The join as a virtual allocator. */
+WKSP_API extern fd_valloc_vtable_t const fd_alloc_vtable;
+
+static inline fd_valloc_t fd_alloc_virtual(fd_alloc_t *join) {
+  fd_valloc_t valloc = {(void *)join, &fd_alloc_vtable};
+  return valloc;
+}
+
+WKSP_PROTOTYPES_END
+
+#endif

@@ -1,0 +1,295 @@
+/* fd_wksp: a region of shared memory divided into tagged partitions.
+
+   A workspace is a block of memory that any number of processes map, each wherever it likes. Inside
+   are partitions: ranges of any size and alignment, each with a non-zero tag that says what it is
+   for. Partitions are for large or long-lived things; small objects come from fd_alloc, which takes
+   its memory from here. Programs find what they left behind through named roots.
+
+   All state lives in the workspace, so whoever maps it can carry on, and a process that is killed
+   at any instruction blocks nobody and breaks nothing: a change of the partition table is written
+   down whole before it is begun, and whoever comes next finishes it.
+
+   Not for: messages (there is no notification), or security between writers: all who may write a
+   workspace trust one another.
+
+   What may overlap with what: every function below may be called from any thread of any process at
+   any time, except new and delete, which want the memory to themselves, and leave / delete_anon /
+   detach, after which the handle is dead for all threads of the process. */
+
+#ifndef WKSP_FD_WKSP_H
+#define WKSP_FD_WKSP_H
+
+#include "error.h"
+#include "types.h"
+
+WKSP_PROTOTYPES_BEGIN
+
+/* A workspace's name: 1 to 39 characters of letters, digits, '.', '_', '-', the first a letter or
+ * digit. */
+#define FD_WKSP_NAME_MAX 39UL
+
+/* Where fd_wksp_new wants its memory: at least this alignment, in bytes. */
+#define FD_WKSP_ALIGN 4096UL
+
+/* Alignment of partitions when 0 is asked for, in bytes. */
+#define FD_WKSP_ALLOC_ALIGN_DEFAULT 4096UL
+
+/* A partition's size is rounded up to a multiple of this, and its alignment is at least this; in
+ * bytes. */
+#define FD_WKSP_PART_GRAIN 64UL
+
+/* A root's name: 1 to 63 bytes, any but NUL. */
+#define FD_WKSP_ROOT_NAME_MAX 63UL
+
+/* How many roots a workspace can hold. */
+#define FD_WKSP_ROOT_MAX 256UL
+
+/* What a partition is used for. */
+enum {
+  FD_WKSP_KIND_USER = 1,  /* fd_wksp_alloc */
+  FD_WKSP_KIND_SPANS = 2, /* spans of an fd_alloc */
+  FD_WKSP_KIND_HEAP = 3,  /* per-thread state of an fd_alloc */
+  FD_WKSP_KIND_LARGE = 4  /* one large fd_alloc_malloc */
+};
+
+typedef struct fd_wksp_part {
+  ulong gaddr; /* first byte */
+  ulong size;  /* bytes, a multiple of FD_WKSP_PART_GRAIN */
+  ulong tag;   /* non-zero */
+  uint kind;   /* FD_WKSP_KIND_* */
+} fd_wksp_part_t;
+
+typedef struct fd_wksp_root {
+  char name[FD_WKSP_ROOT_NAME_MAX + 1];
+  ulong gaddr;
+  ulong tag;
+} fd_wksp_root_t;
+
+/* Figures of a workspace, or of some of its tags. Sizes are in bytes. */
+typedef struct fd_wksp_usage {
+  ulong total_max;   /* partitions, free ones included, that there can be at all */
+  ulong total_cnt;   /* partitions, free ones included */
+  ulong total_sz;    /* size of the data region */
+  ulong free_cnt;    /* free partitions */
+  ulong free_sz;     /* bytes in them */
+  ulong free_sz_max; /* the largest of them */
+  ulong used_cnt;    /* partitions with one of the tags asked for */
+  ulong used_sz;     /* bytes in them */
+} fd_wksp_usage_t;
+
+/* Geometry
+ * -------------------------------------------------------------------------------------------- */
+
+WKSP_API ulong fd_wksp_align(void);
+
+/* Bytes that a workspace of these dimensions takes, 0 if they are impossible. part_max: partitions,
+   free ones included, in [8, 2^31). data_max: bytes for data, in [64 KiB, 2^46], rounded up to 64
+   KiB. */
+WKSP_API ulong fd_wksp_footprint(ulong part_max, ulong data_max);
+
+/* The part_max that suits a workspace of footprint bytes whose partitions are sz_typical bytes
+   large (0: 64 KiB); 0 if nothing fits. */
+WKSP_API ulong fd_wksp_part_max_est(ulong footprint, ulong sz_typical);
+
+/* The largest data_max with fd_wksp_footprint(part_max, data_max) <= footprint; 0 if nothing fits.
+ */
+WKSP_API ulong fd_wksp_data_max_est(ulong footprint, ulong part_max);
+
+/* Life
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* Formats footprint bytes of zeroed, FD_WKSP_ALIGN aligned memory. Every page that is formatted is
+   written; the data region is not touched. seed: any, kept for the caller. Returns shmem, or NULL
+   (E_INVAL). */
+WKSP_API void *fd_wksp_new(void *shmem, char const *name, uint seed, ulong part_max,
+                           ulong data_max);
+
+/* Joins this process to the workspace mapped at shwksp, whose whole footprint must be mapped
+   readable and writable. Joins nest. Returns the handle, or NULL (E_CORRUPT, E_VERSION, E_NOMEM).
+ */
+WKSP_API fd_wksp_t *fd_wksp_join(void *shwksp);
+
+/* The same for memory that is mapped read-only: lookups, usage and listing work, all else fails
+ * with E_RDONLY. */
+WKSP_API fd_wksp_t *fd_wksp_join_ro(void const *shwksp);
+
+/* Undoes one join. Returns the address that was joined. While other threads of this process still
+   hold a slot in the workspace the memory must stay mapped until they have ended; detach and
+   delete_anon see to that. */
+WKSP_API void *fd_wksp_leave(fd_wksp_t *wksp);
+
+/* Makes the memory unrecognisable as a workspace. Nobody may be joined. Returns shwksp or NULL. */
+WKSP_API void *fd_wksp_delete(void *shwksp);
+
+/* A workspace without a daemon, in a memfd that this process and its later forks share. size: bytes
+   in all, rounded up to pages. page_size: 0 (4096), 4096, or 2 MiB. part_max: 0 for an estimate.
+   Joined. NULL: E_INVAL, E_NOMEM, E_SYS. */
+WKSP_API fd_wksp_t *fd_wksp_new_anon(char const *name, ulong size, ulong page_size, uint seed,
+                                     ulong part_max);
+
+/* Leaves and unmaps it; the memory is freed when the last process that maps it has done so or
+ * ended. */
+WKSP_API void fd_wksp_delete_anon(fd_wksp_t *wksp);
+
+/* Facts
+ * -----------------------------------------------------------------------------------------------
+ */
+
+WKSP_API char const *fd_wksp_name(fd_wksp_t const *wksp);
+WKSP_API uint fd_wksp_seed(fd_wksp_t const *wksp); /* as given to new, or to the last reset */
+WKSP_API ulong fd_wksp_part_max(fd_wksp_t const *wksp);
+WKSP_API ulong fd_wksp_data_max(fd_wksp_t const *wksp);
+WKSP_API ulong fd_wksp_gaddr_lo(fd_wksp_t const *wksp); /* first gaddr of the data region */
+WKSP_API ulong fd_wksp_gaddr_hi(fd_wksp_t const *wksp); /* one past its last */
+
+/* The pid, as it sees itself, of the process that holds the workspace's lock, 0 if nobody does. For
+   people: a moment later it may be another. A dead holder is named until the next call takes over
+   from it. */
+WKSP_API uint fd_wksp_owner(fd_wksp_t const *wksp);
+
+/* Addresses
+ * ------------------------------------------------------------------------------------------- */
+
+/* Unchecked. gaddr 0 is not null here. */
+static inline void *fd_wksp_laddr_fast(fd_wksp_t const *wksp, ulong gaddr) {
+  return (void *)((ulong)wksp + gaddr);
+}
+
+static inline ulong fd_wksp_gaddr_fast(fd_wksp_t const *wksp, void const *laddr) {
+  return (ulong)laddr - (ulong)wksp;
+}
+
+/* Checked: NULL for gaddr 0 (no error) or outside the data region (E_INVAL); one past the end is
+ * inside. */
+WKSP_API void *fd_wksp_laddr(fd_wksp_t const *wksp, ulong gaddr);
+
+/* Checked: 0 for NULL (no error) or an address outside the data region (E_INVAL). */
+WKSP_API ulong fd_wksp_gaddr(fd_wksp_t const *wksp, void const *laddr);
+
+/* The workspace joined by this process in whose memory laddr lies, metadata included; NULL for NULL
+   (no error) or if there is none (E_NOTFOUND). */
+WKSP_API fd_wksp_t *fd_wksp_containing(void const *laddr);
+
+/* Room for "name:gaddr" and its NUL, in bytes. */
+#define FD_WKSP_CSTR_MAX 64UL
+
+/* Writes "name:0x1f000" for gaddr, which must lie in the data region (one past its end is inside),
+   to cstr, which has room for FD_WKSP_CSTR_MAX bytes. Returns cstr, or NULL (E_INVAL, cstr is
+   untouched). */
+WKSP_API char *fd_wksp_cstr(fd_wksp_t const *wksp, ulong gaddr, char *cstr);
+
+/* Reads that form: a workspace's name, ':', and a gaddr in decimal or in hexadecimal after 0x, not
+   0, and nothing else. ret_name has room for FD_WKSP_NAME_MAX+1 bytes; it or ret_gaddr may be NULL.
+   Nobody is asked whether there is such a workspace. 0, E_INVAL. */
+WKSP_API int fd_wksp_cstr_parse(char const *cstr, char *ret_name, ulong *ret_gaddr);
+
+/* Partitions
+ * ------------------------------------------------------------------------------------------ */
+
+/* Takes a partition of at least sz bytes, aligned to align (a power of two, 0 for
+   FD_WKSP_ALLOC_ALIGN_DEFAULT), for tag (non-zero). Returns its gaddr and sets [*ret_lo, *ret_hi)
+   to the range that the caller got. sz 0 returns 0, no error. 0 on failure: E_INVAL, E_NOMEM,
+   E_RDONLY, E_TIMEDOUT, E_CORRUPT; then *ret_lo and *ret_hi are untouched. */
+WKSP_API ulong fd_wksp_alloc_at_least(fd_wksp_t *wksp, ulong align, ulong sz, ulong tag,
+                                      ulong *ret_lo, ulong *ret_hi);
+
+WKSP_API ulong fd_wksp_alloc(fd_wksp_t *wksp, ulong align, ulong sz, ulong tag);
+
+/* Frees the partition that contains gaddr (any byte of it). 0: nothing. E_NOTFOUND if no partition
+   of kind USER contains it (memory of an fd_alloc goes back through the fd_alloc), E_RDONLY,
+   E_TIMEDOUT. */
+WKSP_API int fd_wksp_free(fd_wksp_t *wksp, ulong gaddr);
+
+/* The same with local addresses; NULL on failure. */
+WKSP_API void *fd_wksp_alloc_laddr(fd_wksp_t *wksp, ulong align, ulong sz, ulong tag);
+WKSP_API int fd_wksp_free_laddr(fd_wksp_t *wksp, void *laddr);
+
+/* The tag of the partition that contains gaddr, 0 if none does. */
+WKSP_API ulong fd_wksp_tag(fd_wksp_t *wksp, ulong gaddr);
+
+/* Finds the partitions, of whatever kind, whose tag is among tags[0 .. tag_cnt), none of them 0;
+   tags named twice count once, tag_cnt 0 finds nothing. Returns how many there are, and fills
+   infos[0 .. min(info_max, that)), in no particular order; all of one moment. infos may be NULL if
+   info_max is 0. Takes time in proportion to what is found. E_INVAL, E_AGAIN, E_CORRUPT; then what
+   infos holds is undefined. */
+WKSP_API long fd_wksp_tag_query(fd_wksp_t *wksp, ulong const *tags, ulong tag_cnt,
+                                fd_wksp_part_t *infos, ulong info_max);
+
+/* Frees the partitions of kind USER which had one of these tags (as above) when the call began.
+   Returns how many it freed. Each is freed for itself and the lock is given up now and then: a kill
+   in between, or a failure, leaves some freed and the rest as they were; call again to go on. With
+   E_BUSY nothing was freed: an fd_alloc lies in one of them, which fd_alloc_delete ends. E_INVAL,
+   E_NOMEM, E_RDONLY, E_TIMEDOUT, E_AGAIN, E_CORRUPT. */
+WKSP_API long fd_wksp_tag_free(fd_wksp_t *wksp, ulong const *tags, ulong tag_cnt);
+
+/* Sets every byte of the partition that contains gaddr (any byte of it) to (uchar)c. It must not be
+   freed meanwhile; the workspace is not locked. 0. E_NOTFOUND if no partition of kind USER contains
+   gaddr, E_BUSY if an fd_alloc lies in it, E_INVAL, E_RDONLY, E_AGAIN, E_CORRUPT; then nothing was
+   written. */
+WKSP_API int fd_wksp_memset(fd_wksp_t *wksp, ulong gaddr, int c);
+
+/* Unbinds all named roots, frees all partitions of kind USER, and sets the seed, in this order: a
+   root never points to what was freed, and the new seed says that all is done. A kill in between,
+   or a failure, leaves some of it done; call again to go on. The bytes are not cleared. Nobody else
+   may be using the workspace. 0. With E_BUSY nothing was done: there are fd_allocs, the sentence
+   says how many; fd_alloc_delete ends them. E_INVAL, E_RDONLY, E_TIMEDOUT, E_AGAIN, E_CORRUPT. */
+WKSP_API int fd_wksp_reset(fd_wksp_t *wksp, uint seed);
+
+/* A listing for people: tells on_line each line, without its line end, until it returns non-zero,
+   which is then returned; 0 at the end. First the workspace and its figures, then its partitions in
+   the order of addresses, then its roots; bytes of a root's name that are not printable ASCII come
+   as \xNN. (The library does no I/O: to print it, let on_line call puts.) No lock is held while
+   on_line runs; like fd_wksp_part_next this is no snapshot. E_INVAL, E_AGAIN, E_CORRUPT. */
+WKSP_API int fd_wksp_list(fd_wksp_t *wksp, int (*on_line)(void *arg, char const *line), void *arg);
+
+/* Fills *ret_usage with figures over the partitions whose tag is among tags[0 .. tag_cnt); tag_cnt
+   0: over all. 0, E_INVAL, E_AGAIN (a read-only join met a writer that did not finish),
+   E_CORRUPT. */
+WKSP_API int fd_wksp_usage(fd_wksp_t *wksp, ulong const *tags, ulong tag_cnt,
+                           fd_wksp_usage_t *ret_usage);
+
+/* The first used partition at or after gaddr_from, in address order. 1 and *ret_part, 0 if there is
+   none, E_AGAIN, E_CORRUPT. Walk with gaddr_from = part.gaddr + part.size; a walk sees each
+   moment's table, not one snapshot. */
+WKSP_API int fd_wksp_part_next(fd_wksp_t *wksp, ulong gaddr_from, fd_wksp_part_t *ret_part);
+
+/* Walks everything that the format lets one check. 0 or E_CORRUPT; on_finding, if not NULL, is told
+   each finding (at most 64). E_AGAIN when a read-only join met a writer that did not finish. */
+WKSP_API int fd_wksp_verify(fd_wksp_t *wksp, void (*on_finding)(void *arg, char const *sentence),
+                            void *arg);
+
+/* Named roots
+ * ----------------------------------------------------------------------------------------- */
+
+/* Binds name to (gaddr, tag), atomically replacing what it was bound to. gaddr must lie in the data
+   region. E_INVAL, E_NOMEM (FD_WKSP_ROOT_MAX), E_RDONLY, E_TIMEDOUT. */
+WKSP_API int fd_wksp_root_set(fd_wksp_t *wksp, char const *name, ulong gaddr, ulong tag);
+
+/* The same, but fails with E_EXISTS if the name is bound: of several processes that try, one wins.
+ */
+WKSP_API int fd_wksp_root_add(fd_wksp_t *wksp, char const *name, ulong gaddr, ulong tag);
+
+/* Finds it. 0 and *ret_root (may be NULL), or E_NOTFOUND, E_INVAL, E_AGAIN. */
+WKSP_API int fd_wksp_root_find(fd_wksp_t *wksp, char const *name, fd_wksp_root_t *ret_root);
+
+/* The root in directory place *place or the first after it; *place becomes the next place to ask
+ *for. Start with 0. 1 and ret_root, or 0 at the end, E_AGAIN. */
+WKSP_API int fd_wksp_root_next(fd_wksp_t *wksp, uint *place, fd_wksp_root_t *ret_root);
+
+/* Unbinds it. E_NOTFOUND, E_RDONLY, E_TIMEDOUT. What it pointed to is not freed. */
+WKSP_API int fd_wksp_root_remove(fd_wksp_t *wksp, char const *name);
+
+/* Through the daemon
+ * ---------------------------------------------------------------------------------- */
+
+/* Opens the workspace called name at the daemon on the default socket (wksp/client.h), maps it and
+   joins. NULL on failure: E_NODAEMON, E_NOTFOUND, E_PERM, E_VERSION, ... */
+WKSP_API fd_wksp_t *fd_wksp_attach(char const *name);
+
+/* Undoes one attach (also wksp_client_attach) and unmaps with the last; NULL does nothing. */
+WKSP_API int fd_wksp_detach(fd_wksp_t *wksp);
+
+WKSP_PROTOTYPES_END
+
+#endif

@@ -1,0 +1,13 @@
+/* wksp: everything that a program which uses workspaces needs. */
+
+#ifndef WKSP_WKSP_H
+#define WKSP_WKSP_H
+
+#include "client.h"
+#include "error.h"
+#include "fd_alloc.h"
+#include "fd_wksp.h"
+#include "types.h"
+#include "valloc.h"
+
+#endif

@@ -1,0 +1,125 @@
+"""What `meson install` puts in place is complete, and a program can be built against it."""
+
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+
+import tap
+from daemon import Daemon, bin_dir
+
+ROOT = os.environ.get("WKSP_SOURCE_DIR") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
+
+WANTED = [
+    "*/lib*/**/libwksp.so", "*/lib*/**/libwksp.so.1", "*/lib*/**/libwksp.so.1.0.0", "*/lib*/**/libwksp.a",
+    "*/lib*/**/pkgconfig/wksp.pc", "*/bin/wkspd", "*/bin/wkspctl", "*/share/wkspd/wkspd.proto",
+    "*/include/wksp/wksp.h", "*/include/wksp/client.h", "*/include/wksp/error.h", "*/include/wksp/types.h",
+    "*/include/wksp/fd_wksp.h", "*/include/wksp/fd_alloc.h", "*/include/wksp/valloc.h",
+    "**/wkspd.service", "**/wkspd.socket",
+]
+
+_dest = tempfile.TemporaryDirectory(prefix="wkspd-install-")
+
+
+def run(*command, **kw):
+    """Runs a command, which must succeed; its standard output."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **kw)
+    tap.eq(done.returncode, 0, f"exit status of {' '.join(command)}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def installed(pattern):
+    """The one installed file that matches; '*/' at the front stands for the prefix."""
+    if pattern.startswith("*/"):
+        pattern = "**/" + pattern[2:]
+    found = glob.glob(os.path.join(_dest.name, pattern), recursive=True)
+    tap.eq(len(found), 1, f"installed files that match {pattern} ({found})")
+    return found[0]
+
+
+@tap.test
+def layout():
+    """libraries, pkg-config file, headers, daemon, tool, protocol and units are all put in place, and no more
+    than that"""
+    run("meson", "install", "-C", bin_dir(), "--no-rebuild", "--quiet", "--destdir", _dest.name)
+    wanted = {installed(pattern) for pattern in WANTED}
+    everything = {os.path.join(folder, name) for folder, _, names in os.walk(_dest.name) for name in names}
+    tap.eq(sorted(everything - wanted), [], "files that nobody expects")
+    tap.eq(os.readlink(installed("*/lib*/**/libwksp.so")), "libwksp.so.1")
+    tap.contains(run("readelf", "-d", installed("*/lib*/**/libwksp.so.1.0.0")), "Library soname: [libwksp.so.1]")
+
+
+def example():
+    """The C program in README.md."""
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+        found = re.search(r"^```c\n(.*?)^```", f.read(), re.DOTALL | re.MULTILINE)
+    tap.true(found, "README.md has no ```c block")
+    return found[1]
+
+
+def flags(*args):
+    """What pkg-config says about the installed library."""
+    env = dict(os.environ, PKG_CONFIG_SYSROOT_DIR=_dest.name,
+               PKG_CONFIG_LIBDIR=os.path.dirname(installed("*/lib*/**/pkgconfig/wksp.pc")))
+    return run("pkg-config", *args, "wksp", env=env).split()
+
+
+@tap.test
+def readme_example():
+    """the program in README.md, at most 30 lines long, builds without warnings against what is installed, and
+    finds what it left behind, also when the daemon was killed in between"""
+    text = example()
+    tap.true(len(text.splitlines()) <= 30, f"it has {len(text.splitlines())} lines")
+    source = os.path.join(_dest.name, "example.c")
+    with open(source, "w", encoding="utf-8") as f:
+        f.write(text)
+    strict = ["gcc", "-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror", source]
+    shared, static = os.path.join(_dest.name, "shared"), os.path.join(_dest.name, "static")
+    run(*strict, "-o", shared, *flags("--cflags", "--libs"))
+    run(*strict, "-o", static, *flags("--cflags"), installed("*/lib*/**/libwksp.a"),
+        *run("pkg-config", "--libs", "libprotobuf-c").split(), "-pthread")
+    env = {"LD_LIBRARY_PATH": os.path.dirname(installed("*/lib*/**/libwksp.so"))}
+    with Daemon(supervise=True, env=env) as d:
+        alone = d.run(shared)
+        tap.eq(alone.rc, 1, "exit status without a workspace")
+        tap.contains(alone.err, "demo")
+        d.ok("create", "demo", "--size", "16M", "--page", "4k")
+        for number, program in enumerate([shared, static, shared], 1):
+            result = d.run(program)
+            tap.eq(result.rc, 0, f"exit status ({result.err})")
+            tap.contains(result.out, f"run {number} ")
+            d.wait_restart(d.kill_child())
+
+
+@tap.test
+def versions():
+    """what is installed says its version"""
+    env = dict(os.environ, LD_LIBRARY_PATH=os.path.dirname(installed("*/lib*/**/libwksp.so")))
+    version = flags("--modversion")[0]
+    tap.contains(run(installed("*/bin/wkspd"), "--version", env=env), version)
+    tap.contains(run(installed("*/bin/wkspctl"), "--version", env=env), version)
+
+
+@tap.test
+def units():
+    """systemd-analyze verify has nothing to say about the installed units, and they start the installed daemon"""
+    service, socket = installed("**/wkspd.service"), installed("**/wkspd.socket")
+    with open(service, encoding="utf-8") as f:
+        text = f.read()
+    started = re.search(r"^ExecStart=(\S+)", text, re.MULTILINE)[1]
+    tap.eq(_dest.name + started, installed("*/bin/wkspd"), "what ExecStart names")
+    if not shutil.which("systemd-analyze"):
+        tap.skip("systemd-analyze")
+    # As installed, but for the place.
+    with open(service, "w", encoding="utf-8") as f:
+        f.write(text.replace(f"ExecStart={started}", f"ExecStart={_dest.name}{started}"))
+    done = subprocess.run(["systemd-analyze", "verify", service, socket], capture_output=True, text=True, check=False)
+    tap.eq((done.returncode, done.stdout + done.stderr), (0, ""), "systemd-analyze verify")
+
+
+tap.run()
