@@ -11,7 +11,7 @@
      PENDING  as FULL, and somebody who freed a block has told the owner, or is about to
      TAKEN    on its way back to the workspace, by whoever has the alloc's compactor token
 
-     NONE  -> POOL           with the partition, in one redo record; TAKEN -> NONE likewise
+     NONE  -> POOL           with the partition, in one change; TAKEN -> NONE likewise
      POOL  -> SETUP -> OWNED the heap's owner
      OWNED -> POOL           the heap's owner, when no block is live
      OWNED <-> FULL          the heap's owner
@@ -73,8 +73,7 @@ enum {
 
 /* Spans that a workspace gives at once: its lock is taken once for so many. */
 #define WKSP_REGION_SPANS_MAX 16U
-_Static_assert(WKSP_REGION_SPANS_MAX <= WKSP_PART_ALSO_MAX,
-               "a region's words go into one redo record");
+_Static_assert(WKSP_REGION_SPANS_MAX <= WKSP_PART_ALSO_MAX, "a region's words go into one record");
 
 typedef struct wksp__pair {
   uint64_t a, f;

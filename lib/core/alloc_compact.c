@@ -5,7 +5,7 @@
    Rebuilding a heap puts its empty spans in the pool. Then it is left; its thread takes it again
    when it comes.
    2. Regions all of whose spans are in the pool are TAKEN, span by span, and freed: the partition
-   goes and the spans become NONE in one redo record.
+   goes and the spans become NONE in one change.
    3. Heaps without a span leave the directory. Their memory is freed after every thread that was
    inside a call has left it (those who had looked the heap up): only then can nobody touch it. Heap
    partitions that are in no directory, because a kill came between, are found in the same way.

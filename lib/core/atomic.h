@@ -41,6 +41,14 @@ void wksp__crash_point(void);
     __atomic_store_n((p), (v), __ATOMIC_RELAXED); \
     wksp__compiler_fence();                       \
   } while (0)
+/* The same for code that does nothing but such accesses: keeps their order among each other and
+ * with the rest of this file (volatile accesses stay in order), not with plain stores to other
+ * memory, which so may stay in registers. */
+#define wksp__st_kept(p, v)                                                    \
+  do {                                                                         \
+    WKSP__POINT();                                                             \
+    __atomic_store_n((volatile __typeof__(*(p)) *)(p), (v), __ATOMIC_RELAXED); \
+  } while (0)
 #define wksp__st_release(p, v)                    \
   do {                                            \
     WKSP__POINT();                                \

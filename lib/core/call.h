@@ -62,25 +62,28 @@ enum { WKSP_SLOT_FREE = 0, WKSP_SLOT_CLAIMING = 1, WKSP_SLOT_HELD = 2 };
    are larger. */
 #define WKSP_GATE_NOTICE 1UL
 
-#define WKSP_REDO_MAX 224 /* entries of a redo record: tx.h says what the largest change needs */
+/* Entries of the record; part_priv.h and part.h say what the largest change needs. */
+#define WKSP_UNDO_MAX 96
+#define WKSP_REDO_MAX 80
+
+/* One word of a change: offset in the workspace << 4 | width in bytes (4 or 8), and what it is set
+ * to. */
+typedef struct wksp__rec_word {
+  uint64_t where, value;
+} wksp__rec_word_t;
 
 /* The head of the volatile region; the slots follow it at wksp__slots(). */
 typedef struct wksp__vol {
-  uint64_t lock;          /* 0, or the holder's name | WKSP_LOCK_WAITERS */
-  uint64_t lock_since_ns; /* CLOCK_REALTIME, for people */
+  uint64_t lock;          /* 0, or the holder's name */
+  uint64_t lock_since_ns; /* CLOCK_REALTIME: since when somebody has been waiting for this holder,
+                             0: nobody has; for people */
   uint32_t lock_futex;    /* changes at each unlock that saw waiters */
-  uint32_t pad;
-  uint64_t
-      version; /* odd while a redo record is being applied: readers without the lock check it */
-  uint64_t redo_cnt; /* entries of a decided change; 0: none. The one word that decides */
-  uint64_t pad2[3];
-  struct {
-    uint64_t where; /* offset in the workspace << 4 | width in bytes (4 or 8) */
-    uint64_t value;
-  } redo[WKSP_REDO_MAX];
+  uint32_t lock_waiters;  /* 1: somebody may sleep */
+  uint64_t version;       /* odd during a change: readers without the lock check it */
+  uint64_t rec; /* what the record below is about, 0 nothing: tx.h. The one word that decides */
+  uint64_t pad[3];
+  wksp__rec_word_t undo[WKSP_UNDO_MAX], redo[WKSP_REDO_MAX];
 } wksp__vol_t;
-
-#define WKSP_LOCK_WAITERS (1UL << 63)
 
 /* How long malloc's fetch of spans or a large block waits for the lock, and everybody else; ns. The
    first was 10 ms in the plan: on a machine with more runnable threads than cores a holder that has
@@ -131,8 +134,8 @@ int wksp__call_begin(fd_wksp_t *wksp, wksp__call_t *ret_call);
 void wksp__call_end(wksp__call_t *call);
 
 /* Takes the workspace's lock, at most until timeout_ns from now. 0, or E_TIMEDOUT naming the holder
-   (reported). A dead holder's lock is taken over; a decided redo record is finished before this
-   returns, whoever left it. */
+   (reported). A dead holder's lock is taken over; what his record says is ended before this
+   returns. */
 int wksp__lock(wksp__call_t *call, uint64_t timeout_ns);
 void wksp__unlock(wksp__call_t *call);
 

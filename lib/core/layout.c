@@ -46,7 +46,8 @@ int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max) {
   geom.root_off = geom.vol_off + up(wksp__vol_size(geom.slot_max), LAYOUT_PAGE);
   geom.heap_off = geom.root_off + up(WKSP_ROOT_REGION_SZ, LAYOUT_PAGE);
   geom.part_off = geom.heap_off + up(8UL * geom.heap_max, LAYOUT_PAGE);
-  geom.span_off = geom.part_off + wksp__part_region_size(part_max, geom.data_max);
+  wksp__part_dims(part_max, geom.data_max, &geom.part);
+  geom.span_off = geom.part_off + geom.part.size;
   geom.rec_off = geom.span_off + up(8 * span_cnt, LAYOUT_PAGE);
   geom.data_lo = up(geom.rec_off + 128 * span_cnt, WKSP_SPAN_SZ);
   geom.data_hi = geom.data_lo + geom.data_max;
@@ -66,8 +67,9 @@ uint64_t wksp__geometry_hash(void) {
       /* the workspace */
       WKSP_LAYOUT_VERSION, sizeof(struct fd_wksp), slot_max_for(0), slot_max_for(1UL << 20),
       slot_max_for(64UL << 20), slot_max_for(1UL << 30),
-      /* lock, redo record, slots */
-      sizeof(wksp__vol_t), sizeof(wksp__slot_t), sizeof(pthread_mutex_t), WKSP_REDO_MAX,
+      /* lock, record, slots */
+      sizeof(wksp__vol_t), sizeof(wksp__slot_t), sizeof(pthread_mutex_t), WKSP_UNDO_MAX,
+      WKSP_REDO_MAX,
       /* roots and partitions */
       sizeof(wksp__root_t), FD_WKSP_ROOT_MAX, sizeof(wksp__ent_t), WKSP_PART_HEAD_SZ,
       WKSP_PART_LEVELS, FD_WKSP_PART_GRAIN, WKSP_PART_PAGE_LG, WKSP_PART_BINS,
@@ -100,7 +102,8 @@ static int geom_agrees(struct fd_wksp const *hdr, wksp__geom_t const *geom) {
          hdr->heap_off == geom->heap_off && hdr->part_off == geom->part_off &&
          hdr->span_off == geom->span_off && hdr->rec_off == geom->rec_off &&
          hdr->data_lo == geom->data_lo && hdr->data_hi == geom->data_hi &&
-         hdr->slot_max == geom->slot_max && hdr->heap_max == geom->heap_max;
+         hdr->slot_max == geom->slot_max && hdr->heap_max == geom->heap_max &&
+         !memcmp(&hdr->part, &geom->part, sizeof(hdr->part));
 }
 
 int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size) {

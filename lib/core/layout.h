@@ -5,7 +5,7 @@
    repeats the results and a join checks that they agree. All regions start at multiples of 4096.
 
      offset 0   header          written by new, constant afterwards
-     vol_off    volatile        lock, redo record, slots: made anew at restore, never checkpointed
+     vol_off    volatile        lock, record, slots: made anew at restore, never checkpointed
      root_off   root directory  FD_WKSP_ROOT_MAX entries
      heap_off   heap directory  heap_max words: gaddr of each fd_alloc and of its heaps
      part_off   partitions      table and its indexes; part_priv.h divides it
@@ -36,6 +36,15 @@
 #define WKSP_PART_MAX_MIN 8UL
 #define WKSP_PART_MAX_MAX (1UL << 31)
 
+/* Levels of page bits: 64^6 pages are more than 2^46 bytes have. */
+#define WKSP_PART_LEVELS 6
+
+/* Where the parts of the partition region lie, as offsets in it (part_priv.h). */
+typedef struct wksp__part_dims {
+  uint64_t tag_off, page_off, bits_off[WKSP_PART_LEVELS], size;
+  uint32_t levels, tag_lg;
+} wksp__part_dims_t;
+
 struct fd_wksp {
   uint64_t magic; /* written last by new, cleared first by delete */
   uint32_t layout_version;
@@ -50,6 +59,7 @@ struct fd_wksp {
   uint64_t data_lo, data_hi;
   uint32_t slot_max; /* slots, slot 0 (the shared one) included */
   uint32_t heap_max; /* words in the heap directory; word 0 is not used */
+  wksp__part_dims_t part;
 };
 
 _Static_assert(sizeof(struct fd_wksp) <= 4096, "the header is one page");
@@ -60,6 +70,7 @@ typedef struct wksp__geom {
   uint64_t part_max, data_max, footprint;
   uint64_t vol_off, root_off, heap_off, part_off, span_off, rec_off, data_lo, data_hi;
   uint32_t slot_max, heap_max;
+  wksp__part_dims_t part;
 } wksp__geom_t;
 
 /* 0, or WKSP_E_INVAL for numbers outside their ranges (nothing reported). */

@@ -1,9 +1,14 @@
 /* lock: the workspace's one lock, of our own, so that nobody waits for the dead.
 
-   The word is 0 or the holder's name (call.h) with a mark for waiters. A name is of a slot and a
-   generation, so that a holder who was killed is recognised whatever has become of the slot; the
-   lock is then taken over by CAS, and what he had decided is finished (tx.c) before anybody sees
-   the table.
+   The word is 0 or the holder's name (call.h): of a slot and a generation, so that a holder who was
+   killed is recognised whatever has become of the slot; the lock is then taken over by CAS, and
+   what he left half-done is ended (tx.c) before anybody sees the table.
+
+   Taking it costs one CAS, giving it back none: a plain store of 0, then a load of lock_waiters.
+   Nobody else stores to the word while the holder lives, and a waiter makes the kernel run a
+   barrier on every core between his store to lock_waiters and his last look at the word, as the
+   closer of a gate does (call.h); where that is refused the holder fences. So either the holder
+   sees the waiter or the waiter sees the lock free.
 
    The kernel does not wake waiters of this word when a holder dies: they look again every
    RECHECK_NS. */
@@ -17,27 +22,42 @@
 #define RECHECK_NS 1000000UL /* bounds what a killed holder costs the next */
 #define SPINS      64 /* loads before the first sleep: a change takes less than a microsecond */
 
-static int timed_out(wksp__call_t *call, uint64_t lock, uint64_t timeout_ns) {
-  uint32_t idx = wksp__name_slot(lock & ~WKSP_LOCK_WAITERS);
+static int timed_out(wksp__call_t *call, uint64_t holder, uint64_t timeout_ns) {
+  uint32_t idx = wksp__name_slot(holder);
   if (idx >= call->wksp->slot_max)
-    return wksp__fail(WKSP_E_CORRUPT, "lock: its word %#lx names no slot", lock);
+    return wksp__fail(WKSP_E_CORRUPT, "lock: its word %#lx names no slot: rebuild workspace %s",
+                      holder, call->wksp->name);
   wksp__slot_t const *slot = &wksp__slots(call->wksp)[idx];
   uint64_t since = wksp__ld(&wksp__vol(call->wksp)->lock_since_ns), now = wksp__real_ns();
-  return wksp__fail(WKSP_E_TIMEDOUT,
-                    "lock: not had within %lu ms; pid %u, thread %u (%.16s) holds it since %lu ms",
-                    timeout_ns / 1000000UL, wksp__ld(&slot->pid), wksp__ld(&slot->tid), slot->comm,
-                    now > since ? (now - since) / 1000000UL : 0UL);
+  return wksp__fail(
+      WKSP_E_TIMEDOUT,
+      "lock: not had within %lu ms; pid %u, thread %u (%.16s) has been holding it for "
+      "at least %lu ms",
+      timeout_ns / 1000000UL, wksp__ld(&slot->pid), wksp__ld(&slot->tid), slot->comm,
+      since && now > since ? (now - since) / 1000000UL : 0UL);
 }
 
-int wksp__lock(wksp__call_t *call, uint64_t timeout_ns) {
+/* Sleeps until the lock may be free, at most max_ns. */
+static void sleep_on(wksp__vol_t *vol, uint64_t holder, uint64_t max_ns) {
+  /* The futex's word before the flag: an unlock that clears the flag changes the word afterwards.
+   */
+  uint32_t word = wksp__ld_acquire(&vol->lock_futex);
+  wksp__st(&vol->lock_waiters, 1U);
+  int sure = wksp__barrier();
+  if (!sure) wksp__fence_seq(); /* the holder's kernel refuses it too: he fences */
+  if (wksp__ld(&vol->lock) != holder) return;
+  wksp__futex_wait(&vol->lock_futex, word, max_ns < RECHECK_NS ? max_ns : RECHECK_NS);
+}
+
+/* The lock by waiting: 0 and *ret_slept, or E_TIMEDOUT, E_CORRUPT. */
+static int wait_for(wksp__call_t *call, uint64_t timeout_ns, int *ret_slept) {
   wksp__vol_t *vol = wksp__vol(call->wksp);
   uint64_t until = 0;
+  int slept = 0;
   for (uint32_t turn = 0;; turn++) {
-    uint64_t cur = wksp__ld(&vol->lock);
-    uint64_t holder = cur & ~WKSP_LOCK_WAITERS;
-    if (!cur) {
-      /* acquire within the CAS; pairs with the release in unlock */
-      if (wksp__cas(&vol->lock, &cur, call->name)) break;
+    uint64_t holder = wksp__ld(&vol->lock);
+    if (!holder) {
+      if (wksp__cas(&vol->lock, &holder, call->name)) break; /* as in wksp__lock */
       continue;
     }
     if (turn < SPINS) {
@@ -45,19 +65,34 @@ int wksp__lock(wksp__call_t *call, uint64_t timeout_ns) {
       continue;
     }
     if (wksp__name_dead(call->wksp, holder)) {
-      if (wksp__cas(&vol->lock, &cur, call->name | (cur & WKSP_LOCK_WAITERS))) break;
+      if (wksp__cas(&vol->lock, &holder, call->name)) break;
       continue;
     }
-    uint64_t now = wksp__now_ns();
-    if (!until) until = now + timeout_ns;
-    if (now >= until) return timed_out(call, cur, timeout_ns);
-    uint32_t word = wksp__ld_acquire(&vol->lock_futex);
-    if (!(cur & WKSP_LOCK_WAITERS) && !wksp__cas(&vol->lock, &cur, cur | WKSP_LOCK_WAITERS))
-      continue;
-    wksp__futex_wait(&vol->lock_futex, word, until - now < RECHECK_NS ? until - now : RECHECK_NS);
+    uint64_t now = wksp__now_ns(), nobody = 0;
+    if (!until) {
+      until = now + timeout_ns;
+      wksp__cas(&vol->lock_since_ns, &nobody, wksp__real_ns());
+    }
+    if (now >= until) return timed_out(call, holder, timeout_ns);
+    sleep_on(vol, holder, until - now);
+    slept = 1;
   }
-  wksp__st(&vol->lock_since_ns, wksp__real_ns());
-  if (wksp__unlikely(wksp__ld(&vol->redo_cnt) || (wksp__ld(&vol->version) & 1UL))) {
+  *ret_slept = slept;
+  return 0;
+}
+
+int wksp__lock(wksp__call_t *call, uint64_t timeout_ns) {
+  wksp__vol_t *vol = wksp__vol(call->wksp);
+  uint64_t nobody = 0;
+  /* acquire within the CAS; pairs with the release in unlock */
+  if (wksp__unlikely(!wksp__cas(&vol->lock, &nobody, call->name))) {
+    int slept = 0, err = wait_for(call, timeout_ns, &slept);
+    if (err) return err;
+    /* The unlock that woke this one has forgotten the other waiters. */
+    if (slept) wksp__st(&vol->lock_waiters, 1U);
+  }
+  if (wksp__unlikely(wksp__ld(&vol->lock_since_ns))) wksp__st(&vol->lock_since_ns, 0UL);
+  if (wksp__unlikely(wksp__ld(&vol->rec) || (wksp__ld(&vol->version) & 1UL))) {
     int err = wksp__tx_recover(call->wksp);
     if (err) {
       wksp__unlock(call);
@@ -69,9 +104,10 @@ int wksp__lock(wksp__call_t *call, uint64_t timeout_ns) {
 
 void wksp__unlock(wksp__call_t *call) {
   wksp__vol_t *vol = wksp__vol(call->wksp);
-  /* release within the exchange; pairs with the acquire of the next holder's CAS */
-  uint64_t old = wksp__xchg(&vol->lock, 0UL);
-  if (!(old & WKSP_LOCK_WAITERS)) return;
+  wksp__st_release(&vol->lock, 0UL); /* pairs with the acquire of the next holder's CAS */
+  if (wksp__unlikely(wksp__ld(&call->slot->fenced))) wksp__fence_seq();
+  if (wksp__likely(!wksp__ld(&vol->lock_waiters))) return;
+  wksp__xchg(&vol->lock_waiters, 0U);
   wksp__fetch_add(&vol->lock_futex, 1U);
   wksp__futex_wake(&vol->lock_futex, 1);
 }

@@ -4,10 +4,10 @@
    leave half-changed and whose cost must not grow with the number of partitions.
 
    Model. The data region is covered without gaps by partitions, used or free, each an entry of the
-   table; entries are linked in the order of addresses, and no two free ones are neighbours. Entry 1
-   is always the lowest. Three indexes (part_index.c) find them by size, tag and address. Table and
-   indexes change together, in one transaction: there is no moment at which they disagree, so there
-   is nothing to rebuild after a kill.
+   table; entries are linked in the order of addresses, and no two free ones are neighbours. Three
+   indexes (part_size.c, part_index.c) find them by size, tag and address. Table and indexes change
+   together, in one change that is there whole or not at all (tx.h), so there is nothing to rebuild
+   after a kill.
 
        sum of sizes = data_max              partitions + pool = entries ever used
        free     <=> in the size index       used     <=> in the tag index
@@ -38,124 +38,65 @@ static uint64_t up(uint64_t value, uint64_t align) {
   return (value + align - 1) & ~(align - 1);
 }
 
-/* Where the parts of the region lie, as offsets in it. */
-typedef struct part_dims {
-  uint64_t ent, page_hash, tag_hash, bits[WKSP_PART_LEVELS], size;
-  uint64_t page_cnt;
-  uint32_t levels, hash_lg;
-} part_dims_t;
-
-static void dims_of(uint64_t part_max, uint64_t data_max, part_dims_t *ret_dims) {
-  part_dims_t dims = {.ent = WKSP_PART_HEAD_SZ, .page_cnt = data_max >> WKSP_PART_PAGE_LG};
-  dims.hash_lg = 63 - (uint32_t)__builtin_clzl(part_max);
-  uint64_t hash_sz = up(4UL << dims.hash_lg, 64);
-  dims.page_hash = dims.ent + up((part_max + 1) * sizeof(wksp__ent_t), 64);
-  dims.tag_hash = dims.page_hash + hash_sz;
-  uint64_t at = dims.tag_hash + hash_sz, words = dims.page_cnt;
+void wksp__part_dims(uint64_t part_max, uint64_t data_max, wksp__part_dims_t *ret_dims) {
+  wksp__part_dims_t dims = {.tag_lg = 63 - (uint32_t)__builtin_clzl(part_max)};
+  uint64_t page_cnt = data_max >> WKSP_PART_PAGE_LG, words = page_cnt;
+  dims.tag_off = WKSP_PART_HEAD_SZ + up((part_max + 1) * sizeof(wksp__ent_t), 64);
+  dims.page_off = dims.tag_off + up(4UL << dims.tag_lg, 64);
+  uint64_t at = dims.page_off + up(4 * page_cnt, 64);
   do {
     words = (words + 63) / 64;
-    dims.bits[dims.levels++] = at;
+    dims.bits_off[dims.levels++] = at;
     at += up(8 * words, 64);
   } while (words > 1);
   dims.size = up(at, 4096);
   *ret_dims = dims;
 }
 
-uint64_t wksp__part_region_size(uint64_t part_max, uint64_t data_max) {
-  part_dims_t dims;
-  dims_of(part_max, data_max, &dims);
-  return dims.size;
-}
-
-void wksp__pop_begin(wksp__pop_t *op, fd_wksp_t const *wksp, wksp__call_t *call) {
-  part_dims_t dims;
-  dims_of(wksp->part_max, wksp->data_max, &dims);
-  uintptr_t base = (uintptr_t)wksp + wksp->part_off;
-  op->wksp = (fd_wksp_t *)(uintptr_t)wksp;
-  op->head = (wksp__part_head_t *)base;
-  op->ent = (wksp__ent_t *)(base + dims.ent);
-  op->page_hash = (uint32_t *)(base + dims.page_hash);
-  op->tag_hash = (uint32_t *)(base + dims.tag_hash);
-  for (uint32_t i = 0; i < dims.levels; i++) op->bits[i] = (uint64_t *)(base + dims.bits[i]);
-  op->page_cnt = dims.page_cnt;
-  op->levels = dims.levels;
-  op->hash_lg = dims.hash_lg;
-  op->part_max = (uint32_t)wksp->part_max;
-  op->bad = 0;
-  if (call) {
-    wksp__tx_begin(&op->tx, call);
-  } else {
-    op->tx.call = NULL;
-    op->tx.wksp = op->wksp;
-    op->tx.cnt = 0; /* gets go to memory; the slots are not looked at */
-  }
-}
-
 /* Entries -------------------------------------------------------------------------------------- */
 
 /* How many entries can still be taken. */
 static uint32_t ent_left(wksp__pop_t *op) {
-  uint32_t total = wksp__lo32(wksp__tx_get64(&op->tx, &op->head->cnt));
+  uint32_t total = wksp__lo32(wksp__ld(&op->head->cnt));
   return total < op->part_max ? op->part_max - total : 0;
 }
 
-static uint32_t ent_take(wksp__pop_t *op) {
-  uint64_t pool = wksp__tx_get64(&op->tx, &op->head->pool);
+/* A fresh entry, its addr filled. */
+static uint32_t ent_take(wksp__pop_t *op, uint64_t addr_word) {
+  uint64_t pool = wksp__ld(&op->head->pool);
   uint32_t idx = wksp__lo32(pool), top = wksp__hi32(pool), next = 0;
   if (idx)
-    next = wksp__ent_hi(op, idx, WKSP_PART_LIST);
+    next = wksp__ent_lo(op, idx, WKSP_PART_IDX);
   else
     idx = ++top;
-  if (idx > op->part_max || next > op->part_max || wksp__ent_kind(op, idx)) op->bad = 1;
+  uint64_t *addr = &wksp__ent_rw(op, idx)->w[WKSP_PART_ADDR];
+  if (next > op->part_max || wksp__ld(addr)) op->bad = 1;
   if (op->bad) return 0;
-  wksp__tx_put64(&op->tx, &op->head->pool, next | (uint64_t)top << 32);
+  wksp__tx_set64(&op->tx, &op->head->pool, next | (uint64_t)top << 32);
+  wksp__tx_set64(&op->tx, addr, addr_word);
   return idx;
 }
 
 static void ent_give(wksp__pop_t *op, uint32_t idx) {
-  uint64_t pool = wksp__tx_get64(&op->tx, &op->head->pool);
-  wksp__ent_put(op, idx, WKSP_PART_ADDR, 0);
-  wksp__ent_put(op, idx, WKSP_PART_LIST, pool << 32);
-  if (op->bad) return;
-  wksp__tx_put64(&op->tx, &op->head->pool, (pool & ~0xffffffffUL) | idx);
+  uint64_t pool = wksp__ld(&op->head->pool);
+  wksp__ent_set(op, idx, WKSP_PART_ADDR, 0);
+  /* No record: as long as it is in use nobody asks for its next. */
+  uint64_t word = wksp__ent_get(op, idx, WKSP_PART_IDX);
+  wksp__ent_fill(op, idx, WKSP_PART_IDX, (word & ~0xffffffffUL) | wksp__lo32(pool));
+  wksp__tx_set64(&op->tx, &op->head->pool, (pool & ~0xffffffffUL) | idx);
 }
 
-/* Adds to the counters; differences may be negative, as two's complement. */
-static void count(wksp__pop_t *op, uint32_t total, uint32_t free_cnt, uint64_t free_sz) {
-  if (op->bad) return;
-  uint64_t cnt = wksp__tx_get64(&op->tx, &op->head->cnt);
-  uint64_t sz = wksp__tx_get64(&op->tx, &op->head->free_sz);
-  wksp__tx_put64(&op->tx, &op->head->cnt,
-                 (uint64_t)(wksp__hi32(cnt) + free_cnt) << 32 |
-                     (uint32_t)(wksp__lo32(cnt) + total));
-  wksp__tx_put64(&op->tx, &op->head->free_sz, sz + free_sz);
+/* Adds to the counters. */
+static void count(wksp__pop_t *op, uint32_t total, uint32_t free, uint64_t free_sz) {
+  uint64_t cnt = wksp__ld(&op->head->cnt);
+  if (total || free)
+    wksp__tx_set64(&op->tx, &op->head->cnt,
+                   (uint64_t)(wksp__lo32(cnt) + total) | (uint64_t)(wksp__hi32(cnt) + free) << 32);
+  wksp__tx_set64(&op->tx, &op->head->free_sz, wksp__ld(&op->head->free_sz) + free_sz);
 }
 
-/* Cuts the free partition idx at gaddr at; returns the new one behind it. Neither is in the size
-   index, nor will be the new one. */
-static uint32_t split(wksp__pop_t *op, uint32_t idx, uint64_t at) {
-  uint64_t lo = wksp__ent_gaddr(op, idx), size = wksp__ent_size(op, idx);
-  uint32_t next = wksp__ent_hi(op, idx, WKSP_PART_NBR), fresh = ent_take(op);
-  if (op->bad) return 0;
-  wksp__ent_put_range(op, idx, lo, at - lo, WKSP_PART_FREE);
-  wksp__ent_put_hi(op, idx, WKSP_PART_NBR, fresh);
-  wksp__ent_put_range(op, fresh, at, lo + size - at, WKSP_PART_FREE);
-  wksp__ent_put(op, fresh, WKSP_PART_NBR, idx | (uint64_t)next << 32);
-  if (next) wksp__ent_put_lo(op, next, WKSP_PART_NBR, fresh);
-  wksp__addr_add(op, fresh);
-  return fresh;
-}
-
-/* The free partition idx takes over the free one behind it; neither is in the size index. */
-static void join(wksp__pop_t *op, uint32_t idx) {
-  uint32_t gone = wksp__ent_hi(op, idx, WKSP_PART_NBR);
-  uint32_t next = wksp__ent_hi(op, gone, WKSP_PART_NBR);
-  uint64_t size = wksp__ent_size(op, idx) + wksp__ent_size(op, gone);
-  wksp__addr_cut(op, gone);
-  wksp__ent_put_range(op, idx, wksp__ent_gaddr(op, idx), size, WKSP_PART_FREE);
-  wksp__ent_put_hi(op, idx, WKSP_PART_NBR, next);
-  if (next) wksp__ent_put_lo(op, next, WKSP_PART_NBR, idx);
-  ent_give(op, gone);
+static void nbr_set(wksp__pop_t *op, uint32_t idx, uint32_t before, uint32_t after) {
+  wksp__ent_set(op, idx, WKSP_PART_NBR, before | (uint64_t)after << 32);
 }
 
 /* Alloc ---------------------------------------------------------------------------------------- */
@@ -203,22 +144,70 @@ static uint32_t fit(wksp__pop_t *op, uint64_t align, uint64_t sz, uint64_t *ret_
   return fit_among(op, align, sz, PART_ALIGN_LAST_TRIES, ret_gaddr);
 }
 
+/* A fresh entry for [at, at + sz) between two others: used, so its tag is indexed. */
+static uint32_t used_new(wksp__pop_t *op, uint64_t at, uint64_t sz, uint64_t tag, uint32_t kind,
+                         uint32_t before, uint32_t after) {
+  uint32_t idx = ent_take(op, wksp__ent_addr_word(at, kind));
+  wksp__ent_fill(op, idx, WKSP_PART_SIZE, wksp__ent_size_word(sz, kind));
+  wksp__ent_fill(op, idx, WKSP_PART_NBR, before | (uint64_t)after << 32);
+  wksp__tag_add(op, idx, tag, 1);
+  return idx;
+}
+
+/* The whole of the free partition idx becomes a used one. */
+static void take_whole(wksp__pop_t *op, uint32_t idx, uint64_t at, uint64_t sz, uint64_t tag,
+                       uint32_t kind) {
+  wksp__size_cut(op, idx);
+  wksp__ent_set(op, idx, WKSP_PART_ADDR, wksp__ent_addr_word(at, kind));
+  if (kind >> 8) wksp__ent_set(op, idx, WKSP_PART_SIZE, wksp__ent_size_word(sz, kind));
+  wksp__tag_add(op, idx, tag, 0);
+  count(op, 0, -1U, -sz);
+}
+
+/* Its front does; it stays the free one, behind. */
+static void take_front(wksp__pop_t *op, uint32_t idx, uint64_t at, uint64_t sz, uint64_t tag,
+                       uint32_t kind) {
+  uint64_t nbr = wksp__ent_get(op, idx, WKSP_PART_NBR), size = wksp__ent_size(op, idx);
+  uint32_t before = wksp__lo32(nbr), after = wksp__hi32(nbr);
+  uint32_t used = used_new(op, at, sz, tag, kind, before, idx);
+  wksp__addr_swap(op, at, idx, used);
+  wksp__addr_begin(op, at + sz, at, idx);
+  wksp__size_change(op, idx, size - sz);
+  wksp__ent_set(op, idx, WKSP_PART_ADDR, (at + sz) | WKSP_PART_FREE);
+  nbr_set(op, idx, used, after);
+  if (before) wksp__ent_set_hi(op, before, WKSP_PART_NBR, used);
+  count(op, 1, 0, -sz);
+}
+
+/* A part of it that does not begin where it begins does. */
+static void take_behind(wksp__pop_t *op, uint32_t idx, uint64_t at, uint64_t sz, uint64_t tag,
+                        uint32_t kind) {
+  uint64_t lo = wksp__ent_gaddr(op, idx), hi = lo + wksp__ent_size(op, idx), end = at + sz;
+  uint32_t after = wksp__ent_hi(op, idx, WKSP_PART_NBR), rest = 0;
+  wksp__size_change(op, idx, at - lo);
+  if (end != hi) {
+    rest = ent_take(op, end | WKSP_PART_FREE);
+    wksp__ent_fill(op, rest, WKSP_PART_SIZE, hi - end);
+    wksp__size_add(op, rest, 1);
+    wksp__addr_begin(op, end, at, rest);
+  }
+  uint32_t used = used_new(op, at, sz, tag, kind, idx, rest ? rest : after);
+  if (rest) wksp__ent_fill(op, rest, WKSP_PART_NBR, used | (uint64_t)after << 32);
+  wksp__addr_begin(op, at, lo, used);
+  wksp__ent_set_hi(op, idx, WKSP_PART_NBR, used);
+  if (after) wksp__ent_set_lo(op, after, WKSP_PART_NBR, rest ? rest : used);
+  count(op, rest ? 2 : 1, rest ? 1 : 0, -sz);
+}
+
 /* Makes [at, at + sz) of the free partition idx, into which it fits, a used one. */
 static void take(wksp__pop_t *op, uint32_t idx, uint64_t at, uint64_t sz, uint64_t tag,
                  uint32_t kind) {
-  uint64_t lo = wksp__ent_gaddr(op, idx), size = wksp__ent_size(op, idx);
-  uint32_t head = at != lo, tail = lo + size != at + sz;
-  wksp__size_cut(op, idx);
-  uint32_t used = idx;
-  if (head) {
-    used = split(op, idx, at);
-    wksp__size_add(op, idx);
-  }
-  if (tail) wksp__size_add(op, split(op, used, at + sz));
-  wksp__ent_put_range(op, used, at, sz, kind);
-  wksp__ent_put(op, used, WKSP_PART_TAG, tag);
-  wksp__tag_add(op, used);
-  count(op, head + tail, head + tail - 1, -sz);
+  if (at != wksp__ent_gaddr(op, idx))
+    take_behind(op, idx, at, sz, tag, kind);
+  else if (sz == wksp__ent_size(op, idx))
+    take_whole(op, idx, at, sz, tag, kind);
+  else
+    take_front(op, idx, at, sz, tag, kind);
 }
 
 static int report_corrupt(fd_wksp_t const *wksp) {
@@ -248,7 +237,6 @@ static int report_nomem(fd_wksp_t const *wksp, uint64_t align, uint64_t sz,
 }
 
 static void room_of(wksp__pop_t *op, part_room_t *ret_room) {
-  op->tx.cnt = 0; /* the change is dropped, this is about what is */
   uint32_t largest = wksp__size_max(op);
   ret_room->free_max = largest ? wksp__ent_size(op, largest) : 0;
   ret_room->free_sz = wksp__ld(&op->head->free_sz);
@@ -266,17 +254,17 @@ int wksp__part_alloc(wksp__call_t *call, uint64_t timeout_ns, uint64_t align, ui
   if (rc) return rc;
 
   wksp__pop_t op;
-  wksp__pop_begin(&op, wksp, call);
+  wksp__pop_begin(&op, wksp);
   /* want < sz: the rounding overflowed */
   uint32_t idx = want < sz ? 0 : fit(&op, align, want, &at);
-  if (idx) take(&op, idx, at, want, tag, kind);
-  rc = op.bad ? WKSP_E_CORRUPT : idx ? 0 : WKSP_E_NOMEM;
-  if (!rc) {
-    if (also) also(arg, &op.tx, at, want);
-    wksp__tx_commit(&op.tx);
-  } else if (rc == WKSP_E_NOMEM) {
-    room_of(&op, &room);
+  if (idx && !op.bad) {
+    wksp__pop_change(&op);
+    take(&op, idx, at, want, tag, kind);
+    if (also && !op.bad) also(arg, &op.tx, at, want);
+    wksp__pop_end(&op);
   }
+  rc = op.bad ? WKSP_E_CORRUPT : idx ? 0 : WKSP_E_NOMEM;
+  if (rc == WKSP_E_NOMEM) room_of(&op, &room);
   wksp__unlock(call);
 
   if (rc == WKSP_E_CORRUPT) return report_corrupt(wksp);
@@ -288,25 +276,59 @@ int wksp__part_alloc(wksp__call_t *call, uint64_t timeout_ns, uint64_t align, ui
 
 /* Free ----------------------------------------------------------------------------------------- */
 
+/* The free partition before idx takes it over, and with it the free one behind it if there is one.
+ */
+static void give_before(wksp__pop_t *op, uint32_t idx, uint32_t before, uint32_t after,
+                        int after_free) {
+  uint64_t lo = wksp__ent_gaddr(op, idx), size = wksp__ent_size(op, idx), more = 0;
+  uint64_t begin = wksp__ent_gaddr(op, before);
+  uint32_t next = after;
+  if (after_free) {
+    more = wksp__ent_size(op, after);
+    next = wksp__ent_hi(op, after, WKSP_PART_NBR);
+    wksp__size_cut(op, after);
+    wksp__addr_end(op, lo + size, lo, next);
+    ent_give(op, after);
+  }
+  wksp__addr_end(op, lo, begin, next);
+  wksp__size_change(op, before, wksp__ent_size(op, before) + size + more);
+  wksp__ent_set_hi(op, before, WKSP_PART_NBR, next);
+  if (next) wksp__ent_set_lo(op, next, WKSP_PART_NBR, before);
+  ent_give(op, idx);
+  count(op, after_free ? -2U : -1U, after_free ? -1U : 0, size);
+}
+
+/* The free partition behind idx does. */
+static void give_after(wksp__pop_t *op, uint32_t idx, uint32_t before, uint32_t after) {
+  uint64_t lo = wksp__ent_gaddr(op, idx), size = wksp__ent_size(op, idx);
+  uint32_t next = wksp__ent_hi(op, after, WKSP_PART_NBR);
+  wksp__addr_swap(op, lo, idx, after);
+  wksp__addr_end(op, lo + size, lo, next);
+  wksp__size_change(op, after, wksp__ent_size(op, after) + size);
+  wksp__ent_set(op, after, WKSP_PART_ADDR, lo | WKSP_PART_FREE);
+  nbr_set(op, after, before, next);
+  if (before) wksp__ent_set_hi(op, before, WKSP_PART_NBR, after);
+  ent_give(op, idx);
+  count(op, -1U, 0, size);
+}
+
 static void give(wksp__pop_t *op, uint32_t idx) {
   uint64_t nbr = wksp__ent_get(op, idx, WKSP_PART_NBR);
-  uint64_t lo = wksp__ent_gaddr(op, idx), size = wksp__ent_size(op, idx);
-  uint32_t before = wksp__lo32(nbr), after = wksp__hi32(nbr), merged = 0;
+  uint32_t before = wksp__lo32(nbr), after = wksp__hi32(nbr);
+  int before_free = before && wksp__ent_kind(op, before) == WKSP_PART_FREE;
+  int after_free = after && wksp__ent_kind(op, after) == WKSP_PART_FREE;
   wksp__tag_cut(op, idx);
-  wksp__ent_put_range(op, idx, lo, size, WKSP_PART_FREE);
-  if (after && wksp__ent_kind(op, after) == WKSP_PART_FREE) {
-    wksp__size_cut(op, after);
-    join(op, idx);
-    merged++;
+  if (before_free) {
+    give_before(op, idx, before, after, after_free);
+  } else if (after_free) {
+    give_after(op, idx, before, after);
+  } else {
+    uint64_t size = wksp__ent_size(op, idx);
+    wksp__ent_set(op, idx, WKSP_PART_ADDR, wksp__ent_gaddr(op, idx) | WKSP_PART_FREE);
+    wksp__ent_set(op, idx, WKSP_PART_SIZE, size);
+    wksp__size_add(op, idx, 0);
+    count(op, 0, 1, size);
   }
-  if (before && wksp__ent_kind(op, before) == WKSP_PART_FREE) {
-    wksp__size_cut(op, before);
-    join(op, before);
-    idx = before;
-    merged++;
-  }
-  wksp__size_add(op, idx);
-  count(op, -merged, 1 - merged, size);
 }
 
 static int in_data(fd_wksp_t const *wksp, uint64_t gaddr) {
@@ -327,18 +349,19 @@ static void part_of(wksp__pop_t *op, uint32_t idx, fd_wksp_part_t *ret_part) {
 static int free_in(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t tag,
                    wksp__part_also_t also, void *arg, fd_wksp_part_t *ret_is) {
   wksp__pop_t op;
-  wksp__pop_begin(&op, call->wksp, call);
+  wksp__pop_begin(&op, call->wksp);
   uint32_t idx = wksp__addr_at(&op, gaddr);
   fd_wksp_part_t is;
   part_of(&op, idx, &is);
   *ret_is = is;
   int found = is.kind == kind && (!tag || tag == is.tag);
-  if (found && !op.bad) give(&op, idx);
-  if (op.bad) return WKSP_E_CORRUPT;
-  if (!found) return 0;
-  if (also) also(arg, &op.tx, is.gaddr, is.size);
-  wksp__tx_commit(&op.tx);
-  return 1;
+  if (found && !op.bad) {
+    wksp__pop_change(&op);
+    give(&op, idx);
+    if (also && !op.bad) also(arg, &op.tx, is.gaddr, is.size);
+    wksp__pop_end(&op);
+  }
+  return op.bad ? WKSP_E_CORRUPT : found;
 }
 
 int wksp__part_free_locked(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t tag) {
@@ -388,7 +411,7 @@ typedef struct part_look {
 static int look_find(void *arg) {
   part_look_t *look = arg;
   wksp__pop_t op;
-  wksp__pop_begin(&op, look->wksp, NULL);
+  wksp__pop_begin(&op, look->wksp);
   part_of(&op, wksp__addr_at(&op, look->gaddr), &look->part);
   if (op.bad) return WKSP_E_CORRUPT;
   return look->part.kind != WKSP_PART_FREE;
@@ -406,7 +429,7 @@ int wksp__part_find(fd_wksp_t const *wksp, uint64_t gaddr, fd_wksp_part_t *ret_p
 static int look_next(void *arg) {
   part_look_t *look = arg;
   wksp__pop_t op;
-  wksp__pop_begin(&op, look->wksp, NULL);
+  wksp__pop_begin(&op, look->wksp);
   uint32_t idx = wksp__addr_at(&op, look->gaddr);
   if (wksp__ent_gaddr(&op, idx) < look->gaddr) idx = wksp__ent_hi(&op, idx, WKSP_PART_NBR);
   /* free ones have no free neighbour */
@@ -468,7 +491,7 @@ static int named_before(ulong const *tags, uint64_t cnt, ulong tag) {
 static int look_usage(void *arg) {
   part_look_t *look = arg;
   wksp__pop_t op;
-  wksp__pop_begin(&op, look->wksp, NULL);
+  wksp__pop_begin(&op, look->wksp);
   uint64_t cnt = wksp__ld(&op.head->cnt);
   uint32_t largest = wksp__size_max(&op);
   fd_wksp_usage_t usage = {.total_max = look->wksp->part_max,
@@ -503,18 +526,14 @@ int wksp__part_usage(fd_wksp_t const *wksp, ulong const *tags, uint64_t tag_cnt,
 
 void wksp__part_new(fd_wksp_t *wksp) {
   wksp__pop_t op;
-  wksp__pop_begin(&op, wksp, NULL);
-  /* The memory is zero and nobody else's: plain stores, no transaction. */
-  uint32_t bin = wksp__size_bin(&op, wksp->data_max), top = bin / WKSP_PART_BIN_SUBS;
+  wksp__pop_begin(&op, wksp);
+  /* The memory is zero and nobody else's: nothing to note. */
   op.head->pool = 1UL << 32;
   op.head->cnt = 1 | 1UL << 32;
   op.head->free_sz = wksp->data_max;
-  op.head->bin_top = 1UL << top;
-  op.head->bin_map[top] = 1U << bin % WKSP_PART_BIN_SUBS;
-  op.head->bins[bin] = 1;
   op.ent[1].w[WKSP_PART_ADDR] = wksp->data_lo | WKSP_PART_FREE;
   op.ent[1].w[WKSP_PART_SIZE] = wksp->data_max;
-  op.ent[1].w[WKSP_PART_LIST] = 1 | 1UL << 32;
-  op.page_hash[wksp__part_hash(&op, 0)] = 1;
-  for (uint32_t i = 0; i < op.levels; i++) op.bits[i][0] = 1;
+  wksp__size_add(&op, 1, 1);
+  op.page_first[0] = 1;
+  for (uint32_t i = 0; i < wksp->part.levels; i++) wksp__part_bits(&op, i)[0] = 1;
 }

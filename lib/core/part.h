@@ -7,14 +7,15 @@
 #include "core/call.h"
 #include "core/tx.h"
 
-/* Bytes of the partition region; a multiple of 4096. */
-uint64_t wksp__part_region_size(uint64_t part_max, uint64_t data_max);
+/* Where the parts of the partition region lie, and its size: a multiple of 4096. */
+void wksp__part_dims(uint64_t part_max, uint64_t data_max, wksp__part_dims_t *ret_dims);
 
 /* Formats the region: one free partition over all the data. Part of fd_wksp_new. */
 void wksp__part_new(fd_wksp_t *wksp);
 
-/* What else has to happen together with an alloc or free: adds its own writes (at most
- * WKSP_PART_ALSO_MAX) to the change. Must not fail. */
+/* What else has to happen together with an alloc or free: adds its own words (at most
+   WKSP_PART_ALSO_MAX, each once, by wksp__tx_put64) to the change. They are stored once it is
+   decided, so others never see one that is taken back. Must not fail. */
 typedef void (*wksp__part_also_t)(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size);
 #define WKSP_PART_ALSO_MAX 72
 

@@ -75,7 +75,7 @@ static int check_entry(check_t *check, uint32_t idx, uint32_t before, uint64_t w
 static void check_order(check_t *check) {
   wksp__pop_t *op = &check->op;
   uint64_t want = op->wksp->data_lo, page_before = ~0UL;
-  uint32_t before = 0, idx = 1;
+  uint32_t before = 0, idx = wksp__ld(&op->page_first[0]);
   while (idx) {
     if (check->cnt > CHECK_MAX || !check_entry(check, idx, before, want)) return;
     uint64_t size = wksp__ent_size(op, idx), page = wksp__ent_page(op, idx);
@@ -111,7 +111,7 @@ static void check_head(check_t *check) {
         op->part_max);
     return;
   }
-  for (uint32_t idx = wksp__lo32(pool); idx; idx = wksp__ent_hi(op, idx, WKSP_PART_LIST)) {
+  for (uint32_t idx = wksp__lo32(pool); idx; idx = wksp__ent_lo(op, idx, WKSP_PART_IDX)) {
     if (idx > top || wksp__ent_kind(op, idx) || pooled == top) {
       SAY(check, "pool: entry %u is in use, out of range, or in it twice", idx);
       return;
@@ -192,7 +192,7 @@ static uint64_t check_bin(check_t *check, uint32_t bin, uint32_t root) {
 /* Whether a search for its size finds the node: that it hangs where its bits say. */
 static void check_sizes_found(check_t *check) {
   wksp__pop_t *op = &check->op;
-  uint32_t idx = 1;
+  uint32_t idx = wksp__ld(&op->page_first[0]);
   for (uint64_t n = 0; n < check->total && idx && check->cnt <= CHECK_MAX; n++) {
     if (is_free(check, idx) && wksp__ent_hi(op, idx, WKSP_PART_IDX) != WKSP_PART_OFF &&
         wksp__size_min(op, wksp__ent_size(op, idx)) != idx)
@@ -229,7 +229,7 @@ static void check_sizes(check_t *check) {
 static void check_tags(check_t *check) {
   wksp__pop_t *op = &check->op;
   uint64_t met = 0, used = check->total - check->free_cnt;
-  for (uint64_t b = 0; b < 1UL << op->hash_lg && check->cnt <= CHECK_MAX; b++) {
+  for (uint64_t b = 0; b < 1UL << op->wksp->part.tag_lg && check->cnt <= CHECK_MAX; b++) {
     uint64_t steps = 0;
     uint32_t idx = wksp__ld(&op->tag_hash[b]);
     for (; idx && check->cnt <= CHECK_MAX; idx = wksp__ent_hi(op, idx, WKSP_PART_IDX)) {
@@ -238,7 +238,7 @@ static void check_tags(check_t *check) {
         break;
       }
       uint64_t tag = wksp__ent_get(op, idx, WKSP_PART_TAG);
-      if (wksp__part_hash(op, tag) != b || wksp__tag_first(op, tag) != idx)
+      if (wksp__tag_bucket(op, tag) != b || wksp__tag_first(op, tag) != idx)
         SAY(check, "tag index: partition %u of tag %lu is in bucket %lu, or not its tag's first",
             idx, tag, b);
       met += check_ring(check, idx, "tag");
@@ -248,56 +248,53 @@ static void check_tags(check_t *check) {
 }
 
 /* Summaries: a bit is set if and only if the word below it is not 0. */
-static uint64_t check_bits(check_t *check) {
+static void check_bits(check_t *check) {
   wksp__pop_t *op = &check->op;
-  uint64_t set = 0, cnt = op->page_cnt;
-  for (uint32_t level = 0; level < op->levels; level++) {
+  uint64_t cnt = wksp__page_cnt(op);
+  uint32_t levels = op->wksp->part.levels;
+  for (uint32_t level = 0; level < levels; level++) {
     uint64_t words = (cnt + 63) / 64;
     for (uint64_t w = 0; w < words && check->cnt <= CHECK_MAX; w++) {
-      uint64_t word = wksp__ld(&op->bits[level][w]);
-      if (!level) set += (uint64_t)__builtin_popcountl(word);
+      uint64_t word = wksp__ld(&wksp__part_bits(op, level)[w]);
       if (w == words - 1 && cnt % 64 && word >> cnt % 64)
         SAY(check, "page index: level %u has bits beyond its last", level);
-      if (level + 1 == op->levels) continue;
-      uint64_t above = wksp__ld(&op->bits[level + 1][w >> 6]) >> (w & 63) & 1;
+      if (level + 1 == levels) continue;
+      uint64_t above = wksp__ld(&wksp__part_bits(op, level + 1)[w >> 6]) >> (w & 63) & 1;
       if (above != (word != 0))
         SAY(check, "page index: word %lu of level %u is 0x%lx, its summary %lu", w, level, word,
             above);
     }
     cnt = words;
   }
-  return set;
 }
 
+/* Each page's first, and its bit. */
 static void check_pages(check_t *check) {
   wksp__pop_t *op = &check->op;
-  uint64_t met = 0, set = check_bits(check);
-  for (uint64_t b = 0; b < 1UL << op->hash_lg && check->cnt <= CHECK_MAX; b++) {
-    uint64_t steps = 0;
-    uint32_t idx = wksp__ld(&op->page_hash[b]);
-    for (; idx && check->cnt <= CHECK_MAX; idx = wksp__ent_lo(op, idx, WKSP_PART_IDX)) {
-      if (!known(check, idx) || steps++ > op->part_max) {
-        SAY(check, "page index: bucket %lu leads to %u, which is not in use, or does not end", b,
-            idx);
-        break;
-      }
-      uint64_t page = wksp__ent_page(op, idx);
-      uint32_t before = wksp__ent_lo(op, idx, WKSP_PART_NBR);
-      if (page >= op->page_cnt || wksp__part_hash(op, page) != b)
-        SAY(check, "page index: partition %u at 0x%lx is in bucket %lu", idx,
-            wksp__ent_gaddr(op, idx), b);
-      else if (before && wksp__ent_page(op, before) == page)
-        SAY(check, "page index: partition %u at 0x%lx is not the first of its page", idx,
-            wksp__ent_gaddr(op, idx));
-      else if (!(wksp__ld(&op->bits[0][page >> 6]) >> (page & 63) & 1))
-        SAY(check, "page index: the page of partition %u at 0x%lx is not marked", idx,
-            wksp__ent_gaddr(op, idx));
-      met++;
+  uint64_t met = 0, page_cnt = wksp__page_cnt(op);
+  check_bits(check);
+  for (uint64_t page = 0; page < page_cnt && check->cnt <= CHECK_MAX; page++) {
+    uint32_t idx = wksp__ld(&op->page_first[page]);
+    uint64_t bit = wksp__ld(&wksp__part_bits(op, 0)[page >> 6]) >> (page & 63) & 1;
+    if (bit != (idx != 0))
+      SAY(check, "page index: page %lu has first partition %u, but its bit is %lu", page, idx, bit);
+    if (!idx) continue;
+    met++;
+    if (!known(check, idx)) {
+      SAY(check, "page index: page %lu leads to %u, which is not in use", page, idx);
+      continue;
     }
+    uint32_t before = wksp__ent_lo(op, idx, WKSP_PART_NBR);
+    if (wksp__ent_page(op, idx) != page)
+      SAY(check, "page index: page %lu has partition %u at 0x%lx", page, idx,
+          wksp__ent_gaddr(op, idx));
+    else if (before && wksp__ent_page(op, before) == page)
+      SAY(check, "page index: partition %u at 0x%lx is not the first of its page", idx,
+          wksp__ent_gaddr(op, idx));
   }
-  if (met != check->first_cnt || set != check->first_cnt)
-    SAY(check, "page index: %lu pages marked, %lu in the chains, but partitions start in %lu", set,
-        met, check->first_cnt);
+  if (met != check->first_cnt)
+    SAY(check, "page index: %lu pages have a first partition, but partitions start in %lu", met,
+        check->first_cnt);
 }
 
 /* Entry 0 is what index 0 reads as. */
@@ -308,7 +305,7 @@ static void check_null(check_t *check) {
 
 uint32_t wksp__part_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg) {
   check_t check = {.finding = finding, .arg = arg};
-  wksp__pop_begin(&check.op, wksp, NULL);
+  wksp__pop_begin(&check.op, wksp);
   check_null(&check);
   check_order(&check);
   if (!check.cnt) check_head(&check);

@@ -1,16 +1,16 @@
 /* part_priv: what part.c, part_index.c and part_check.c share: the words of the partition region,
    and an operation in the making.
 
-   The region (wksp->part_off), each part at a multiple of 64 bytes:
+   The region (wksp->part_off), each part at a multiple of 64 bytes; wksp__part_dims_t says where:
 
      head            one, WKSP_PART_HEAD_SZ bytes: counters, the pool, the roots of the size tries
      entries         part_max + 1 of 48 bytes; number 0 is null and stays zero
-     page buckets    part_hash_cnt words of 4 bytes: hash of page -> its first partition
-     tag buckets     part_hash_cnt words of 4 bytes: hash of tag -> one partition of each tag
-     page bits       one bit for each page of data, and 64-ary summaries of it up to one word
+     tag buckets     2^tag_lg words of 4 bytes, at most part_max: hash of tag -> one partition of
+   each page firsts     4 bytes for each page of data: the first partition that starts in it, 0 none
+     page bits       one bit for each page whose first is not 0, and 64-ary summaries up to one word
 
-   That is 52 to 56 bytes for each partition that there can be, and 1 for each 32 KiB of data. Never
-   used entries and empty parts are zero, so formatting writes a few words only. */
+   That is 50 to 52 bytes for each partition that there can be, and 33 for each 32 KiB of data.
+   Empty parts are zero, so formatting writes a few words only. */
 
 #ifndef WKSP_CORE_PART_PRIV_H
 #define WKSP_CORE_PART_PRIV_H
@@ -24,9 +24,6 @@
 
 /* Starts of partitions in one page. */
 #define WKSP_PART_PAGE_STARTS ((1UL << WKSP_PART_PAGE_LG) / FD_WKSP_PART_GRAIN)
-
-/* Levels of page bits: 64^6 pages are more than 2^46 bytes have. */
-#define WKSP_PART_LEVELS 6
 
 /* Kinds of entries besides FD_WKSP_KIND_*: 0 is an entry that is not in use. */
 #define WKSP_PART_FREE 8U
@@ -54,11 +51,13 @@
    size   bytes in bits 6 to 46, the high 7 bits of the owner id above
    tag    used: the tag. free: (child 0, child 1) in the size trie
    nbr    (the partition before it, the one after it) in the order of addresses
-   list   (previous, next) in a ring: used: of the same tag. free: of the same size. Not in use:
-          (-, next of the pool)
-   idx    (chain, up). chain: the next first-of-its-page in the same page bucket.
+   list   (previous, next) in a ring: used: of the same tag. free: of the same size
+   idx    (next, up). next: in the pool the entry after it; means nothing elsewhere.
           up: used: the next tag's representative in the same tag bucket; free: the parent in the
-          size trie, null at the root; in both cases OFF if the ring's other member stands there */
+          size trie, null at the root; in both cases OFF if the ring's other member stands there
+
+   An entry that is not in use has kind 0; of its other words only idx's next means something, and
+   that only in the pool. So a fresh entry's words need no record while nothing leads to it. */
 enum {
   WKSP_PART_ADDR,
   WKSP_PART_SIZE,
@@ -87,35 +86,60 @@ typedef struct wksp__part_head {
 #define WKSP_PART_HEAD_SZ 8192UL
 _Static_assert(sizeof(wksp__part_head_t) <= WKSP_PART_HEAD_SZ, "the head is two pages");
 
-/* Words that the largest change writes, a free that merges with both neighbours: three entries
-   (6 each), four ring neighbours in lists of size and tag (1 each, for three lists: 6), size tries
-   (taking out two: parent or root, stand-in's tag and idx, two children, the stand-in's parent, bin
-   and top word: 8 each; putting in one: 4), the page index (taking out two starts: 6 levels, the
-   chain's predecessor, the successor: 8 each), the tag chain 2, the neighbour 1, head 3. A sum of
-   66; an alloc that leaves a rest on either side has less. */
-#define WKSP_PART_TX_MAX 80
+/* Words that the largest change notes, counted with repetitions, since each store notes its own: a
+   free that merges with both neighbours. Tag index 4; size index: taking one out 8 (parent or root
+   and two bitmaps, a stand-in's two words and its old parent's, two children), and one that moves
+   15; page index, for two starts that go, the first and bits of 6 levels: 14; entries, neighbours,
+   pool and counters 8. A sum of 49; an alloc that leaves a rest on either side has less. */
+#define WKSP_PART_TX_MAX 64
 
-_Static_assert(WKSP_PART_TX_MAX + WKSP_PART_ALSO_MAX <= WKSP_REDO_MAX, "the largest change fits");
+_Static_assert(WKSP_PART_TX_MAX <= WKSP_UNDO_MAX, "the largest change fits");
+_Static_assert(WKSP_PART_ALSO_MAX <= WKSP_REDO_MAX, "and what rides along");
 
 /* An operation in the making, or a look. bad: something that was read is impossible; from then on
    results mean nothing, and the operation must be dropped. Numbers of entries that are out of range
-   are read as entry 0, so code need not test at every step. */
+   are read as entry 0, so code need not test at every step; stores to entry 0 are taken back with
+   the rest. */
 typedef struct wksp__pop {
   fd_wksp_t *wksp;
   wksp__part_head_t *head;
   wksp__ent_t *ent;
-  uint32_t *page_hash, *tag_hash;
-  uint64_t *bits[WKSP_PART_LEVELS];
-  uint64_t page_cnt;
-  uint32_t levels;
-  uint32_t hash_lg;
+  uint32_t *tag_hash, *page_first;
   uint32_t part_max;
   int bad;
   wksp__tx_t tx;
 } wksp__pop_t;
 
-/* call NULL: to look only. */
-void wksp__pop_begin(wksp__pop_t *op, fd_wksp_t const *wksp, wksp__call_t *call);
+/* To look, or, after wksp__pop_change, to change. */
+static inline void wksp__pop_begin(wksp__pop_t *op, fd_wksp_t const *wksp) {
+  uintptr_t base = (uintptr_t)wksp + wksp->part_off;
+  op->wksp = (fd_wksp_t *)(uintptr_t)wksp;
+  op->head = (wksp__part_head_t *)base;
+  op->ent = (wksp__ent_t *)(base + WKSP_PART_HEAD_SZ);
+  op->tag_hash = (uint32_t *)(base + wksp->part.tag_off);
+  op->page_first = (uint32_t *)(base + wksp->part.page_off);
+  op->part_max = (uint32_t)wksp->part_max;
+  op->bad = 0;
+  op->tx.vol = NULL;
+}
+
+/* The lock is held. */
+static inline void wksp__pop_change(wksp__pop_t *op) {
+  wksp__tx_begin(&op->tx, op->wksp);
+}
+
+/* Decides the change, or takes it back if something impossible was met. */
+static inline void wksp__pop_end(wksp__pop_t *op) {
+  if (wksp__unlikely(op->bad))
+    wksp__tx_drop(&op->tx);
+  else
+    wksp__tx_commit(&op->tx);
+}
+
+/* Page bits, level 0 the finest. */
+static inline uint64_t *wksp__part_bits(wksp__pop_t const *op, uint32_t level) {
+  return (uint64_t *)((uintptr_t)op->head + op->wksp->part.bits_off[level]);
+}
 
 static inline uint32_t wksp__lo32(uint64_t word) {
   return (uint32_t)word;
@@ -125,23 +149,26 @@ static inline uint32_t wksp__hi32(uint64_t word) {
   return (uint32_t)(word >> 32);
 }
 
-static inline uint64_t *wksp__ent_word(wksp__pop_t *op, uint32_t idx, uint32_t w) {
+/* Entry idx to read. */
+static inline wksp__ent_t *wksp__ent(wksp__pop_t *op, uint32_t idx) {
   if (wksp__unlikely(idx > op->part_max)) {
     op->bad = 1;
     idx = 0;
   }
-  return &op->ent[idx].w[w];
+  return &op->ent[idx];
+}
+
+/* Entry idx to change: not null. */
+static inline wksp__ent_t *wksp__ent_rw(wksp__pop_t *op, uint32_t idx) {
+  if (wksp__unlikely(idx - 1 >= op->part_max)) {
+    op->bad = 1;
+    idx = 0;
+  }
+  return &op->ent[idx];
 }
 
 static inline uint64_t wksp__ent_get(wksp__pop_t *op, uint32_t idx, uint32_t w) {
-  return wksp__tx_get64(&op->tx, wksp__ent_word(op, idx, w));
-}
-
-static inline void wksp__ent_put(wksp__pop_t *op, uint32_t idx, uint32_t w, uint64_t value) {
-  uint64_t *place = wksp__ent_word(op, idx, w);
-  if (wksp__unlikely(idx == WKSP_PART_NULL)) op->bad = 1;
-  if (wksp__unlikely(op->bad)) return; /* will be dropped; keeps the list within its sum */
-  wksp__tx_put64(&op->tx, place, value);
+  return wksp__ld(&wksp__ent(op, idx)->w[w]);
 }
 
 static inline uint32_t wksp__ent_lo(wksp__pop_t *op, uint32_t idx, uint32_t w) {
@@ -152,12 +179,26 @@ static inline uint32_t wksp__ent_hi(wksp__pop_t *op, uint32_t idx, uint32_t w) {
   return wksp__hi32(wksp__ent_get(op, idx, w));
 }
 
-static inline void wksp__ent_put_lo(wksp__pop_t *op, uint32_t idx, uint32_t w, uint32_t value) {
-  wksp__ent_put(op, idx, w, (wksp__ent_get(op, idx, w) & ~0xffffffffUL) | value);
+static inline void wksp__ent_set(wksp__pop_t *op, uint32_t idx, uint32_t w, uint64_t value) {
+  wksp__tx_set64(&op->tx, &wksp__ent_rw(op, idx)->w[w], value);
 }
 
-static inline void wksp__ent_put_hi(wksp__pop_t *op, uint32_t idx, uint32_t w, uint32_t value) {
-  wksp__ent_put(op, idx, w, (wksp__ent_get(op, idx, w) & 0xffffffffUL) | (uint64_t)value << 32);
+/* One half of a word. */
+static inline void wksp__ent_set_lo(wksp__pop_t *op, uint32_t idx, uint32_t w, uint32_t value) {
+  uint64_t *word = &wksp__ent_rw(op, idx)->w[w];
+  wksp__tx_set64(&op->tx, word, (wksp__ld(word) & ~0xffffffffUL) | value);
+}
+
+static inline void wksp__ent_set_hi(wksp__pop_t *op, uint32_t idx, uint32_t w, uint32_t value) {
+  uint64_t *word = &wksp__ent_rw(op, idx)->w[w];
+  wksp__tx_set64(&op->tx, word, (wksp__ld(word) & 0xffffffffUL) | (uint64_t)value << 32);
+}
+
+/* A word of an entry to which nothing leads yet: needs no record. */
+static inline void wksp__ent_fill(wksp__pop_t *op, uint32_t idx, uint32_t w, uint64_t value) {
+  wksp__ent_t *ent = wksp__ent_rw(op, idx);
+  if (wksp__likely(!op->bad))
+    wksp__st_kept(&ent->w[w], value); /* never to entry 0: nobody takes it back */
 }
 
 static inline uint64_t wksp__ent_gaddr(wksp__pop_t *op, uint32_t idx) {
@@ -168,54 +209,69 @@ static inline uint64_t wksp__ent_size(wksp__pop_t *op, uint32_t idx) {
   return wksp__ent_get(op, idx, WKSP_PART_SIZE) & WKSP_PART_RANGE_MASK;
 }
 
-/* Kind and owner together. */
+/* Kind and owner together; 0: not in use. */
 static inline uint32_t wksp__ent_kind(wksp__pop_t *op, uint32_t idx) {
   uint64_t addr = wksp__ent_get(op, idx, WKSP_PART_ADDR);
+  if (!(addr % FD_WKSP_PART_GRAIN)) return 0;
   uint64_t owner = addr >> WKSP_PART_OWNER_BIT |
                    wksp__ent_get(op, idx, WKSP_PART_SIZE) >> WKSP_PART_OWNER_BIT << 17;
   return (uint32_t)(addr % FD_WKSP_PART_GRAIN) | (uint32_t)(owner << 8);
 }
 
-/* Says what and where a partition is. */
-static inline void wksp__ent_put_range(wksp__pop_t *op, uint32_t idx, uint64_t gaddr, uint64_t size,
-                                       uint32_t kind) {
+/* The words addr and size. kind: with the owner. */
+static inline uint64_t wksp__ent_addr_word(uint64_t gaddr, uint32_t kind) {
   uint64_t owner = kind >> 8;
-  wksp__ent_put(op, idx, WKSP_PART_ADDR,
-                gaddr | kind % FD_WKSP_PART_GRAIN | owner << WKSP_PART_OWNER_BIT);
-  wksp__ent_put(op, idx, WKSP_PART_SIZE, size | owner >> 17 << WKSP_PART_OWNER_BIT);
+  return gaddr | kind % FD_WKSP_PART_GRAIN | owner << WKSP_PART_OWNER_BIT;
+}
+
+static inline uint64_t wksp__ent_size_word(uint64_t size, uint32_t kind) {
+  uint64_t owner = kind >> 8;
+  return size | owner >> 17 << WKSP_PART_OWNER_BIT;
+}
+
+static inline uint64_t wksp__page_of(wksp__pop_t const *op, uint64_t gaddr) {
+  return (gaddr - op->wksp->data_lo) >> WKSP_PART_PAGE_LG;
 }
 
 static inline uint64_t wksp__ent_page(wksp__pop_t *op, uint32_t idx) {
-  return (wksp__ent_gaddr(op, idx) - op->wksp->data_lo) >> WKSP_PART_PAGE_LG;
+  return wksp__page_of(op, wksp__ent_gaddr(op, idx));
 }
 
-/* The bucket of a page or a tag. */
-static inline uint32_t wksp__part_hash(wksp__pop_t const *op, uint64_t key) {
-  return (uint32_t)(((key ^ key >> 32) * 0x9e3779b97f4a7c15UL) >> (64 - op->hash_lg));
+static inline uint64_t wksp__page_cnt(wksp__pop_t const *op) {
+  return op->wksp->data_max >> WKSP_PART_PAGE_LG;
 }
 
-/* Rings through WKSP_PART_LIST. */
-void wksp__ring_alone(wksp__pop_t *op, uint32_t idx);
-void wksp__ring_add(wksp__pop_t *op, uint32_t after, uint32_t idx);
-void wksp__ring_cut(wksp__pop_t *op, uint32_t idx);
+/* The bucket of a tag. */
+static inline uint32_t wksp__tag_bucket(wksp__pop_t const *op, uint64_t tag) {
+  return (uint32_t)(((tag ^ tag >> 32) * 0x9e3779b97f4a7c15UL) >> (64 - op->wksp->part.tag_lg));
+}
+
+/* In what follows fresh says that nothing leads to idx yet, so that its own words need no record.
+ */
 
 /* Free partitions by size. min: the tree member with the smallest size >= size, null if none; its
-   ring has all of that size. max: one of the largest size. */
+   ring has all of that size. max: one of the largest size. add and cut: idx has the size that its
+   entry says. change: the size of one that is in the index, in entry and index. */
 uint32_t wksp__size_bin(wksp__pop_t *op, uint64_t size);
 uint32_t wksp__size_min(wksp__pop_t *op, uint64_t size);
 uint32_t wksp__size_max(wksp__pop_t *op);
-void wksp__size_add(wksp__pop_t *op, uint32_t idx);
+void wksp__size_add(wksp__pop_t *op, uint32_t idx, int fresh);
 void wksp__size_cut(wksp__pop_t *op, uint32_t idx);
+void wksp__size_change(wksp__pop_t *op, uint32_t idx, uint64_t size);
 
 /* Used partitions by tag. first: a member of the tag's ring, null if it has none. */
 uint32_t wksp__tag_first(wksp__pop_t *op, uint64_t tag);
-void wksp__tag_add(wksp__pop_t *op, uint32_t idx);
+void wksp__tag_add(wksp__pop_t *op, uint32_t idx, uint64_t tag, int fresh);
 void wksp__tag_cut(wksp__pop_t *op, uint32_t idx);
 
-/* All partitions by address; add and cut want the entry linked to its neighbours. at: the partition
-   that contains gaddr, which must lie in the data region. */
+/* All partitions by address. at: the partition that contains gaddr, which must lie in the data
+   region. The others keep the page index; before is where the partition before begins, now and
+   after the change. begin: at gaddr, where none did, idx begins. end: at gaddr none begins any
+   more; next is the one that begins behind it, 0 none. swap: at gaddr idx begins in place of old.
+ */
 uint32_t wksp__addr_at(wksp__pop_t *op, uint64_t gaddr);
-void wksp__addr_add(wksp__pop_t *op, uint32_t idx);
-void wksp__addr_cut(wksp__pop_t *op, uint32_t idx);
+void wksp__addr_begin(wksp__pop_t *op, uint64_t gaddr, uint64_t before, uint32_t idx);
+void wksp__addr_end(wksp__pop_t *op, uint64_t gaddr, uint64_t before, uint32_t next);
+void wksp__addr_swap(wksp__pop_t *op, uint64_t gaddr, uint32_t old, uint32_t idx);
 
 #endif

@@ -106,7 +106,7 @@ static int bind(fd_wksp_t *wksp, char const *what, char const *name_cstr, ulong 
   if (place != ROOT_NONE && (!bound || replace)) {
     wksp__root_t *root = &roots(wksp)[place];
     wksp__tx_t tx;
-    wksp__tx_begin(&tx, &call);
+    wksp__tx_begin(&tx, wksp);
     for (uint32_t i = 0; i < ROOT_NAME_WORDS; i++) wksp__tx_put64(&tx, &root->name[i], name.w[i]);
     wksp__tx_put64(&tx, &root->gaddr, gaddr);
     wksp__tx_put64(&tx, &root->tag, tag);
@@ -146,7 +146,7 @@ int fd_wksp_root_remove(fd_wksp_t *wksp, char const *name_cstr) {
   if (place != ROOT_NONE) {
     uint64_t *words = (uint64_t *)&roots(wksp)[place];
     wksp__tx_t tx;
-    wksp__tx_begin(&tx, &call);
+    wksp__tx_begin(&tx, wksp);
     for (uint32_t i = 0; i < WKSP_ROOT_TX_MAX; i++) wksp__tx_put64(&tx, &words[i], 0);
     wksp__tx_commit(&tx);
   }

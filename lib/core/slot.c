@@ -133,7 +133,7 @@ static void mark_dead(wksp__slot_t *slot) {
    about to give the flight, so it is finished first. 0, or E_TIMEDOUT for the lock: the flight
    stays, marked. */
 static int bury(wksp__call_t *call, wksp__slot_t *slot) {
-  if (wksp__ld_acquire(&wksp__vol(call->wksp)->redo_cnt)) {
+  if (wksp__ld_acquire(&wksp__vol(call->wksp)->rec)) {
     int err = wksp__lock(call, WKSP_LOCK_FETCH_NS);
     if (err) { /* marked, though it be 0 as yet, so that whoever takes the slot next asks again */
       wksp__st(&slot->flight, wksp__ld(&slot->flight) | WKSP_FLIGHT_DEAD);

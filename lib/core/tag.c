@@ -89,7 +89,7 @@ static void look_ring(wksp__pop_t *op, ulong tag, tag_look_t *look) {
 static int look_tags(void *arg) {
   tag_look_t *look = arg;
   wksp__pop_t op;
-  wksp__pop_begin(&op, look->wksp, NULL);
+  wksp__pop_begin(&op, look->wksp);
   look->cnt = 0;
   for (ulong i = 0; i < look->tag_cnt && !op.bad; i++)
     if (!among(look->tags, i, look->tags[i])) look_ring(&op, look->tags[i], look);

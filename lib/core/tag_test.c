@@ -263,7 +263,7 @@ static void test_damage(void **state) {
   part(64, 5);
   part(64, 5);
   part(64, 6);
-  wksp__pop_begin(&op, g_wksp, NULL);
+  wksp__pop_begin(&op, g_wksp);
   uint32_t idx = wksp__tag_first(&op, 5), other = wksp__tag_first(&op, 6);
   uint32_t next = wksp__ent_hi(&op, idx, WKSP_PART_LIST);
   uint64_t *list = &op.ent[next].w[WKSP_PART_LIST], was = *list;

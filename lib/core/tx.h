@@ -1,46 +1,102 @@
 /* tx: a change of more than one word, all or nothing.
 
-   The change is written down as a list of (place, value) in the redo record, decided by one store
-   (redo_cnt), applied, and forgotten by one store. A kill before the decision leaves nothing; after
-   it, whoever takes the lock next applies the list again: the stores are the same, so it does not
-   matter how far the dead got. All under the workspace's lock.
+   Two kinds of words take part. Those of the tables, which nobody believes while the version is
+   odd, are changed in place, each noted with its old value first (set): the change can be taken
+   back. Those which others read without lock or version (span words, flights) are only noted, with
+   their new value (put). vol->rec says what the notes mean, in one word:
 
-   Readers without the lock see vol->version odd while a list is applied (release; pairs with the
-   acquire in wksp__read_begin).
+       0              nothing
+       n              n words have been changed: take them back
+       REDO | n       decided: the n words put have to be stored
+       REBUILD        the tables are being made anew (part_rebuild.c)
 
-   While a change is being prepared wksp__tx_get* give what it will be, so that code can be written
-   as if it had happened. A word is always put and got at the same width: the list is searched by
-   place and width.
+   The change is decided by one store to it: from "n to take back" to "m to store", or to 0 if there
+   are none. A kill before leaves what was, after whoever takes the lock next has stored the rest;
+   it costs as many stores as the change had, whatever the size of the workspace. Rejected: putting
+   all words, that is, redo alone (docs/adr/0005).
 
-   How large a change can be: WKSP_PART_TX_MAX (part_priv.h, with the sum) and what rides along with
-   it, WKSP_PART_ALSO_MAX; a root is WKSP_ROOT_TX_MAX. part.c asserts that they fit into
-   WKSP_REDO_MAX. */
+   All under the workspace's lock. Readers without it see vol->version odd from begin to end
+   (release; pairs with the acquire in wksp__read_begin).
+
+   How large a change can be: WKSP_PART_TX_MAX (part_priv.h, with the sum) words set and
+   WKSP_PART_ALSO_MAX put; a root is WKSP_ROOT_TX_MAX put. */
 
 #ifndef WKSP_CORE_TX_H
 #define WKSP_CORE_TX_H
 
+#include "core/atomic.h"
 #include "core/call.h"
 
+/* In vol->rec. */
+#define WKSP_REC_REDO    (1UL << 32)
+#define WKSP_REC_REBUILD (1UL << 63)
+
 typedef struct wksp__tx {
-  wksp__call_t *call; /* NULL: only looks, nothing is put */
   fd_wksp_t *wksp;
-  uint32_t cnt;
-  uint8_t slot[256]; /* hash of place -> entry of the list + 1, 0 empty; linear probing */
+  wksp__vol_t *vol; /* NULL: nothing is noted, words that are set are just stored */
+  uint32_t undo_cnt, redo_cnt;
 } wksp__tx_t;
 
-_Static_assert(WKSP_REDO_MAX < 256, "an entry's number + 1 fits a slot, and one slot stays empty");
+static inline void wksp__tx_begin(wksp__tx_t *tx, fd_wksp_t *wksp) {
+  tx->wksp = wksp;
+  tx->vol = wksp__vol(wksp);
+  tx->undo_cnt = tx->redo_cnt = 0;
+  wksp__st(&tx->vol->version, wksp__ld(&tx->vol->version) | 1);
+  wksp__fence_release(); /* no store below is seen without the odd version; pairs with the acquire
+                            fence in wksp__read_ok */
+}
 
-void wksp__tx_begin(wksp__tx_t *tx, wksp__call_t *call);
-void wksp__tx_put64(wksp__tx_t *tx, uint64_t *place, uint64_t value);
-void wksp__tx_put32(wksp__tx_t *tx, uint32_t *place, uint32_t value);
-uint64_t wksp__tx_get64(wksp__tx_t const *tx, uint64_t const *place);
-uint32_t wksp__tx_get32(wksp__tx_t const *tx, uint32_t const *place);
+/* The bounds are sums over the code, not over data, so passing one is our mistake: stop before the
+ * record is overrun. */
+static inline void wksp__tx_room(uint32_t cnt, uint32_t max) {
+  if (wksp__unlikely(cnt >= max)) __builtin_trap();
+}
 
-/* Decides and applies. Not calling it drops the change. */
-void wksp__tx_commit(wksp__tx_t *tx);
+static inline void wksp__tx_note(wksp__tx_t *tx, void *place, uint32_t width, uint64_t old) {
+  wksp__tx_room(tx->undo_cnt, WKSP_UNDO_MAX);
+  wksp__rec_word_t *word = &tx->vol->undo[tx->undo_cnt];
+  wksp__st_kept(&word->where, ((uint64_t)place - (uint64_t)tx->wksp) << 4 | width);
+  wksp__st_kept(&word->value, old);
+  wksp__st_kept(&tx->vol->rec, (uint64_t)++tx->undo_cnt); /* noted; then the caller stores */
+}
 
-/* Finishes a decided change that a dead thread left; called with the lock just taken. Places
- * outside the workspace's metadata are refused (E_CORRUPT, reported). */
+/* Changes a word now; it is what is read from then on. */
+static inline void wksp__tx_set64(wksp__tx_t *tx, uint64_t *place, uint64_t value) {
+  if (wksp__likely(tx->vol)) wksp__tx_note(tx, place, 8, wksp__ld(place));
+  wksp__st_kept(place, value);
+}
+
+static inline void wksp__tx_set32(wksp__tx_t *tx, uint32_t *place, uint32_t value) {
+  if (wksp__likely(tx->vol)) wksp__tx_note(tx, place, 4, wksp__ld(place));
+  wksp__st_kept(place, value);
+}
+
+/* Changes a word when the change is decided; each at most once. */
+static inline void wksp__tx_put64(wksp__tx_t *tx, uint64_t *place, uint64_t value) {
+  wksp__tx_room(tx->redo_cnt, WKSP_REDO_MAX);
+  wksp__rec_word_t *word = &tx->vol->redo[tx->redo_cnt++];
+  wksp__st(&word->where, ((uint64_t)place - (uint64_t)tx->wksp) << 4 | 8);
+  wksp__st(&word->value, value);
+}
+
+/* Stores what was put, as the record says, and ends the change. */
+void wksp__tx_apply(fd_wksp_t *wksp, uint32_t redo_cnt);
+
+/* Decides. */
+static inline void wksp__tx_commit(wksp__tx_t *tx) {
+  wksp__vol_t *vol = tx->vol;
+  /* release: whoever takes the lock after this one was killed finds the notes complete */
+  wksp__st_release(&vol->rec, tx->redo_cnt ? WKSP_REC_REDO | tx->redo_cnt : 0UL);
+  if (wksp__unlikely(tx->redo_cnt)) wksp__tx_apply(tx->wksp, tx->redo_cnt);
+  wksp__st_release(&vol->version,
+                   wksp__ld(&vol->version) + 1); /* pairs with the acquire in begin */
+}
+
+/* Takes everything back. */
+void wksp__tx_drop(wksp__tx_t *tx);
+
+/* Ends what a dead thread left; called with the lock just taken. Places outside the workspace's
+ * metadata are refused (E_CORRUPT, reported). */
 int wksp__tx_recover(fd_wksp_t *wksp);
 
 /* For readers without the lock: the version before reading (even, bounded wait), and whether it

@@ -1,4 +1,4 @@
-/* The redo record by itself, and looks without the lock. */
+/* The record by itself, and looks without the lock. */
 
 #include "core/testing.h"
 
@@ -31,68 +31,72 @@ static void unlocked(wksp__call_t *call) {
   wksp__call_end(call);
 }
 
-/* What is put is got at once and stored at commit; a place that is put twice has the last value and
-   one entry; a change that is not committed never was. */
-static void test_puts(void **state) {
+/* What is set is there at once, what is put once it is decided; dropped, neither ever was, and a
+   word that was set twice has its first value again. */
+static void test_set_and_put(void **state) {
   wksp__call_t call = locked();
+  wksp__vol_t *vol = wksp__vol(g_wksp);
   wksp__tx_t tx;
   uint32_t *half = (uint32_t *)&g_words[5];
-  wksp__tx_begin(&tx, &call);
-  wksp__tx_put64(&tx, &g_words[0], 11);
-  wksp__tx_put32(&tx, &half[1], 12);
-  wksp__tx_put64(&tx, &g_words[0], 13);
-  assert_int_equal(tx.cnt, 2);
-  assert_int_equal(wksp__tx_get64(&tx, &g_words[0]), 13);
-  assert_int_equal(wksp__tx_get32(&tx, &half[1]), 12);
-  assert_int_equal(wksp__tx_get32(&tx, &half[0]), 0);
-  assert_true(g_words[0] == 0 && half[1] == 0);
-
-  wksp__tx_begin(&tx, &call); /* drops it */
-  assert_int_equal(wksp__tx_get64(&tx, &g_words[0]), 0);
-  wksp__tx_commit(&tx);
-  assert_int_equal(g_words[0], 0);
-
-  uint64_t version = wksp__vol(g_wksp)->version;
-  wksp__tx_put64(&tx, &g_words[0], 21);
-  wksp__tx_put32(&tx, &half[1], 0xffffffffU);
-  wksp__tx_commit(&tx);
-  assert_true(g_words[0] == 21 && half[0] == 0 && half[1] == 0xffffffffU);
-  assert_int_equal(wksp__vol(g_wksp)->version, version + 2);
-  assert_int_equal(wksp__vol(g_wksp)->redo_cnt, 0);
+  uint64_t version = vol->version;
+  for (int drop = 1; drop >= 0; drop--) {
+    wksp__tx_begin(&tx, g_wksp);
+    assert_int_equal(vol->version, version + 1);
+    wksp__tx_set64(&tx, &g_words[0], 11);
+    wksp__tx_set32(&tx, &half[1], 0xffffffffU);
+    wksp__tx_put64(&tx, &g_words[7], 14);
+    wksp__tx_set64(&tx, &g_words[0], 13);
+    assert_true(tx.undo_cnt == 3 && tx.redo_cnt == 1 && vol->rec == 3);
+    assert_true(g_words[0] == 13 && half[0] == 0 && half[1] == 0xffffffffU && g_words[7] == 0);
+    if (drop) {
+      wksp__tx_drop(&tx);
+      assert_true(g_words[0] == 0 && g_words[5] == 0 && g_words[7] == 0);
+    } else {
+      wksp__tx_commit(&tx);
+      assert_true(g_words[0] == 13 && half[1] == 0xffffffffU && g_words[7] == 14);
+    }
+    assert_true(vol->rec == 0 && vol->version == version + 2);
+    version = vol->version;
+  }
   unlocked(&call);
 }
 
-/* A full record works, and each of its places is found again. */
+/* A full record works in both directions. */
 static void test_full(void **state) {
   wksp__call_t call = locked();
   wksp__tx_t tx;
-  wksp__tx_begin(&tx, &call);
-  for (uint32_t i = 0; i < WKSP_REDO_MAX; i++) wksp__tx_put64(&tx, &g_words[i], i + 1);
-  for (uint32_t i = 0; i < WKSP_REDO_MAX; i++) {
-    assert_int_equal(wksp__tx_get64(&tx, &g_words[i]), i + 1);
-    wksp__tx_put64(&tx, &g_words[i], i + 100);
+  for (int drop = 1; drop >= 0; drop--) {
+    wksp__tx_begin(&tx, g_wksp);
+    for (uint32_t i = 0; i < WKSP_UNDO_MAX; i++) wksp__tx_set64(&tx, &g_words[i], i + 1);
+    for (uint32_t i = 0; i < WKSP_REDO_MAX; i++)
+      wksp__tx_put64(&tx, &g_words[WKSP_UNDO_MAX + i], i + 100);
+    if (drop)
+      wksp__tx_drop(&tx);
+    else
+      wksp__tx_commit(&tx);
+    for (uint32_t i = 0; i < WKSP_UNDO_MAX; i++) assert_int_equal(g_words[i], drop ? 0 : i + 1);
+    for (uint32_t i = 0; i < WKSP_REDO_MAX; i++)
+      assert_int_equal(g_words[WKSP_UNDO_MAX + i], drop ? 0 : i + 100);
   }
-  assert_int_equal(tx.cnt, WKSP_REDO_MAX);
-  assert_int_equal(wksp__tx_get64(&tx, &g_words[WKSP_REDO_MAX]), 0);
-  wksp__tx_commit(&tx);
-  for (uint32_t i = 0; i < WKSP_REDO_MAX; i++) assert_int_equal(g_words[i], i + 100);
   unlocked(&call);
 }
 
-/* A decided record is finished by whoever takes the lock, whether its stores had begun or not. */
+/* What a dead thread left is taken back or, once decided, stored, by whoever takes the lock,
+   whatever the version said. */
 static void test_recover(void **state) {
   wksp__vol_t *vol = wksp__vol(g_wksp);
   uint64_t off = (uint64_t)g_words - (uint64_t)g_wksp;
-  for (uint64_t odd = 0; odd < 2; odd++) {
-    vol->redo[0].where = off << 4 | 8;
-    vol->redo[0].value = 77 + odd;
-    vol->redo[1].where = (off + 12) << 4 | 4;
-    vol->redo[1].value = 88 + odd;
+  for (uint64_t i = 0; i < 4; i++) {
+    uint64_t odd = i & 1, redo = i & 2;
+    wksp__rec_word_t *words = redo ? vol->redo : vol->undo;
+    words[0] = (wksp__rec_word_t){off << 4 | 8, 77 + i};
+    words[1] = (wksp__rec_word_t){(off + 12) << 4 | 4, 88 + i};
+    words[2] = (wksp__rec_word_t){off << 4 | 8, 99}; /* of one word noted twice the first counts, */
     vol->version = 100 + odd;
-    vol->redo_cnt = 2;
+    vol->rec = redo ? WKSP_REC_REDO | 2 : 3; /* put is each but once */
     wksp__call_t call = locked();
-    assert_true(g_words[0] == 77 + odd && g_words[1] == (88 + odd) << 32);
-    assert_true(vol->redo_cnt == 0 && vol->version == 102);
+    assert_true(g_words[0] == 77 + i && g_words[1] == (88 + i) << 32);
+    assert_true(vol->rec == 0 && vol->version == 102);
     unlocked(&call);
   }
 }
@@ -102,17 +106,17 @@ static void test_recover_refuses(void **state) {
   wksp__vol_t *vol = wksp__vol(g_wksp);
   uint64_t good = (uint64_t)g_words - (uint64_t)g_wksp;
   uint64_t const bad[] = {0, 8, 4096, g_wksp->data_lo, g_wksp->data_lo - 4, 1UL << 50, good + 1};
-  for (uint32_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+  for (uint32_t i = 0; i < 2 * sizeof(bad) / sizeof(bad[0]); i++) {
     wksp__call_t call;
-    vol->redo[0].where = good << 4 | 8;
-    vol->redo[0].value = 5;
-    vol->redo[1].where = bad[i] << 4 | 8;
-    vol->redo_cnt = 2;
+    wksp__rec_word_t *words = i % 2 ? vol->redo : vol->undo;
+    words[0] = (wksp__rec_word_t){good << 4 | 8, 5};
+    words[1] = (wksp__rec_word_t){bad[i / 2] << 4 | 8, 5};
+    vol->rec = i % 2 ? WKSP_REC_REDO | 2 : 2;
     assert_int_equal(wksp__call_begin(g_wksp, &call), 0);
     assert_int_equal(wksp__lock(&call, 1000000), WKSP_E_CORRUPT);
     assert_int_equal(g_words[0], 0);
     assert_int_equal(vol->lock, 0);
-    vol->redo_cnt = 0;
+    vol->rec = 0;
     assert_int_equal(wksp__lock(&call, 1000000), 0);
     unlocked(&call);
   }
@@ -161,9 +165,8 @@ static void test_lone_odd_version(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      CASE(test_puts),     CASE(test_full),
-      CASE(test_recover),  CASE(test_recover_refuses),
-      CASE(test_read_run), CASE(test_lone_odd_version),
+      CASE(test_set_and_put),     CASE(test_full),     CASE(test_recover),
+      CASE(test_recover_refuses), CASE(test_read_run), CASE(test_lone_odd_version),
   };
   return cmocka_run_group_tests_name("tx", tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 
 #include "core/part_priv.h"
 #include "core/root.h"
+#include "core/tx.h"
 
 static fd_wksp_t *g_wksp;
 static wksp__pop_t g_op;
@@ -23,7 +24,7 @@ static int setup(void **state) {
   assert_int_equal(fd_wksp_root_set(g_wksp, "a", gaddr[0], 1), 0);
   assert_int_equal(fd_wksp_root_set(g_wksp, "b", gaddr[2], 1), 0);
   assert_int_equal(fd_wksp_verify(g_wksp, testing_sentence, NULL), 0);
-  wksp__pop_begin(&g_op, g_wksp, NULL);
+  wksp__pop_begin(&g_op, g_wksp);
   return 0;
 }
 
@@ -80,7 +81,7 @@ static uint64_t *word(uint32_t idx, uint32_t w) {
 /* The first partition, in the order of addresses, that is free (or not) and on its index's tree or
    chain (or not). */
 static uint32_t some(int want_free, int want_off) {
-  for (uint32_t idx = 1; idx; idx = wksp__hi32(*word(idx, WKSP_PART_NBR))) {
+  for (uint32_t idx = g_op.page_first[0]; idx; idx = wksp__hi32(*word(idx, WKSP_PART_NBR))) {
     int is_free = (*word(idx, WKSP_PART_ADDR) & 63) == WKSP_PART_FREE;
     int is_off = wksp__hi32(*word(idx, WKSP_PART_IDX)) == WKSP_PART_OFF;
     if (is_free == want_free && is_off == want_off) return idx;
@@ -122,8 +123,8 @@ static void test_head(void **state) {
   plant64(&g_op.head->pool, g_op.head->pool + (1UL << 32), "pool");
   uint32_t pooled = wksp__lo32(g_op.head->pool);
   assert_true(pooled > 0);
-  plant64(word(pooled, WKSP_PART_LIST), (uint64_t)pooled << 32, "pool");
-  plant64(word(pooled, WKSP_PART_LIST), 1UL << 32, "pool");
+  plant64(word(pooled, WKSP_PART_IDX), pooled, "pool");
+  plant64(word(pooled, WKSP_PART_IDX), g_op.page_first[0], "pool");
   plant64(word(pooled, WKSP_PART_ADDR), g_wksp->data_lo | 1, "pool");
 }
 
@@ -158,7 +159,7 @@ static void test_sizes(void **state) {
 /* The tag index: buckets, chains, rings. */
 static void test_tags(void **state) {
   uint32_t first = some(0, 0), ring = some(0, 1);
-  uint32_t bucket = wksp__part_hash(&g_op, *word(first, WKSP_PART_TAG));
+  uint32_t bucket = wksp__tag_bucket(&g_op, *word(first, WKSP_PART_TAG));
   plant32(&g_op.tag_hash[bucket], 0, "tag index");
   plant32(&g_op.tag_hash[bucket], 5000, "tag index");
   plant32(&g_op.tag_hash[bucket], some(1, 0), "tag index");
@@ -173,17 +174,23 @@ static void test_tags(void **state) {
   plant64(word(ring, WKSP_PART_LIST), ~0UL, "broken");
 }
 
-/* The page index: bits, summaries, buckets, chains. */
+/* The page index: firsts, bits, summaries. */
 static void test_pages(void **state) {
-  plant64(&g_op.bits[0][0], g_op.bits[0][0] ^ 2, "page index");
-  plant64(&g_op.bits[0][3], g_op.bits[0][3] ^ 1UL << 63, "page index");
-  plant64(&g_op.bits[1][0], g_op.bits[1][0] ^ 1, "summary");
-  plant64(&g_op.bits[1][0], g_op.bits[1][0] ^ 1UL << 60, "beyond its last");
-  uint32_t bucket = wksp__part_hash(&g_op, 0);
-  plant32(&g_op.page_hash[bucket], 0, "page index");
-  plant32(&g_op.page_hash[bucket], ~0U, "page index");
-  plant32(&g_op.page_hash[bucket], wksp__hi32(*word(1, WKSP_PART_NBR)), "page index");
-  plant64(word(1, WKSP_PART_IDX), *word(1, WKSP_PART_IDX) | 1, "page index");
+  uint64_t *bits = wksp__part_bits(&g_op, 0), *above = wksp__part_bits(&g_op, 1);
+  plant64(&bits[0], bits[0] ^ 2, "page index");
+  plant64(&bits[3], bits[3] ^ 1UL << 63, "page index");
+  plant64(&above[0], above[0] ^ 1, "summary");
+  plant64(&above[0], above[0] ^ 1UL << 60, "beyond its last");
+  uint32_t lowest = g_op.page_first[0], page = 1;
+  while (!g_op.page_first[page]) page++;
+  plant32(&g_op.page_first[0], 0, "is the last, but ends at");
+  plant32(&g_op.page_first[0], ~0U, "no such entry");
+  plant32(&g_op.page_first[0], wksp__hi32(*word(lowest, WKSP_PART_NBR)), "begins at");
+  plant32(&g_op.page_first[page], 0, "its bit is");
+  plant32(&g_op.page_first[page], ~0U, "not in use");
+  plant32(&g_op.page_first[page], lowest, "page index");
+  plant32(&g_op.page_first[page], wksp__hi32(*word(g_op.page_first[page], WKSP_PART_NBR)),
+          "page index");
 }
 
 /* The root directory. */
@@ -201,22 +208,24 @@ static void test_roots(void **state) {
   assert_int_equal(fd_wksp_verify(g_wksp, testing_sentence, NULL), 0);
 }
 
-/* The header and the redo record. */
-static void test_header_and_redo(void **state) {
+/* The header and the record, of either kind. */
+static void test_header_and_record(void **state) {
   wksp__vol_t *vol = wksp__vol(g_wksp);
   plant64(&g_wksp->part_off, g_wksp->part_off + 4096, "header");
+  plant64(&g_wksp->part.page_off, g_wksp->part.page_off + 64, "header");
   plant64(&g_wksp->data_max, 1UL << 45, "header");
   plant64(&g_wksp->geometry_hash, 1, "header");
-  plant64(&vol->redo_cnt, WKSP_REDO_MAX + 1, "redo record");
-  vol->redo[0].where = 8UL << 4 | 8; /* into the header */
-  plant64(&vol->redo_cnt, 1, "redo entry 0");
-  vol->redo[0].where = (g_wksp->data_lo << 4) | 8;
-  plant64(&vol->redo_cnt, 1, "redo entry 0");
-  vol->redo[0].where = (g_wksp->root_off << 4) | 5;
-  plant64(&vol->redo_cnt, 1, "redo entry 0");
-  vol->redo[0].where = ((g_wksp->root_off + 4) << 4) | 8;
-  plant64(&vol->redo_cnt, 1, "redo entry 0");
-  plant64(&vol->redo_cnt, ~0UL, "redo record");
+  plant64(&vol->rec, WKSP_UNDO_MAX + 1, "record of");
+  plant64(&vol->rec, WKSP_REC_REDO | (WKSP_REDO_MAX + 1), "record of");
+  plant64(&vol->rec, WKSP_REC_REBUILD, "a rebuild was begun");
+  plant64(&vol->rec, ~0UL, "a rebuild was begun");
+  uint64_t const bad[] = {8UL << 4 | 8 /* into the header */, g_wksp->data_lo << 4 | 8,
+                          g_wksp->root_off << 4 | 5, (g_wksp->root_off + 4) << 4 | 8};
+  for (uint32_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    vol->undo[0].where = vol->redo[0].where = bad[i];
+    plant64(&vol->rec, 1, "record entry 0");
+    plant64(&vol->rec, WKSP_REC_REDO | 1, "record entry 0");
+  }
 }
 
 /* An operation that meets damage says E_CORRUPT and changes nothing. */
@@ -236,7 +245,7 @@ static void test_operations_refuse(void **state) {
   assert_memory_equal(copy, live, size);
   g_op.head->bins[root] = was;
 
-  memset(g_op.page_hash, 0xff, 4UL << g_op.hash_lg);
+  memset(g_op.page_first, 0xff, 4UL * wksp__page_cnt(&g_op));
   memcpy(copy, live, size);
   fd_wksp_part_t part;
   assert_int_equal(fd_wksp_free(g_wksp, used), WKSP_E_CORRUPT);
@@ -302,10 +311,14 @@ static void test_random_damage(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      CASE(test_entries),         CASE(test_head),
-      CASE(test_sizes),           CASE(test_tags),
-      CASE(test_pages),           CASE(test_roots),
-      CASE(test_header_and_redo), CASE(test_operations_refuse),
+      CASE(test_entries),
+      CASE(test_head),
+      CASE(test_sizes),
+      CASE(test_tags),
+      CASE(test_pages),
+      CASE(test_roots),
+      CASE(test_header_and_record),
+      CASE(test_operations_refuse),
       CASE(test_random_damage),
   };
   return cmocka_run_group_tests_name("verify", tests, NULL, NULL);

@@ -48,6 +48,7 @@ static void header_fill(struct fd_wksp *hdr, char const *name, uint seed,
   hdr->data_hi = geom->data_hi;
   hdr->slot_max = geom->slot_max;
   hdr->heap_max = geom->heap_max;
+  hdr->part = geom->part;
 }
 
 /* Formatting relies on zeros and writes little else; a used header page gives away memory that is
@@ -172,7 +173,7 @@ ulong fd_wksp_data_max(fd_wksp_t const *wksp) {
 
 uint fd_wksp_owner(fd_wksp_t const *wksp) {
   if (!wksp) return 0;
-  uint64_t name = wksp__ld(&wksp__vol(wksp)->lock) & ~WKSP_LOCK_WAITERS;
+  uint64_t name = wksp__ld(&wksp__vol(wksp)->lock);
   uint32_t idx = wksp__name_slot(name);
   if (!name || idx >= wksp->slot_max) return 0;
   return wksp__ld(&wksp__slots(wksp)[idx].pid);
