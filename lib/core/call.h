@@ -63,14 +63,16 @@ enum { WKSP_SLOT_FREE = 0, WKSP_SLOT_CLAIMING = 1, WKSP_SLOT_HELD = 2 };
 #define WKSP_GATE_NOTICE 1UL
 
 /* Entries of the record; part_priv.h and part.h say what the largest change needs. */
-#define WKSP_UNDO_MAX 96
+#define WKSP_UNDO_MAX 40
 #define WKSP_REDO_MAX 80
 
-/* One word of a change: offset in the workspace << 4 | width in bytes (4 or 8), and what it is set
- * to. */
-typedef struct wksp__rec_word {
+/* One word of a change: its offset in the workspace, a multiple of 8, and a value for it. */
+typedef struct wksp__note {
   uint64_t where, value;
-} wksp__rec_word_t;
+} wksp__note_t;
+
+/* Words at the head of the partition region that nearly every change changes; noted together. */
+#define WKSP_REC_HEAD 3
 
 /* The head of the volatile region; the slots follow it at wksp__slots(). */
 typedef struct wksp__vol {
@@ -81,8 +83,8 @@ typedef struct wksp__vol {
   uint32_t lock_waiters;  /* 1: somebody may sleep */
   uint64_t version;       /* odd during a change: readers without the lock check it */
   uint64_t rec; /* what the record below is about, 0 nothing: tx.h. The one word that decides */
-  uint64_t pad[3];
-  wksp__rec_word_t undo[WKSP_UNDO_MAX], redo[WKSP_REDO_MAX];
+  uint64_t rec_head[WKSP_REC_HEAD]; /* what the head's words were */
+  wksp__note_t undo[WKSP_UNDO_MAX], redo[WKSP_REDO_MAX];
 } wksp__vol_t;
 
 /* How long malloc's fetch of spans or a large block waits for the lock, and everybody else; ns. The

@@ -57,7 +57,7 @@ typedef struct op {
 static uint32_t g_tx_max; /* words of the largest change so far */
 
 static void also(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
-  if (tx->undo_cnt > g_tx_max) g_tx_max = tx->undo_cnt;
+  if (wksp__tx_undo_cnt(tx) > g_tx_max) g_tx_max = wksp__tx_undo_cnt(tx);
   uint64_t *words = wksp__span_words(tx->wksp);
   uint32_t span = wksp__span_of(tx->wksp, gaddr);
   wksp__tx_put64(tx, &words[span], (wksp__ld(&words[span]) ^ gaddr) & ~15UL);
@@ -144,6 +144,9 @@ static int image_is(image_t const *image, fd_wksp_t *wksp) {
       if (!used) memset(&ent[idx], 0, sizeof(ent[idx]));
       *link = keep;
     }
+    head->bin_top = 0; /* hints, of which part_check sees that none is missing */
+    memset(head->bin_map, 0, sizeof(head->bin_map));
+    memset(region + wksp->part.bits_off[0], 0, wksp->part.size - wksp->part.bits_off[0]);
   }
   int same = !memcmp(now.byte, then.byte, now.size);
   free(now.byte);

@@ -72,7 +72,7 @@ static uint32_t ent_take(wksp__pop_t *op, uint64_t addr_word) {
   uint64_t *addr = &wksp__ent_rw(op, idx)->w[WKSP_PART_ADDR];
   if (next > op->part_max || wksp__ld(addr)) op->bad = 1;
   if (op->bad) return 0;
-  wksp__tx_set64(&op->tx, &op->head->pool, next | (uint64_t)top << 32);
+  wksp__tx_set_head(&op->tx, &op->head->pool, next | (uint64_t)top << 32);
   wksp__tx_set64(&op->tx, addr, addr_word);
   return idx;
 }
@@ -83,16 +83,17 @@ static void ent_give(wksp__pop_t *op, uint32_t idx) {
   /* No record: as long as it is in use nobody asks for its next. */
   uint64_t word = wksp__ent_get(op, idx, WKSP_PART_IDX);
   wksp__ent_fill(op, idx, WKSP_PART_IDX, (word & ~0xffffffffUL) | wksp__lo32(pool));
-  wksp__tx_set64(&op->tx, &op->head->pool, (pool & ~0xffffffffUL) | idx);
+  wksp__tx_set_head(&op->tx, &op->head->pool, (pool & ~0xffffffffUL) | idx);
 }
 
 /* Adds to the counters. */
 static void count(wksp__pop_t *op, uint32_t total, uint32_t free, uint64_t free_sz) {
   uint64_t cnt = wksp__ld(&op->head->cnt);
   if (total || free)
-    wksp__tx_set64(&op->tx, &op->head->cnt,
-                   (uint64_t)(wksp__lo32(cnt) + total) | (uint64_t)(wksp__hi32(cnt) + free) << 32);
-  wksp__tx_set64(&op->tx, &op->head->free_sz, wksp__ld(&op->head->free_sz) + free_sz);
+    wksp__tx_set_head(&op->tx, &op->head->cnt,
+                      (uint64_t)(wksp__lo32(cnt) + total) | (uint64_t)(wksp__hi32(cnt) + free)
+                                                                << 32);
+  wksp__tx_set_head(&op->tx, &op->head->free_sz, wksp__ld(&op->head->free_sz) + free_sz);
 }
 
 static void nbr_set(wksp__pop_t *op, uint32_t idx, uint32_t before, uint32_t after) {
@@ -533,7 +534,11 @@ void wksp__part_new(fd_wksp_t *wksp) {
   op.head->free_sz = wksp->data_max;
   op.ent[1].w[WKSP_PART_ADDR] = wksp->data_lo | WKSP_PART_FREE;
   op.ent[1].w[WKSP_PART_SIZE] = wksp->data_max;
-  wksp__size_add(&op, 1, 1);
+  op.ent[1].w[WKSP_PART_LIST] = 1 | 1UL << 32;
+  uint32_t bin = wksp__size_bin(&op, wksp->data_max), top = bin / WKSP_PART_BIN_SUBS;
+  op.head->bin_top = 1UL << top;
+  op.head->bin_map[top] = 1U << bin % WKSP_PART_BIN_SUBS;
+  op.head->bins[bin] = 1;
   op.page_first[0] = 1;
   for (uint32_t i = 0; i < wksp->part.levels; i++) wksp__part_bits(&op, i)[0] = 1;
 }

@@ -15,6 +15,10 @@
 #include "core/part_priv.h"
 #include "core/part_ring.h"
 
+/* Bits without a page that a lookup passes: each needs a kill, and is cleared when its page is used
+ * and emptied again. */
+#define PAGE_TRIES_MAX 4096U
+
 /* By tag --------------------------------------------------------------------------------------- */
 
 /* The representative of tag in its chain, and the one before it (0: the bucket's first). */
@@ -79,28 +83,34 @@ void wksp__tag_cut(wksp__pop_t *op, uint32_t idx) {
 
 /* By address ----------------------------------------------------------------------------------- */
 
-/* The last page at or before page in which a partition starts. The first page always counts. */
+/* The last page at or before page in which a partition starts. The first page always counts. A bit
+   may lead nowhere (part_priv.h): then the search goes on before it, for as many as kills can have
+   left. */
 static uint64_t page_before(wksp__pop_t *op, uint64_t page) {
   uint64_t at = page, page_cnt = wksp__page_cnt(op);
   uint32_t levels = op->wksp->part.levels;
-  for (uint32_t level = 0; level < levels; level++) {
-    uint64_t word = wksp__ld(&wksp__part_bits(op, level)[at >> 6]);
-    /* On the first level at itself counts; on those above it has just been found empty. */
-    uint64_t mask = level ? (1UL << (at & 63)) - 1 : ~0UL >> (63 - (at & 63));
-    word &= mask;
-    if (!word) {
-      at >>= 6;
-      continue;
+  for (uint32_t tries = 0; tries < PAGE_TRIES_MAX; tries++) {
+    uint32_t level = 0;
+    uint64_t pos = at, mask = ~0UL >> (63 - (pos & 63)); /* at itself counts, on the first level */
+    uint64_t word = wksp__ld(&wksp__part_bits(op, 0)[pos >> 6]) & mask;
+    while (!word) {
+      pos >>= 6;
+      if (++level >= levels) {
+        op->bad = 1;
+        return 0;
+      }
+      word = wksp__ld(&wksp__part_bits(op, level)[pos >> 6]) & ((1UL << (pos & 63)) - 1);
     }
-    at = (at & ~63UL) | (63 - (uint64_t)__builtin_clzl(word));
-    while (level--) {
-      if (at << (6 * (level + 1)) >= page_cnt) break; /* a bit beyond the last page */
-      word = wksp__ld(&wksp__part_bits(op, level)[at]);
-      if (!word) break;
-      at = at << 6 | (63 - (uint64_t)__builtin_clzl(word));
+    pos = (pos & ~63UL) | (63 - (uint64_t)__builtin_clzl(word));
+    while (level && pos << 6 * level < page_cnt &&
+           (word = wksp__ld(&wksp__part_bits(op, level - 1)[pos]))) {
+      level--;
+      pos = pos << 6 | (63 - (uint64_t)__builtin_clzl(word));
     }
-    if (level != ~0U || at >= page_cnt) break;
-    return at;
+    if (!level && pos < page_cnt && wksp__ld(&op->page_first[pos])) return pos;
+    pos <<= 6 * level;
+    if (!pos || pos > at) break;
+    at = pos - 1;
   }
   op->bad = 1;
   return 0;
@@ -131,22 +141,24 @@ uint32_t wksp__addr_at(wksp__pop_t *op, uint64_t gaddr) {
   return walk_to(op, idx, gaddr);
 }
 
-/* From here to the last level that changes. */
-static void page_bit_set(wksp__pop_t *op, uint64_t page) {
-  for (uint32_t level = 0; level < op->wksp->part.levels; level++, page >>= 6) {
-    uint64_t *word = &wksp__part_bits(op, level)[page >> 6];
-    uint64_t was = wksp__ld(word);
-    wksp__tx_set64(&op->tx, word, was | 1UL << (page & 63));
-    if (was) return;
+/* From the top down, so that a kill leaves no bit without those above it. */
+static void page_bits_set(wksp__pop_t *op, uint64_t page) {
+  for (uint32_t level = op->wksp->part.levels; level-- > 0;) {
+    uint64_t at = page >> 6 * level, *word = &wksp__part_bits(op, level)[at >> 6];
+    uint64_t was = wksp__ld(word), now = was | 1UL << (at & 63);
+    if (was != now) wksp__st_kept(word, now);
   }
 }
 
-static void page_bit_clear(wksp__pop_t *op, uint64_t page) {
-  for (uint32_t level = 0; level < op->wksp->part.levels; level++, page >>= 6) {
-    uint64_t *word = &wksp__part_bits(op, level)[page >> 6];
-    uint64_t now = wksp__ld(word) & ~(1UL << (page & 63));
-    wksp__tx_set64(&op->tx, word, now);
-    if (now) return;
+void wksp__pages_clear(wksp__pop_t *op) {
+  for (uint32_t i = 0; i < op->page_cnt; i++) {
+    uint64_t at = op->page[i], now = 0;
+    if (wksp__ld(&op->page_first[at])) continue;
+    for (uint32_t level = 0; level < op->wksp->part.levels && !now; level++, at >>= 6) {
+      uint64_t *word = &wksp__part_bits(op, level)[at >> 6];
+      now = wksp__ld(word) & ~(1UL << (at & 63));
+      wksp__st_kept(word, now);
+    }
   }
 }
 
@@ -167,8 +179,8 @@ void wksp__addr_begin(wksp__pop_t *op, uint64_t gaddr, uint64_t before, uint32_t
   if (page == wksp__page_of(op, before)) return;
   uint32_t *first = &op->page_first[page];
   uint32_t was = wksp__ld(first);
+  if (!was) page_bits_set(op, page);
   wksp__tx_set32(&op->tx, first, idx);
-  if (!was) page_bit_set(op, page);
 }
 
 void wksp__addr_end(wksp__pop_t *op, uint64_t gaddr, uint64_t before, uint32_t next) {
@@ -176,5 +188,6 @@ void wksp__addr_end(wksp__pop_t *op, uint64_t gaddr, uint64_t before, uint32_t n
   if (page == wksp__page_of(op, before)) return;
   if (next && wksp__ent_page(op, next) != page) next = 0;
   wksp__tx_set32(&op->tx, &op->page_first[page], next);
-  if (!next) page_bit_clear(op, page);
+  if (!next && op->page_cnt < sizeof(op->page) / sizeof(op->page[0]))
+    op->page[op->page_cnt++] = page;
 }

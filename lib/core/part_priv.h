@@ -19,6 +19,8 @@
 #include "core/part.h"
 #include "core/tx.h"
 
+#include <stddef.h>
+
 /* Pages in which partitions are looked up, as a power of two; nothing to do with the machine's. */
 #define WKSP_PART_PAGE_LG 12
 
@@ -73,8 +75,12 @@ typedef struct wksp__ent {
 
 _Static_assert(sizeof(wksp__ent_t) == 48, "with its buckets at most 56 bytes");
 
+/* The bits of bins and pages are hints: where something is, they are set, and so is every summary
+   above; where nothing is they may be set, too, after a kill. So they need no note: they are set
+   from the top down before what they lead to, and cleared from below once the change is decided;
+   who meets one that leads nowhere goes on. */
 typedef struct wksp__part_head {
-  uint64_t pool;    /* (first entry of the pool, entries ever used: those above are zero) */
+  uint64_t pool;    /* (first entry of the pool, entries ever used: those above have kind 0) */
   uint64_t cnt;     /* (partitions, free ones among them) */
   uint64_t free_sz; /* bytes in free ones */
   uint64_t bin_top; /* bit t: bin_map[t] != 0 */
@@ -87,12 +93,13 @@ typedef struct wksp__part_head {
 _Static_assert(sizeof(wksp__part_head_t) <= WKSP_PART_HEAD_SZ, "the head is two pages");
 
 /* Words that the largest change notes, counted with repetitions, since each store notes its own: a
-   free that merges with both neighbours. Tag index 4; size index: taking one out 8 (parent or root
-   and two bitmaps, a stand-in's two words and its old parent's, two children), and one that moves
-   15; page index, for two starts that go, the first and bits of 6 levels: 14; entries, neighbours,
-   pool and counters 8. A sum of 49; an alloc that leaves a rest on either side has less. */
-#define WKSP_PART_TX_MAX 64
+   free that merges with both neighbours. Tag index 4; size index: taking one out 6 (parent or root,
+   a stand-in's two words and its old parent's, two children), and one that moves 11; two pages'
+   firsts 2; entries, neighbours and the pool 6. A sum of 29; an alloc that leaves a rest on either
+   side has less. */
+#define WKSP_PART_TX_MAX 40
 
+_Static_assert(offsetof(wksp__part_head_t, bin_top) == 8 * WKSP_REC_HEAD, "noted together");
 _Static_assert(WKSP_PART_TX_MAX <= WKSP_UNDO_MAX, "the largest change fits");
 _Static_assert(WKSP_PART_ALSO_MAX <= WKSP_REDO_MAX, "and what rides along");
 
@@ -107,6 +114,10 @@ typedef struct wksp__pop {
   uint32_t *tag_hash, *page_first;
   uint32_t part_max;
   int bad;
+  /* Bins and pages that this change has emptied: their bits go when it is decided. */
+  uint32_t bin_cnt, page_cnt;
+  uint32_t bin[3];
+  uint64_t page[3];
   wksp__tx_t tx;
 } wksp__pop_t;
 
@@ -120,20 +131,27 @@ static inline void wksp__pop_begin(wksp__pop_t *op, fd_wksp_t const *wksp) {
   op->page_first = (uint32_t *)(base + wksp->part.page_off);
   op->part_max = (uint32_t)wksp->part_max;
   op->bad = 0;
-  op->tx.vol = NULL;
 }
 
 /* The lock is held. */
 static inline void wksp__pop_change(wksp__pop_t *op) {
-  wksp__tx_begin(&op->tx, op->wksp);
+  op->bin_cnt = op->page_cnt = 0;
+  wksp__tx_begin_set(&op->tx, op->wksp);
 }
+
+/* Clears the bits of bins and pages that are empty. */
+void wksp__bins_clear(wksp__pop_t *op);
+void wksp__pages_clear(wksp__pop_t *op);
 
 /* Decides the change, or takes it back if something impossible was met. */
 static inline void wksp__pop_end(wksp__pop_t *op) {
-  if (wksp__unlikely(op->bad))
+  if (wksp__unlikely(op->bad)) {
     wksp__tx_drop(&op->tx);
-  else
-    wksp__tx_commit(&op->tx);
+    return;
+  }
+  wksp__tx_commit(&op->tx);
+  if (op->bin_cnt) wksp__bins_clear(op);
+  if (op->page_cnt) wksp__pages_clear(op);
 }
 
 /* Page bits, level 0 the finest. */

@@ -91,6 +91,22 @@ static uint32_t bin_min(wksp__pop_t *op, uint32_t root, uint64_t size, int open_
   return best;
 }
 
+/* The first bin at or after bin that is not empty, BINS if all are. */
+static uint32_t bin_after(wksp__pop_t *op, uint32_t bin) {
+  uint32_t top = bin / WKSP_PART_BIN_SUBS;
+  uint64_t tops = wksp__ld(&op->head->bin_top) & ((1UL << WKSP_PART_BIN_TOPS) - 1) & (~0UL << top);
+  uint32_t mask = ~0U << bin % WKSP_PART_BIN_SUBS; /* in the first word */
+  for (; tops; tops &= tops - 1) {
+    uint32_t at = (uint32_t)__builtin_ctzl(tops), subs = wksp__ld(&op->head->bin_map[at]);
+    if (at == top) subs &= mask;
+    for (; subs; subs &= subs - 1) {
+      uint32_t found = at * WKSP_PART_BIN_SUBS + (uint32_t)__builtin_ctz(subs);
+      if (wksp__ld(&op->head->bins[found])) return found;
+    }
+  }
+  return WKSP_PART_BINS;
+}
+
 uint32_t wksp__size_min(wksp__pop_t *op, uint64_t size) {
   int open_bits;
   if (size > op->wksp->data_max) return 0;
@@ -99,48 +115,49 @@ uint32_t wksp__size_min(wksp__pop_t *op, uint64_t size) {
   uint32_t best = root ? bin_min(op, root, size, open_bits) : 0;
   if (best) return best;
 
-  /* Any of a later bin is large enough: the first of these that is not empty. */
-  uint32_t top = bin / WKSP_PART_BIN_SUBS, sub = bin % WKSP_PART_BIN_SUBS;
-  uint32_t subs = wksp__ld(&op->head->bin_map[top]) & (uint32_t)(~1UL << sub);
-  if (!subs) {
-    uint64_t tops = wksp__ld(&op->head->bin_top) & (~1UL << top);
-    if (!tops) return 0;
-    top = (uint32_t)__builtin_ctzl(tops);
-    subs = top < WKSP_PART_BIN_TOPS ? wksp__ld(&op->head->bin_map[top]) : 0;
-    if (!subs) {
-      op->bad = 1;
-      return 0;
-    }
-  }
-  bin = top * WKSP_PART_BIN_SUBS + (uint32_t)__builtin_ctz(subs);
-  return extreme(op, wksp__ld(&op->head->bins[bin]), 0);
+  bin = bin_after(op, bin + 1);
+  return bin < WKSP_PART_BINS ? extreme(op, wksp__ld(&op->head->bins[bin]), 0) : 0;
 }
 
 uint32_t wksp__size_max(wksp__pop_t *op) {
-  uint64_t tops = wksp__ld(&op->head->bin_top);
-  if (!tops) return 0;
-  uint32_t top = 63 - (uint32_t)__builtin_clzl(tops);
-  uint32_t subs = top < WKSP_PART_BIN_TOPS ? wksp__ld(&op->head->bin_map[top]) : 0;
-  if (!subs) {
-    op->bad = 1;
-    return 0;
+  /* From the top down, so that a bit which leads nowhere costs a step. */
+  uint64_t tops = wksp__ld(&op->head->bin_top) & ((1UL << WKSP_PART_BIN_TOPS) - 1);
+  while (tops) {
+    uint32_t top = 63 - (uint32_t)__builtin_clzl(tops), subs = wksp__ld(&op->head->bin_map[top]);
+    while (subs) {
+      uint32_t sub = 31 - (uint32_t)__builtin_clz(subs);
+      uint32_t root = wksp__ld(&op->head->bins[top * WKSP_PART_BIN_SUBS + sub]);
+      if (root) return extreme(op, root, 1);
+      subs &= ~(1U << sub);
+    }
+    tops &= ~(1UL << top);
   }
-  uint32_t bin = top * WKSP_PART_BIN_SUBS + 31 - (uint32_t)__builtin_clz(subs);
-  return extreme(op, wksp__ld(&op->head->bins[bin]), 1);
+  return 0;
 }
 
-/* The root of a bin, and with it the two levels of bitmap. */
-static void root_put(wksp__pop_t *op, uint32_t bin, uint32_t old, uint32_t idx) {
+/* The root of a bin. */
+static void root_put(wksp__pop_t *op, uint32_t bin, uint32_t idx) {
+  uint32_t top = bin / WKSP_PART_BIN_SUBS, sub = bin % WKSP_PART_BIN_SUBS;
   if (op->bad) return;
+  if (idx) {
+    uint64_t tops = wksp__ld(&op->head->bin_top);
+    uint32_t subs = wksp__ld(&op->head->bin_map[top]);
+    if (!(tops >> top & 1)) wksp__st_kept(&op->head->bin_top, tops | 1UL << top);
+    if (!(subs >> sub & 1)) wksp__st_kept(&op->head->bin_map[top], subs | 1U << sub);
+  } else if (op->bin_cnt < sizeof(op->bin) / sizeof(op->bin[0])) {
+    op->bin[op->bin_cnt++] = bin;
+  }
   wksp__tx_set32(&op->tx, &op->head->bins[bin], idx);
-  if (!old == !idx) return;
-  uint32_t top = bin / WKSP_PART_BIN_SUBS, bit = 1U << bin % WKSP_PART_BIN_SUBS;
-  uint32_t was = wksp__ld(&op->head->bin_map[top]);
-  uint32_t map = idx ? was | bit : was & ~bit;
-  wksp__tx_set32(&op->tx, &op->head->bin_map[top], map);
-  if (!was == !map) return;
-  uint64_t tops = wksp__ld(&op->head->bin_top);
-  wksp__tx_set64(&op->tx, &op->head->bin_top, map ? tops | 1UL << top : tops & ~(1UL << top));
+}
+
+void wksp__bins_clear(wksp__pop_t *op) {
+  for (uint32_t i = 0; i < op->bin_cnt; i++) {
+    uint32_t bin = op->bin[i], top = bin / WKSP_PART_BIN_SUBS;
+    if (wksp__ld(&op->head->bins[bin])) continue;
+    uint32_t subs = wksp__ld(&op->head->bin_map[top]) & ~(1U << bin % WKSP_PART_BIN_SUBS);
+    wksp__st_kept(&op->head->bin_map[top], subs);
+    if (!subs) wksp__st_kept(&op->head->bin_top, wksp__ld(&op->head->bin_top) & ~(1UL << top));
+  }
 }
 
 void wksp__size_add(wksp__pop_t *op, uint32_t idx, int fresh) {
@@ -152,7 +169,7 @@ void wksp__size_add(wksp__pop_t *op, uint32_t idx, int fresh) {
   if (!at) {
     wksp__ring_alone(op, idx, fresh);
     wksp__up_write(op, idx, 0, fresh);
-    root_put(op, bin, 0, idx);
+    root_put(op, bin, idx);
     return;
   }
   while (!op->bad) {
@@ -223,18 +240,24 @@ void wksp__size_cut(wksp__pop_t *op, uint32_t idx) {
   }
   uint32_t bin = wksp__size_bin(op, wksp__ent_size(op, idx));
   if (wksp__ld(&op->head->bins[bin]) != idx) op->bad = 1;
-  root_put(op, bin, idx, stand_in);
+  root_put(op, bin, stand_in);
 }
 
 void wksp__size_change(wksp__pop_t *op, uint32_t idx, uint64_t size) {
   wksp__ent_t *ent = wksp__ent_rw(op, idx);
   uint64_t word = wksp__ld(&ent->w[WKSP_PART_SIZE]);
-  uint32_t bin = wksp__size_bin(op, word & WKSP_PART_RANGE_MASK);
-  /* Alone in its bin and staying there: the usual fate of the large rest from which much is cut. */
-  int stays = wksp__size_bin(op, size) == bin && wksp__ld(&op->head->bins[bin]) == idx &&
-              !wksp__ld(&ent->w[WKSP_PART_TAG]) &&
+  uint32_t bin = wksp__size_bin(op, word & WKSP_PART_RANGE_MASK), to = wksp__size_bin(op, size);
+  /* The usual fate of the large rest from which much is cut: alone in its bin, and staying there or
+     becoming another's only one. Then its links stay as they are. */
+  int alone = wksp__ld(&op->head->bins[bin]) == idx && !wksp__ld(&ent->w[WKSP_PART_TAG]) &&
               wksp__ld(&ent->w[WKSP_PART_LIST]) == wksp__pair(idx, idx);
-  if (!stays) wksp__size_cut(op, idx);
-  wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_SIZE], (word & ~WKSP_PART_RANGE_MASK) | size);
-  if (!stays) wksp__size_add(op, idx, 0);
+  int moves = bin != to, easy = alone && (!moves || !wksp__ld(&op->head->bins[to]));
+  if (!easy) wksp__size_cut(op, idx);
+  wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_SIZE], size);
+  if (!easy) {
+    wksp__size_add(op, idx, 0);
+  } else if (moves) {
+    root_put(op, bin, 0);
+    root_put(op, to, idx);
+  }
 }

@@ -6,7 +6,8 @@
    Model (the words of the record are in tx.h). In program order:
 
        version = odd                                 readers turn away
-       for each word: note (place, old), rec = n, store
+       note the head's words, rec = UNDO
+       for each word: note (place, old), rec = UNDO | n, store
        rec = 0, or REDO | m                          the decision
        the m stores, rec = 0                         only if there are any
        version = even                                readers come back
@@ -30,13 +31,8 @@
 #define TX_SPIN_MAX  200
 #define TX_YIELD_MAX 200
 
-static void store(fd_wksp_t *wksp, wksp__rec_word_t const *word) {
-  uint64_t where = word->where, value = word->value;
-  uintptr_t place = (uintptr_t)wksp + (where >> 4);
-  if ((where & 15) == 8)
-    wksp__st((uint64_t *)place, value);
-  else
-    wksp__st((uint32_t *)place, (uint32_t)value);
+static void store(fd_wksp_t *wksp, wksp__note_t const *note) {
+  wksp__st((uint64_t *)((uintptr_t)wksp + note->where), note->value);
 }
 
 void wksp__tx_apply(fd_wksp_t *wksp, uint32_t redo_cnt) {
@@ -47,7 +43,9 @@ void wksp__tx_apply(fd_wksp_t *wksp, uint32_t redo_cnt) {
 
 static void take_back(fd_wksp_t *wksp, uint32_t undo_cnt) {
   wksp__vol_t *vol = wksp__vol(wksp);
+  uint64_t *head = wksp__tx_head(wksp);
   for (uint32_t i = undo_cnt; i-- > 0;) store(wksp, &vol->undo[i]);
+  for (uint32_t i = 0; i < WKSP_REC_HEAD; i++) wksp__st(&head[i], vol->rec_head[i]);
   wksp__st_release(&vol->rec, 0UL);
 }
 
@@ -59,23 +57,20 @@ static void come_back(wksp__vol_t *vol) {
 }
 
 void wksp__tx_drop(wksp__tx_t *tx) {
-  take_back(tx->wksp, tx->undo_cnt);
+  take_back(tx->wksp, wksp__tx_undo_cnt(tx));
   come_back(tx->vol);
 }
 
 /* Whether all words of a list are the metadata's: behind the lock, before the data. */
-static int words_ok(fd_wksp_t const *wksp, wksp__rec_word_t const *words, uint64_t cnt) {
+static int notes_ok(fd_wksp_t const *wksp, wksp__note_t const *notes, uint64_t cnt) {
   uint64_t slots = (uint64_t)wksp__slots(wksp) - (uint64_t)wksp; /* slots and all behind them */
   for (uint64_t i = 0; i < cnt; i++) {
-    uint64_t off = words[i].where >> 4, width = words[i].where & 15;
-    if ((width == 4 || width == 8) && off >= slots && off + width <= wksp->data_lo &&
-        !(off % width))
-      continue;
-    wksp__fail(
-        WKSP_E_CORRUPT,
-        "workspace %s: record entry %lu is for %lu bytes at offset %lu, which is not a word of "
-        "the metadata: rebuild it",
-        wksp->name, i, width, off);
+    uint64_t off = notes[i].where;
+    if (off >= slots && off < wksp->data_lo && !(off % 8)) continue;
+    wksp__fail(WKSP_E_CORRUPT,
+               "workspace %s: record entry %lu is for offset %lu, which is not a word of the "
+               "metadata: rebuild it",
+               wksp->name, i, off);
     return 0;
   }
   return 1;
@@ -83,19 +78,22 @@ static int words_ok(fd_wksp_t const *wksp, wksp__rec_word_t const *words, uint64
 
 int wksp__tx_recover(fd_wksp_t *wksp) {
   wksp__vol_t *vol = wksp__vol(wksp);
-  uint64_t rec = wksp__ld_acquire(&vol->rec), redo = rec & WKSP_REC_REDO, cnt = rec & ~redo;
-  if (rec & WKSP_REC_REBUILD)
+  uint64_t rec = wksp__ld_acquire(&vol->rec);
+  uint64_t what = rec & ~0xffffffffUL, cnt = rec & 0xffffffffUL;
+  if (what == WKSP_REC_REBUILD)
     return wksp__fail(WKSP_E_CORRUPT, "workspace %s: a rebuild was begun and not ended: rebuild it",
                       wksp->name);
-  if (cnt > (redo ? WKSP_REDO_MAX : WKSP_UNDO_MAX))
+  if (rec && ((what != WKSP_REC_REDO && what != WKSP_REC_UNDO) ||
+              cnt > (what == WKSP_REC_REDO ? WKSP_REDO_MAX : WKSP_UNDO_MAX)))
     return wksp__fail(WKSP_E_CORRUPT,
-                      "workspace %s: a record of %lu entries, at most %d fit: rebuild it",
-                      wksp->name, cnt, redo ? WKSP_REDO_MAX : WKSP_UNDO_MAX);
-  if (!words_ok(wksp, redo ? vol->redo : vol->undo, cnt)) return WKSP_E_CORRUPT;
+                      "workspace %s: its record begins with 0x%lx, which is neither a kind nor a "
+                      "number of entries: rebuild it",
+                      wksp->name, rec);
+  if (!notes_ok(wksp, what == WKSP_REC_REDO ? vol->redo : vol->undo, cnt)) return WKSP_E_CORRUPT;
   if (rec) {
     wksp__st(&vol->version, wksp__ld(&vol->version) | 1);
     wksp__fence_release(); /* as in wksp__tx_begin */
-    if (redo)
+    if (what == WKSP_REC_REDO)
       wksp__tx_apply(wksp, (uint32_t)cnt);
     else
       take_back(wksp, (uint32_t)cnt);

@@ -1,19 +1,24 @@
 /* tx: a change of more than one word, all or nothing.
 
-   Two kinds of words take part. Those of the tables, which nobody believes while the version is
-   odd, are changed in place, each noted with its old value first (set): the change can be taken
-   back. Those which others read without lock or version (span words, flights) are only noted, with
-   their new value (put). vol->rec says what the notes mean, in one word:
+   Three kinds of words take part.
+
+   set    Those of the tables, which nobody believes while the version is odd: changed in place,
+   each noted with its old value first. The head's counters are noted together at the begin. put
+   Those which others read without lock or version (span words, flights, roots): noted with their
+   new value, stored once the change is decided. hint   Bits that say where to look (part_priv.h):
+   stored without a note, by who keeps the rule that none that is needed is ever missing.
+
+   vol->rec says in one word what the notes mean:
 
        0              nothing
-       n              n words have been changed: take them back
+       UNDO | n       n words and the head's may have changed: take them back
        REDO | n       decided: the n words put have to be stored
-       REBUILD        the tables are being made anew (part_rebuild.c)
+       REBUILD        the tables are being made anew
 
-   The change is decided by one store to it: from "n to take back" to "m to store", or to 0 if there
-   are none. A kill before leaves what was, after whoever takes the lock next has stored the rest;
-   it costs as many stores as the change had, whatever the size of the workspace. Rejected: putting
-   all words, that is, redo alone (docs/adr/0005).
+   The change is decided by one store to it: from UNDO to REDO, or to 0 if no word was put. A kill
+   before leaves what was, after whoever takes the lock next has stored the rest; that costs as many
+   stores as the change had, whatever the size of the workspace. Rejected: putting all words, that
+   is, redo alone (docs/adr/0005).
 
    All under the workspace's lock. Readers without it see vol->version odd from begin to end
    (release; pairs with the acquire in wksp__read_begin).
@@ -29,21 +34,44 @@
 
 /* In vol->rec. */
 #define WKSP_REC_REDO    (1UL << 32)
+#define WKSP_REC_UNDO    (1UL << 33)
 #define WKSP_REC_REBUILD (1UL << 63)
 
 typedef struct wksp__tx {
   fd_wksp_t *wksp;
-  wksp__vol_t *vol; /* NULL: nothing is noted, words that are set are just stored */
-  uint32_t undo_cnt, redo_cnt;
+  wksp__vol_t
+      *vol;     /* where the notes go: the workspace's, or a private one whose notes nobody uses */
+  uint64_t rec; /* what vol->rec is */
+  uint32_t redo_cnt;
 } wksp__tx_t;
 
+/* For a change that puts only. */
 static inline void wksp__tx_begin(wksp__tx_t *tx, fd_wksp_t *wksp) {
   tx->wksp = wksp;
   tx->vol = wksp__vol(wksp);
-  tx->undo_cnt = tx->redo_cnt = 0;
+  tx->rec = 0;
+  tx->redo_cnt = 0;
   wksp__st(&tx->vol->version, wksp__ld(&tx->vol->version) | 1);
   wksp__fence_release(); /* no store below is seen without the odd version; pairs with the acquire
                             fence in wksp__read_ok */
+}
+
+static inline uint64_t *wksp__tx_head(fd_wksp_t const *wksp) {
+  return (uint64_t *)((uintptr_t)wksp + wksp->part_off);
+}
+
+/* For one that sets, too. */
+static inline void wksp__tx_begin_set(wksp__tx_t *tx, fd_wksp_t *wksp) {
+  uint64_t const *head = wksp__tx_head(wksp);
+  wksp__tx_begin(tx, wksp);
+  tx->rec = WKSP_REC_UNDO;
+  for (uint32_t i = 0; i < WKSP_REC_HEAD; i++)
+    wksp__st_kept(&tx->vol->rec_head[i], wksp__ld(&head[i]));
+  wksp__st_kept(&tx->vol->rec, WKSP_REC_UNDO);
+}
+
+static inline uint32_t wksp__tx_undo_cnt(wksp__tx_t const *tx) {
+  return (uint32_t)tx->rec;
 }
 
 /* The bounds are sums over the code, not over data, so passing one is our mistake: stop before the
@@ -52,31 +80,40 @@ static inline void wksp__tx_room(uint32_t cnt, uint32_t max) {
   if (wksp__unlikely(cnt >= max)) __builtin_trap();
 }
 
-static inline void wksp__tx_note(wksp__tx_t *tx, void *place, uint32_t width, uint64_t old) {
-  wksp__tx_room(tx->undo_cnt, WKSP_UNDO_MAX);
-  wksp__rec_word_t *word = &tx->vol->undo[tx->undo_cnt];
-  wksp__st_kept(&word->where, ((uint64_t)place - (uint64_t)tx->wksp) << 4 | width);
-  wksp__st_kept(&word->value, old);
-  wksp__st_kept(&tx->vol->rec, (uint64_t)++tx->undo_cnt); /* noted; then the caller stores */
-}
-
 /* Changes a word now; it is what is read from then on. */
 static inline void wksp__tx_set64(wksp__tx_t *tx, uint64_t *place, uint64_t value) {
-  if (wksp__likely(tx->vol)) wksp__tx_note(tx, place, 8, wksp__ld(place));
+  wksp__vol_t *vol = tx->vol;
+  uint32_t n = (uint32_t)tx->rec;
+  wksp__tx_room(n, WKSP_UNDO_MAX);
+  wksp__st_kept(&vol->undo[n].where, (uint64_t)place - (uint64_t)tx->wksp);
+  wksp__st_kept(&vol->undo[n].value, wksp__ld(place));
+  wksp__st_kept(&vol->rec, ++tx->rec); /* noted; then the store */
   wksp__st_kept(place, value);
 }
 
+/* The same for half a word. Its other half is noted, too, and cannot change in between. */
 static inline void wksp__tx_set32(wksp__tx_t *tx, uint32_t *place, uint32_t value) {
-  if (wksp__likely(tx->vol)) wksp__tx_note(tx, place, 4, wksp__ld(place));
+  wksp__vol_t *vol = tx->vol;
+  uint64_t *word = (uint64_t *)((uintptr_t)place & ~7UL);
+  uint32_t n = (uint32_t)tx->rec;
+  wksp__tx_room(n, WKSP_UNDO_MAX);
+  wksp__st_kept(&vol->undo[n].where, (uint64_t)word - (uint64_t)tx->wksp);
+  wksp__st_kept(&vol->undo[n].value, wksp__ld(word));
+  wksp__st_kept(&vol->rec, ++tx->rec);
+  wksp__st_kept(place, value);
+}
+
+/* Changes one of the head's words, which are noted already. */
+static inline void wksp__tx_set_head(wksp__tx_t *tx, uint64_t *place, uint64_t value) {
   wksp__st_kept(place, value);
 }
 
 /* Changes a word when the change is decided; each at most once. */
 static inline void wksp__tx_put64(wksp__tx_t *tx, uint64_t *place, uint64_t value) {
   wksp__tx_room(tx->redo_cnt, WKSP_REDO_MAX);
-  wksp__rec_word_t *word = &tx->vol->redo[tx->redo_cnt++];
-  wksp__st(&word->where, ((uint64_t)place - (uint64_t)tx->wksp) << 4 | 8);
-  wksp__st(&word->value, value);
+  wksp__note_t *note = &tx->vol->redo[tx->redo_cnt++];
+  wksp__st(&note->where, (uint64_t)place - (uint64_t)tx->wksp);
+  wksp__st(&note->value, value);
 }
 
 /* Stores what was put, as the record says, and ends the change. */

@@ -40,13 +40,13 @@ static void test_set_and_put(void **state) {
   uint32_t *half = (uint32_t *)&g_words[5];
   uint64_t version = vol->version;
   for (int drop = 1; drop >= 0; drop--) {
-    wksp__tx_begin(&tx, g_wksp);
+    wksp__tx_begin_set(&tx, g_wksp);
     assert_int_equal(vol->version, version + 1);
     wksp__tx_set64(&tx, &g_words[0], 11);
     wksp__tx_set32(&tx, &half[1], 0xffffffffU);
     wksp__tx_put64(&tx, &g_words[7], 14);
     wksp__tx_set64(&tx, &g_words[0], 13);
-    assert_true(tx.undo_cnt == 3 && tx.redo_cnt == 1 && vol->rec == 3);
+    assert_true(tx.redo_cnt == 1 && vol->rec == (WKSP_REC_UNDO | 3));
     assert_true(g_words[0] == 13 && half[0] == 0 && half[1] == 0xffffffffU && g_words[7] == 0);
     if (drop) {
       wksp__tx_drop(&tx);
@@ -66,7 +66,7 @@ static void test_full(void **state) {
   wksp__call_t call = locked();
   wksp__tx_t tx;
   for (int drop = 1; drop >= 0; drop--) {
-    wksp__tx_begin(&tx, g_wksp);
+    wksp__tx_begin_set(&tx, g_wksp);
     for (uint32_t i = 0; i < WKSP_UNDO_MAX; i++) wksp__tx_set64(&tx, &g_words[i], i + 1);
     for (uint32_t i = 0; i < WKSP_REDO_MAX; i++)
       wksp__tx_put64(&tx, &g_words[WKSP_UNDO_MAX + i], i + 100);
@@ -88,14 +88,15 @@ static void test_recover(void **state) {
   uint64_t off = (uint64_t)g_words - (uint64_t)g_wksp;
   for (uint64_t i = 0; i < 4; i++) {
     uint64_t odd = i & 1, redo = i & 2;
-    wksp__rec_word_t *words = redo ? vol->redo : vol->undo;
-    words[0] = (wksp__rec_word_t){off << 4 | 8, 77 + i};
-    words[1] = (wksp__rec_word_t){(off + 12) << 4 | 4, 88 + i};
-    words[2] = (wksp__rec_word_t){off << 4 | 8, 99}; /* of one word noted twice the first counts, */
+    wksp__note_t *notes = redo ? vol->redo : vol->undo;
+    memcpy(vol->rec_head, wksp__tx_head(g_wksp), sizeof(vol->rec_head));
+    notes[0] = (wksp__note_t){off, 77 + i};
+    notes[1] = (wksp__note_t){off + 8, 88 + i};
+    notes[2] = (wksp__note_t){off, 99}; /* of one word noted twice the first counts, */
     vol->version = 100 + odd;
-    vol->rec = redo ? WKSP_REC_REDO | 2 : 3; /* put is each but once */
+    vol->rec = redo ? WKSP_REC_REDO | 2 : WKSP_REC_UNDO | 3; /* put is each but once */
     wksp__call_t call = locked();
-    assert_true(g_words[0] == 77 + i && g_words[1] == (88 + i) << 32);
+    assert_true(g_words[0] == 77 + i && g_words[1] == 88 + i);
     assert_true(vol->rec == 0 && vol->version == 102);
     unlocked(&call);
   }
@@ -108,10 +109,10 @@ static void test_recover_refuses(void **state) {
   uint64_t const bad[] = {0, 8, 4096, g_wksp->data_lo, g_wksp->data_lo - 4, 1UL << 50, good + 1};
   for (uint32_t i = 0; i < 2 * sizeof(bad) / sizeof(bad[0]); i++) {
     wksp__call_t call;
-    wksp__rec_word_t *words = i % 2 ? vol->redo : vol->undo;
-    words[0] = (wksp__rec_word_t){good << 4 | 8, 5};
-    words[1] = (wksp__rec_word_t){bad[i / 2] << 4 | 8, 5};
-    vol->rec = i % 2 ? WKSP_REC_REDO | 2 : 2;
+    wksp__note_t *notes = i % 2 ? vol->redo : vol->undo;
+    notes[0] = (wksp__note_t){good, 5};
+    notes[1] = (wksp__note_t){bad[i / 2], 5};
+    vol->rec = (i % 2 ? WKSP_REC_REDO : WKSP_REC_UNDO) | 2;
     assert_int_equal(wksp__call_begin(g_wksp, &call), 0);
     assert_int_equal(wksp__lock(&call, 1000000), WKSP_E_CORRUPT);
     assert_int_equal(g_words[0], 0);

@@ -139,8 +139,8 @@ static void test_sizes(void **state) {
       child = wksp__lo32(both) ? wksp__lo32(both) : wksp__hi32(both);
     }
   assert_true(child > 0);
-  plant64(&g_op.head->bin_top, g_op.head->bin_top ^ 1, "top bitmap");
-  plant32(&g_op.head->bin_map[3], g_op.head->bin_map[3] ^ 4, "bitmap 3");
+  plant64(&g_op.head->bin_top, 0, "top bitmap");
+  plant32(&g_op.head->bin_map[bin / WKSP_PART_BIN_SUBS], 0, "bitmap");
   plant32(&g_op.head->bins[bin], 0, "size index");
   plant32(&g_op.head->bins[bin], 63, "size index");
   plant32(&g_op.head->bins[bin], ~0U, "size index");
@@ -177,8 +177,7 @@ static void test_tags(void **state) {
 /* The page index: firsts, bits, summaries. */
 static void test_pages(void **state) {
   uint64_t *bits = wksp__part_bits(&g_op, 0), *above = wksp__part_bits(&g_op, 1);
-  plant64(&bits[0], bits[0] ^ 2, "page index");
-  plant64(&bits[3], bits[3] ^ 1UL << 63, "page index");
+  plant64(&bits[0], bits[0] & ~1UL, "no bit");
   plant64(&above[0], above[0] ^ 1, "summary");
   plant64(&above[0], above[0] ^ 1UL << 60, "beyond its last");
   uint32_t lowest = g_op.page_first[0], page = 1;
@@ -186,7 +185,7 @@ static void test_pages(void **state) {
   plant32(&g_op.page_first[0], 0, "is the last, but ends at");
   plant32(&g_op.page_first[0], ~0U, "no such entry");
   plant32(&g_op.page_first[0], wksp__hi32(*word(lowest, WKSP_PART_NBR)), "begins at");
-  plant32(&g_op.page_first[page], 0, "its bit is");
+  plant32(&g_op.page_first[page], 0, "partitions start in");
   plant32(&g_op.page_first[page], ~0U, "not in use");
   plant32(&g_op.page_first[page], lowest, "page index");
   plant32(&g_op.page_first[page], wksp__hi32(*word(g_op.page_first[page], WKSP_PART_NBR)),
@@ -215,15 +214,14 @@ static void test_header_and_record(void **state) {
   plant64(&g_wksp->part.page_off, g_wksp->part.page_off + 64, "header");
   plant64(&g_wksp->data_max, 1UL << 45, "header");
   plant64(&g_wksp->geometry_hash, 1, "header");
-  plant64(&vol->rec, WKSP_UNDO_MAX + 1, "record of");
-  plant64(&vol->rec, WKSP_REC_REDO | (WKSP_REDO_MAX + 1), "record of");
+  plant64(&vol->rec, WKSP_REC_UNDO | (WKSP_UNDO_MAX + 1), "its record begins with");
+  plant64(&vol->rec, WKSP_REC_REDO | (WKSP_REDO_MAX + 1), "its record begins with");
   plant64(&vol->rec, WKSP_REC_REBUILD, "a rebuild was begun");
-  plant64(&vol->rec, ~0UL, "a rebuild was begun");
-  uint64_t const bad[] = {8UL << 4 | 8 /* into the header */, g_wksp->data_lo << 4 | 8,
-                          g_wksp->root_off << 4 | 5, (g_wksp->root_off + 4) << 4 | 8};
+  plant64(&vol->rec, ~0UL, "its record begins with");
+  uint64_t const bad[] = {8 /* in the header */, g_wksp->data_lo, g_wksp->root_off + 4};
   for (uint32_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
     vol->undo[0].where = vol->redo[0].where = bad[i];
-    plant64(&vol->rec, 1, "record entry 0");
+    plant64(&vol->rec, WKSP_REC_UNDO | 1, "record entry 0");
     plant64(&vol->rec, WKSP_REC_REDO | 1, "record entry 0");
   }
 }
