@@ -63,8 +63,9 @@ enum { WKSP_SLOT_FREE = 0, WKSP_SLOT_CLAIMING = 1, WKSP_SLOT_HELD = 2 };
 #define WKSP_GATE_NOTICE 1UL
 
 /* Entries of the record; part_priv.h and part.h say what the largest change needs. */
-#define WKSP_UNDO_MAX 40
-#define WKSP_REDO_MAX 80
+#define WKSP_UNDO_MAX   40
+#define WKSP_UNDO_SLACK 8 /* notes that are written before their number is checked */
+#define WKSP_REDO_MAX   80
 
 /* One word of a change: its offset in the workspace, a multiple of 8, and a value for it. */
 typedef struct wksp__note {
@@ -84,7 +85,7 @@ typedef struct wksp__vol {
   uint64_t version;       /* odd during a change: readers without the lock check it */
   uint64_t rec; /* what the record below is about, 0 nothing: tx.h. The one word that decides */
   uint64_t rec_head[WKSP_REC_HEAD]; /* what the head's words were */
-  wksp__note_t undo[WKSP_UNDO_MAX], redo[WKSP_REDO_MAX];
+  wksp__note_t undo[WKSP_UNDO_MAX + WKSP_UNDO_SLACK], redo[WKSP_REDO_MAX];
 } wksp__vol_t;
 
 /* How long malloc's fetch of spans or a large block waits for the lock, and everybody else; ns. The

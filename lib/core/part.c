@@ -26,6 +26,7 @@
 
 #include "core/fail.h"
 #include "core/part_priv.h"
+#include "core/part_ring.h"
 
 #include <string.h>
 
@@ -61,43 +62,50 @@ static uint32_t ent_left(wksp__pop_t *op) {
   return total < op->part_max ? op->part_max - total : 0;
 }
 
-/* A fresh entry, its addr filled. */
-static uint32_t ent_take(wksp__pop_t *op, uint64_t addr_word) {
+/* Takes an entry from the pool and fills its addr; nothing leads to it yet. Null if the pool is
+   impossible (bad). */
+WKSP__INLINE uint32_t ent_take(wksp__pop_t *op, uint64_t addr_word, wksp__ent_t **ret_ent) {
   uint64_t pool = wksp__ld(&op->head->pool);
   uint32_t idx = wksp__lo32(pool), top = wksp__hi32(pool), next = 0;
-  if (idx)
-    next = wksp__ent_lo(op, idx, WKSP_PART_IDX);
-  else
-    idx = ++top;
-  uint64_t *addr = &wksp__ent_rw(op, idx)->w[WKSP_PART_ADDR];
-  if (next > op->part_max || wksp__ld(addr)) op->bad = 1;
-  if (op->bad) return 0;
-  wksp__tx_set_head(&op->tx, &op->head->pool, next | (uint64_t)top << 32);
-  wksp__tx_set64(&op->tx, addr, addr_word);
+  if (!idx) idx = ++top;
+  wksp__ent_t *ent = wksp__ent_rw(op, idx);
+  if (wksp__lo32(pool)) next = wksp__lo32(wksp__ld(&ent->w[WKSP_PART_IDX]));
+  if (next > op->part_max || wksp__tx_note(&op->tx, &ent->w[WKSP_PART_ADDR])) op->bad = 1;
+  if (wksp__unlikely(op->bad)) return 0;
+  wksp__tx_arm(&op->tx);
+  wksp__st_kept(&op->head->pool, wksp__pair(next, top));
+  wksp__st_kept(&ent->w[WKSP_PART_ADDR], addr_word);
+  *ret_ent = ent;
   return idx;
 }
 
-static void ent_give(wksp__pop_t *op, uint32_t idx) {
-  uint64_t pool = wksp__ld(&op->head->pool);
-  wksp__ent_set(op, idx, WKSP_PART_ADDR, 0);
-  /* No record: as long as it is in use nobody asks for its next. */
-  uint64_t word = wksp__ent_get(op, idx, WKSP_PART_IDX);
-  wksp__ent_fill(op, idx, WKSP_PART_IDX, (word & ~0xffffffffUL) | wksp__lo32(pool));
-  wksp__tx_set_head(&op->tx, &op->head->pool, (pool & ~0xffffffffUL) | idx);
+/* Gives it back: its addr is noted and armed. */
+WKSP__INLINE void ent_give(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
+  uint64_t pool = wksp__ld(&op->head->pool), word = wksp__ld(&ent->w[WKSP_PART_IDX]);
+  wksp__st_kept(&ent->w[WKSP_PART_ADDR], 0UL);
+  /* No note: as long as it is in use nobody asks for its next. */
+  if (wksp__likely(!op->bad))
+    wksp__st_kept(&ent->w[WKSP_PART_IDX], wksp__with_lo(word, wksp__lo32(pool)));
+  wksp__st_kept(&op->head->pool, wksp__with_lo(pool, idx));
 }
 
-/* Adds to the counters. */
-static void count(wksp__pop_t *op, uint32_t total, uint32_t free, uint64_t free_sz) {
+/* Adds to the counters, which are noted with the begin. */
+WKSP__INLINE void count(wksp__pop_t *op, uint32_t total, uint32_t free, uint64_t free_sz) {
   uint64_t cnt = wksp__ld(&op->head->cnt);
-  if (total || free)
-    wksp__tx_set_head(&op->tx, &op->head->cnt,
-                      (uint64_t)(wksp__lo32(cnt) + total) | (uint64_t)(wksp__hi32(cnt) + free)
-                                                                << 32);
-  wksp__tx_set_head(&op->tx, &op->head->free_sz, wksp__ld(&op->head->free_sz) + free_sz);
+  wksp__st_kept(&op->head->cnt, wksp__pair(wksp__lo32(cnt) + total, wksp__hi32(cnt) + free));
+  wksp__st_kept(&op->head->free_sz, wksp__ld(&op->head->free_sz) + free_sz);
 }
 
-static void nbr_set(wksp__pop_t *op, uint32_t idx, uint32_t before, uint32_t after) {
-  wksp__ent_set(op, idx, WKSP_PART_NBR, before | (uint64_t)after << 32);
+WKSP__INLINE uint64_t size_of(wksp__ent_t const *ent) {
+  return wksp__ld(&ent->w[WKSP_PART_SIZE]) & WKSP_PART_RANGE_MASK;
+}
+
+WKSP__INLINE uint64_t gaddr_of(wksp__ent_t const *ent) {
+  return wksp__ld(&ent->w[WKSP_PART_ADDR]) & WKSP_PART_RANGE_MASK;
+}
+
+WKSP__INLINE int is_free(wksp__pop_t *op, uint32_t idx) {
+  return idx && wksp__ent_get(op, idx, WKSP_PART_ADDR) % FD_WKSP_PART_GRAIN == WKSP_PART_FREE;
 }
 
 /* Alloc ---------------------------------------------------------------------------------------- */
@@ -105,12 +113,13 @@ static void nbr_set(wksp__pop_t *op, uint32_t idx, uint32_t before, uint32_t aft
 /* Whether sz bytes so aligned fit into the free partition idx with the entries that are left for
    what remains on either side, and where. */
 static int fits(wksp__pop_t *op, uint32_t idx, uint64_t align, uint64_t sz, uint64_t *ret_gaddr) {
-  uint64_t lo = wksp__ent_gaddr(op, idx), size = wksp__ent_size(op, idx);
-  uint64_t at = up(lo, align);
+  wksp__ent_t const *ent = wksp__ent(op, idx);
+  uint64_t addr = wksp__ld(&ent->w[WKSP_PART_ADDR]), size = size_of(ent);
+  uint64_t lo = addr & WKSP_PART_RANGE_MASK, at = up(lo, align);
   if (at < lo || at - lo > size || size - (at - lo) < sz) return 0;
-  if (ent_left(op) < (uint32_t)(at != lo) + (at + sz != lo + size)) return 0;
-  if (wksp__ent_kind(op, idx) != WKSP_PART_FREE || lo < op->wksp->data_lo ||
-      size > op->wksp->data_hi - lo)
+  if (ent_left(op) < 2 && ent_left(op) < (uint32_t)(at != lo) + (at + sz != lo + size)) return 0;
+  if (addr != (lo | WKSP_PART_FREE) || lo < op->tx.wksp->data_lo ||
+      size > op->tx.wksp->data_hi - lo)
     op->bad = 1;
   *ret_gaddr = at;
   return 1;
@@ -121,7 +130,7 @@ static uint32_t fit_among(wksp__pop_t *op, uint64_t align, uint64_t sz, uint32_t
                           uint64_t *ret_gaddr) {
   uint64_t from = sz;
   while (!op->bad) {
-    uint32_t tree = wksp__size_min(op, from), idx = tree;
+    uint32_t tree = wksp__size_min(op, from, 1), idx = tree;
     if (!tree) return 0;
     do {
       idx = wksp__ent_hi(op, idx, WKSP_PART_LIST); /* the tree's member last: costlier to take */
@@ -139,76 +148,103 @@ static uint32_t fit(wksp__pop_t *op, uint64_t align, uint64_t sz, uint64_t *ret_
   if (idx || op->bad || align == FD_WKSP_PART_GRAIN) return idx;
   uint64_t sure;
   if (!__builtin_add_overflow(sz, align - FD_WKSP_PART_GRAIN, &sure)) {
-    idx = wksp__size_min(op, sure);
+    idx = wksp__size_min(op, sure, 1);
     if (idx && fits(op, idx, align, sz, ret_gaddr)) return idx;
   }
   return fit_among(op, align, sz, PART_ALIGN_LAST_TRIES, ret_gaddr);
 }
 
-/* A fresh entry for [at, at + sz) between two others: used, so its tag is indexed. */
-static uint32_t used_new(wksp__pop_t *op, uint64_t at, uint64_t sz, uint64_t tag, uint32_t kind,
-                         uint32_t before, uint32_t after) {
-  uint32_t idx = ent_take(op, wksp__ent_addr_word(at, kind));
-  wksp__ent_fill(op, idx, WKSP_PART_SIZE, wksp__ent_size_word(sz, kind));
-  wksp__ent_fill(op, idx, WKSP_PART_NBR, before | (uint64_t)after << 32);
-  wksp__tag_add(op, idx, tag, 1);
-  return idx;
+/* What is to be allocated. */
+typedef struct part_want {
+  uint64_t at, sz, tag;
+  uint32_t kind;
+} part_want_t;
+
+/* Fills a fresh entry with it, between two others. */
+WKSP__INLINE void used_fill(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent,
+                            part_want_t const *want, uint32_t before, uint32_t after) {
+  wksp__st_kept(&ent->w[WKSP_PART_SIZE], wksp__ent_size_word(want->sz, want->kind));
+  wksp__st_kept(&ent->w[WKSP_PART_NBR], wksp__pair(before, after));
+  wksp__tag_add(op, idx, ent, want->tag, 1);
 }
 
 /* The whole of the free partition idx becomes a used one. */
-static void take_whole(wksp__pop_t *op, uint32_t idx, uint64_t at, uint64_t sz, uint64_t tag,
-                       uint32_t kind) {
-  wksp__size_cut(op, idx);
-  wksp__ent_set(op, idx, WKSP_PART_ADDR, wksp__ent_addr_word(at, kind));
-  if (kind >> 8) wksp__ent_set(op, idx, WKSP_PART_SIZE, wksp__ent_size_word(sz, kind));
-  wksp__tag_add(op, idx, tag, 0);
-  count(op, 0, -1U, -sz);
+WKSP__INLINE void take_whole(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent,
+                             part_want_t const *want) {
+  wksp__size_cut(op, idx, ent);
+  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_ADDR]);
+  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_SIZE]);
+  wksp__tx_arm(&op->tx);
+  wksp__st_kept(&ent->w[WKSP_PART_ADDR], wksp__ent_addr_word(want->at, want->kind));
+  wksp__st_kept(&ent->w[WKSP_PART_SIZE], wksp__ent_size_word(want->sz, want->kind));
+  wksp__tag_add(op, idx, ent, want->tag, 0);
+  count(op, 0, -1U, -want->sz);
 }
 
 /* Its front does; it stays the free one, behind. */
-static void take_front(wksp__pop_t *op, uint32_t idx, uint64_t at, uint64_t sz, uint64_t tag,
-                       uint32_t kind) {
-  uint64_t nbr = wksp__ent_get(op, idx, WKSP_PART_NBR), size = wksp__ent_size(op, idx);
-  uint32_t before = wksp__lo32(nbr), after = wksp__hi32(nbr);
-  uint32_t used = used_new(op, at, sz, tag, kind, before, idx);
-  wksp__addr_swap(op, at, idx, used);
-  wksp__addr_begin(op, at + sz, at, idx);
-  wksp__size_change(op, idx, size - sz);
-  wksp__ent_set(op, idx, WKSP_PART_ADDR, (at + sz) | WKSP_PART_FREE);
-  nbr_set(op, idx, used, after);
-  if (before) wksp__ent_set_hi(op, before, WKSP_PART_NBR, used);
-  count(op, 1, 0, -sz);
+WKSP__INLINE void take_front(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent,
+                             part_want_t const *want) {
+  uint64_t end = want->at + want->sz, before_nbr = 0;
+  wksp__ent_t *used_ent, *before_ent = NULL;
+  uint32_t used = ent_take(op, wksp__ent_addr_word(want->at, want->kind), &used_ent);
+  if (!used) return;
+  uint64_t nbr = wksp__tx_note(&op->tx, &ent->w[WKSP_PART_NBR]);
+  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_ADDR]);
+  uint32_t before = wksp__lo32(nbr);
+  if (before) {
+    before_ent = wksp__ent_rw(op, before);
+    before_nbr = wksp__tx_note(&op->tx, &before_ent->w[WKSP_PART_NBR]);
+  }
+  wksp__tx_arm(&op->tx);
+  wksp__st_kept(&ent->w[WKSP_PART_NBR], wksp__with_lo(nbr, used));
+  wksp__st_kept(&ent->w[WKSP_PART_ADDR], end | WKSP_PART_FREE);
+  if (before) wksp__st_kept(&before_ent->w[WKSP_PART_NBR], wksp__with_hi(before_nbr, used));
+  used_fill(op, used, used_ent, want, before, idx);
+  wksp__addr_swap(op, want->at, idx, used);
+  wksp__addr_begin(op, end, want->at, idx);
+  wksp__size_change(op, idx, ent, size_of(ent) - want->sz);
+  count(op, 1, 0, -want->sz);
 }
 
 /* A part of it that does not begin where it begins does. */
-static void take_behind(wksp__pop_t *op, uint32_t idx, uint64_t at, uint64_t sz, uint64_t tag,
-                        uint32_t kind) {
-  uint64_t lo = wksp__ent_gaddr(op, idx), hi = lo + wksp__ent_size(op, idx), end = at + sz;
-  uint32_t after = wksp__ent_hi(op, idx, WKSP_PART_NBR), rest = 0;
-  wksp__size_change(op, idx, at - lo);
-  if (end != hi) {
-    rest = ent_take(op, end | WKSP_PART_FREE);
-    wksp__ent_fill(op, rest, WKSP_PART_SIZE, hi - end);
-    wksp__size_add(op, rest, 1);
-    wksp__addr_begin(op, end, at, rest);
+WKSP__INLINE void take_behind(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent,
+                              part_want_t const *want) {
+  uint64_t lo = gaddr_of(ent), hi = lo + size_of(ent), end = want->at + want->sz;
+  uint32_t after = wksp__hi32(wksp__ld(&ent->w[WKSP_PART_NBR])), rest = 0;
+  wksp__ent_t *used_ent, *rest_ent = NULL;
+  uint32_t used = ent_take(op, wksp__ent_addr_word(want->at, want->kind), &used_ent);
+  if (used && end != hi) rest = ent_take(op, end | WKSP_PART_FREE, &rest_ent);
+  if (!used || (end != hi && !rest)) return;
+  wksp__size_change(op, idx, ent, want->at - lo);
+  if (rest) {
+    wksp__st_kept(&rest_ent->w[WKSP_PART_SIZE], hi - end);
+    wksp__st_kept(&rest_ent->w[WKSP_PART_NBR], wksp__pair(used, after));
+    wksp__size_add(op, rest, rest_ent, 1);
+    wksp__addr_begin(op, end, want->at, rest);
   }
-  uint32_t used = used_new(op, at, sz, tag, kind, idx, rest ? rest : after);
-  if (rest) wksp__ent_fill(op, rest, WKSP_PART_NBR, used | (uint64_t)after << 32);
-  wksp__addr_begin(op, at, lo, used);
+  used_fill(op, used, used_ent, want, idx, rest ? rest : after);
+  wksp__addr_begin(op, want->at, lo, used);
   wksp__ent_set_hi(op, idx, WKSP_PART_NBR, used);
   if (after) wksp__ent_set_lo(op, after, WKSP_PART_NBR, rest ? rest : used);
-  count(op, rest ? 2 : 1, rest ? 1 : 0, -sz);
+  count(op, rest ? 2 : 1, rest ? 1 : 0, -want->sz);
 }
 
-/* Makes [at, at + sz) of the free partition idx, into which it fits, a used one. */
-static void take(wksp__pop_t *op, uint32_t idx, uint64_t at, uint64_t sz, uint64_t tag,
-                 uint32_t kind) {
-  if (at != wksp__ent_gaddr(op, idx))
-    take_behind(op, idx, at, sz, tag, kind);
-  else if (sz == wksp__ent_size(op, idx))
-    take_whole(op, idx, at, sz, tag, kind);
+/* Makes that part of the free partition idx, into which it fits, a used one. */
+WKSP__INLINE void take(wksp__pop_t *op, uint32_t idx, part_want_t const *want) {
+  wksp__ent_t *ent = wksp__ent_rw(op, idx);
+  if (wksp__unlikely(op->bad)) return;
+  if (want->at != gaddr_of(ent))
+    take_behind(op, idx, ent, want);
+  else if (want->sz == size_of(ent))
+    take_whole(op, idx, ent, want);
   else
-    take_front(op, idx, at, sz, tag, kind);
+    take_front(op, idx, ent, want);
+}
+
+/* What has to happen together with the change, on a copy of it (WKSP__APART). */
+static void ride_along(wksp__pop_t *op, wksp__part_also_t also, void *arg, uint64_t gaddr,
+                       uint64_t size) {
+  also(arg, &op->tx, gaddr, size);
 }
 
 static int report_corrupt(fd_wksp_t const *wksp) {
@@ -249,117 +285,145 @@ int wksp__part_alloc(wksp__call_t *call, uint64_t timeout_ns, uint64_t align, ui
                      uint64_t tag, uint32_t kind, wksp__part_also_t also, void *arg,
                      uint64_t *ret_gaddr, uint64_t *ret_size) {
   fd_wksp_t *wksp = call->wksp;
-  part_room_t room = {0};
-  uint64_t at = 0, want = up(sz, FD_WKSP_PART_GRAIN);
+  part_want_t want = {.sz = up(sz, FD_WKSP_PART_GRAIN), .tag = tag, .kind = kind};
+  part_room_t room;
   int rc = wksp__lock(call, timeout_ns);
   if (rc) return rc;
 
-  wksp__pop_t op;
+  wksp__pop_t look, op;
+  wksp__pop_begin(&look, wksp);
   wksp__pop_begin(&op, wksp);
-  /* want < sz: the rounding overflowed */
-  uint32_t idx = want < sz ? 0 : fit(&op, align, want, &at);
-  if (idx && !op.bad) {
+  /* want.sz < sz: the rounding overflowed */
+  uint32_t idx = want.sz < sz ? 0 : fit(&look, align, want.sz, &want.at);
+  if (idx && !look.bad) {
     wksp__pop_change(&op);
-    take(&op, idx, at, want, tag, kind);
-    if (also && !op.bad) also(arg, &op.tx, at, want);
+    take(&op, idx, &want);
+    if (also && !op.bad) WKSP__APART(ride_along, &op, also, arg, want.at, want.sz);
     wksp__pop_end(&op);
   }
-  rc = op.bad ? WKSP_E_CORRUPT : idx ? 0 : WKSP_E_NOMEM;
-  if (rc == WKSP_E_NOMEM) room_of(&op, &room);
+  rc = look.bad || op.bad ? WKSP_E_CORRUPT : idx ? 0 : WKSP_E_NOMEM;
+  if (rc == WKSP_E_NOMEM) room_of(&look, &room);
   wksp__unlock(call);
 
   if (rc == WKSP_E_CORRUPT) return report_corrupt(wksp);
   if (rc) return report_nomem(wksp, align, sz, &room);
-  *ret_gaddr = at;
-  *ret_size = want;
+  *ret_gaddr = want.at;
+  *ret_size = want.sz;
   return 0;
 }
 
 /* Free ----------------------------------------------------------------------------------------- */
 
-/* The free partition before idx takes it over, and with it the free one behind it if there is one.
- */
-static void give_before(wksp__pop_t *op, uint32_t idx, uint32_t before, uint32_t after,
-                        int after_free) {
-  uint64_t lo = wksp__ent_gaddr(op, idx), size = wksp__ent_size(op, idx), more = 0;
-  uint64_t begin = wksp__ent_gaddr(op, before);
-  uint32_t next = after;
+/* The free partition before idx takes it over, and the free one behind it if there is one. */
+WKSP__INLINE void give_before(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, int after_free) {
+  uint64_t nbr = wksp__ld(&ent->w[WKSP_PART_NBR]), lo = gaddr_of(ent), size = size_of(ent);
+  uint32_t before = wksp__lo32(nbr), after = wksp__hi32(nbr), next = after;
+  wksp__ent_t *before_ent = wksp__ent_rw(op, before), *after_ent = NULL;
+  uint64_t more = 0;
   if (after_free) {
-    more = wksp__ent_size(op, after);
-    next = wksp__ent_hi(op, after, WKSP_PART_NBR);
-    wksp__size_cut(op, after);
+    after_ent = wksp__ent_rw(op, after);
+    if (op->bad) return;
+    more = size_of(after_ent);
+    next = wksp__hi32(wksp__ld(&after_ent->w[WKSP_PART_NBR]));
+    wksp__size_cut(op, after, after_ent);
     wksp__addr_end(op, lo + size, lo, next);
-    ent_give(op, after);
   }
-  wksp__addr_end(op, lo, begin, next);
-  wksp__size_change(op, before, wksp__ent_size(op, before) + size + more);
+  wksp__addr_end(op, lo, gaddr_of(before_ent), next);
+  wksp__size_change(op, before, before_ent, size_of(before_ent) + size + more);
   wksp__ent_set_hi(op, before, WKSP_PART_NBR, next);
   if (next) wksp__ent_set_lo(op, next, WKSP_PART_NBR, before);
-  ent_give(op, idx);
+  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_ADDR]);
+  if (after_free) wksp__tx_note(&op->tx, &after_ent->w[WKSP_PART_ADDR]);
+  wksp__tx_arm(&op->tx);
+  if (after_free) ent_give(op, after, after_ent);
+  ent_give(op, idx, ent);
   count(op, after_free ? -2U : -1U, after_free ? -1U : 0, size);
 }
 
 /* The free partition behind idx does. */
-static void give_after(wksp__pop_t *op, uint32_t idx, uint32_t before, uint32_t after) {
-  uint64_t lo = wksp__ent_gaddr(op, idx), size = wksp__ent_size(op, idx);
-  uint32_t next = wksp__ent_hi(op, after, WKSP_PART_NBR);
+WKSP__INLINE void give_after(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
+  uint64_t nbr = wksp__ld(&ent->w[WKSP_PART_NBR]), before_nbr = 0;
+  uint64_t lo = gaddr_of(ent), size = size_of(ent);
+  uint32_t before = wksp__lo32(nbr), after = wksp__hi32(nbr);
+  wksp__ent_t *after_ent = wksp__ent_rw(op, after), *before_ent = NULL;
+  if (op->bad) return;
+  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_ADDR]);
+  wksp__tx_note(&op->tx, &after_ent->w[WKSP_PART_ADDR]);
+  uint64_t after_nbr = wksp__tx_note(&op->tx, &after_ent->w[WKSP_PART_NBR]);
+  if (before) {
+    before_ent = wksp__ent_rw(op, before);
+    before_nbr = wksp__tx_note(&op->tx, &before_ent->w[WKSP_PART_NBR]);
+  }
+  wksp__tx_arm(&op->tx);
+  ent_give(op, idx, ent);
+  wksp__st_kept(&after_ent->w[WKSP_PART_ADDR], lo | WKSP_PART_FREE);
+  wksp__st_kept(&after_ent->w[WKSP_PART_NBR], wksp__with_lo(after_nbr, before));
+  if (before) wksp__st_kept(&before_ent->w[WKSP_PART_NBR], wksp__with_hi(before_nbr, after));
   wksp__addr_swap(op, lo, idx, after);
-  wksp__addr_end(op, lo + size, lo, next);
-  wksp__size_change(op, after, wksp__ent_size(op, after) + size);
-  wksp__ent_set(op, after, WKSP_PART_ADDR, lo | WKSP_PART_FREE);
-  nbr_set(op, after, before, next);
-  if (before) wksp__ent_set_hi(op, before, WKSP_PART_NBR, after);
-  ent_give(op, idx);
+  wksp__addr_end(op, lo + size, lo, wksp__hi32(after_nbr));
+  wksp__size_change(op, after, after_ent, size_of(after_ent) + size);
   count(op, -1U, 0, size);
 }
 
-static void give(wksp__pop_t *op, uint32_t idx) {
-  uint64_t nbr = wksp__ent_get(op, idx, WKSP_PART_NBR);
-  uint32_t before = wksp__lo32(nbr), after = wksp__hi32(nbr);
-  int before_free = before && wksp__ent_kind(op, before) == WKSP_PART_FREE;
-  int after_free = after && wksp__ent_kind(op, after) == WKSP_PART_FREE;
-  wksp__tag_cut(op, idx);
-  if (before_free) {
-    give_before(op, idx, before, after, after_free);
-  } else if (after_free) {
-    give_after(op, idx, before, after);
-  } else {
-    uint64_t size = wksp__ent_size(op, idx);
-    wksp__ent_set(op, idx, WKSP_PART_ADDR, wksp__ent_gaddr(op, idx) | WKSP_PART_FREE);
-    wksp__ent_set(op, idx, WKSP_PART_SIZE, size);
-    wksp__size_add(op, idx, 0);
-    count(op, 0, 1, size);
-  }
+/* Both neighbours are used. */
+WKSP__INLINE void give_alone(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
+  uint64_t size = size_of(ent);
+  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_ADDR]);
+  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_SIZE]);
+  wksp__tx_arm(&op->tx);
+  wksp__st_kept(&ent->w[WKSP_PART_ADDR], gaddr_of(ent) | WKSP_PART_FREE);
+  wksp__st_kept(&ent->w[WKSP_PART_SIZE], size);
+  wksp__size_add(op, idx, ent, 0);
+  count(op, 0, 1, size);
+}
+
+/* Makes the used partition idx a free one, and one with its free neighbours. */
+WKSP__INLINE void give(wksp__pop_t *op, uint32_t idx) {
+  wksp__ent_t *ent = wksp__ent_rw(op, idx);
+  uint64_t nbr = wksp__ld(&ent->w[WKSP_PART_NBR]);
+  int after_free = is_free(op, wksp__hi32(nbr));
+  if (wksp__unlikely(op->bad)) return;
+  wksp__tag_cut(op, idx, ent);
+  if (is_free(op, wksp__lo32(nbr)))
+    give_before(op, idx, ent, after_free);
+  else if (after_free)
+    give_after(op, idx, ent);
+  else
+    give_alone(op, idx, ent);
 }
 
 static int in_data(fd_wksp_t const *wksp, uint64_t gaddr) {
   return gaddr >= wksp->data_lo && gaddr < wksp->data_hi;
 }
 
-static void part_of(wksp__pop_t *op, uint32_t idx, fd_wksp_part_t *ret_part) {
-  ret_part->gaddr = wksp__ent_gaddr(op, idx);
-  ret_part->size = wksp__ent_size(op, idx);
-  ret_part->tag = wksp__ent_get(op, idx, WKSP_PART_TAG);
-  ret_part->kind = wksp__ent_kind(op, idx);
-  if (ret_part->gaddr < op->wksp->data_lo || ret_part->gaddr > op->wksp->data_hi ||
-      ret_part->size > op->wksp->data_hi - ret_part->gaddr)
+WKSP__INLINE void part_of(wksp__pop_t *op, uint32_t idx, fd_wksp_part_t *ret_part) {
+  wksp__ent_t const *ent = wksp__ent(op, idx);
+  uint64_t addr = wksp__ld(&ent->w[WKSP_PART_ADDR]), size = wksp__ld(&ent->w[WKSP_PART_SIZE]);
+  ret_part->gaddr = addr & WKSP_PART_RANGE_MASK;
+  ret_part->size = size & WKSP_PART_RANGE_MASK;
+  ret_part->tag = wksp__ld(&ent->w[WKSP_PART_TAG]);
+  ret_part->kind = wksp__kind_of(addr, size);
+  if (ret_part->gaddr < op->tx.wksp->data_lo || ret_part->gaddr > op->tx.wksp->data_hi ||
+      ret_part->size > op->tx.wksp->data_hi - ret_part->gaddr)
     op->bad = 1;
 }
 
 /* Frees it if it is as described. 1; 0 and what *ret_is there instead; E_CORRUPT, not reported. */
 static int free_in(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t tag,
                    wksp__part_also_t also, void *arg, fd_wksp_part_t *ret_is) {
-  wksp__pop_t op;
-  wksp__pop_begin(&op, call->wksp);
-  uint32_t idx = wksp__addr_at(&op, gaddr);
+  wksp__pop_t look, op;
+  wksp__pop_begin(&look, call->wksp);
+  uint32_t idx = wksp__addr_at(&look, gaddr);
   fd_wksp_part_t is;
+  wksp__pop_begin(&op, call->wksp);
+  op.bad = look.bad;
   part_of(&op, idx, &is);
   *ret_is = is;
   int found = is.kind == kind && (!tag || tag == is.tag);
-  if (found && !op.bad) {
+  if (wksp__likely(found && !op.bad)) {
     wksp__pop_change(&op);
     give(&op, idx);
-    if (also && !op.bad) also(arg, &op.tx, is.gaddr, is.size);
+    if (also && !op.bad) WKSP__APART(ride_along, &op, also, arg, is.gaddr, is.size);
     wksp__pop_end(&op);
   }
   return op.bad ? WKSP_E_CORRUPT : found;
@@ -529,16 +593,17 @@ void wksp__part_new(fd_wksp_t *wksp) {
   wksp__pop_t op;
   wksp__pop_begin(&op, wksp);
   /* The memory is zero and nobody else's: nothing to note. */
+  wksp__ent_t *ent = wksp__pop_ent(&op);
   op.head->pool = 1UL << 32;
   op.head->cnt = 1 | 1UL << 32;
   op.head->free_sz = wksp->data_max;
-  op.ent[1].w[WKSP_PART_ADDR] = wksp->data_lo | WKSP_PART_FREE;
-  op.ent[1].w[WKSP_PART_SIZE] = wksp->data_max;
-  op.ent[1].w[WKSP_PART_LIST] = 1 | 1UL << 32;
-  uint32_t bin = wksp__size_bin(&op, wksp->data_max), top = bin / WKSP_PART_BIN_SUBS;
+  ent[1].w[WKSP_PART_ADDR] = wksp->data_lo | WKSP_PART_FREE;
+  ent[1].w[WKSP_PART_SIZE] = wksp->data_max;
+  ent[1].w[WKSP_PART_LIST] = 1 | 1UL << 32;
+  uint32_t bin = wksp__size_bin(wksp->data_max), top = bin / WKSP_PART_BIN_SUBS;
   op.head->bin_top = 1UL << top;
   op.head->bin_map[top] = 1U << bin % WKSP_PART_BIN_SUBS;
   op.head->bins[bin] = 1;
-  op.page_first[0] = 1;
+  wksp__pop_pages(&op)[0] = 1;
   for (uint32_t i = 0; i < wksp->part.levels; i++) wksp__part_bits(&op, i)[0] = 1;
 }

@@ -11,6 +11,7 @@
 
 #include "core/fail.h"
 #include "core/part_priv.h"
+#include "core/part_ring.h"
 
 /* Findings of one kind, after which the rest of its walk says nothing new. */
 #define CHECK_MAX 16U
@@ -54,7 +55,7 @@ static int check_entry(check_t *check, uint32_t idx, uint32_t before, uint64_t w
         want);
     return 0;
   }
-  if (!size || size > op->wksp->data_hi - gaddr) {
+  if (!size || size > op->tx.wksp->data_hi - gaddr) {
     SAY(check, "partition %u at 0x%lx: a size of %lu does not lie in the data region", idx, gaddr,
         size);
     return 0;
@@ -74,8 +75,8 @@ static int check_entry(check_t *check, uint32_t idx, uint32_t before, uint64_t w
 
 static void check_order(check_t *check) {
   wksp__pop_t *op = &check->op;
-  uint64_t want = op->wksp->data_lo, page_before = ~0UL;
-  uint32_t before = 0, idx = wksp__ld(&op->page_first[0]);
+  uint64_t want = op->tx.wksp->data_lo, page_before = ~0UL;
+  uint32_t before = 0, idx = wksp__ld(&wksp__pop_pages(op)[0]);
   while (idx) {
     if (check->cnt > CHECK_MAX || !check_entry(check, idx, before, want)) return;
     uint64_t size = wksp__ent_size(op, idx), page = wksp__ent_page(op, idx);
@@ -90,9 +91,9 @@ static void check_order(check_t *check) {
     before = idx;
     idx = wksp__ent_hi(op, idx, WKSP_PART_NBR);
   }
-  if (want != op->wksp->data_hi)
+  if (want != op->tx.wksp->data_hi)
     SAY(check, "partition %u is the last, but ends at 0x%lx, not at 0x%lx", before, want,
-        op->wksp->data_hi);
+        op->tx.wksp->data_hi);
 }
 
 /* The counters, the pool, and that all entries in use have been met. */
@@ -168,7 +169,7 @@ static uint64_t check_bin(check_t *check, uint32_t bin, uint32_t root) {
     uint64_t children = wksp__ent_get(op, idx, WKSP_PART_TAG);
     uint32_t left = wksp__lo32(children), right = wksp__hi32(children);
     if (from == up || (idx == root && !from)) { /* first visit */
-      if (wksp__size_bin(op, wksp__ent_size(op, idx)) != bin)
+      if (wksp__size_bin(wksp__ent_size(op, idx)) != bin)
         SAY(check, "size index: partition %u of %lu bytes is in bin %u", idx,
             wksp__ent_size(op, idx), bin);
       met += check_ring(check, idx, "size");
@@ -192,10 +193,10 @@ static uint64_t check_bin(check_t *check, uint32_t bin, uint32_t root) {
 /* Whether a search for its size finds the node: that it hangs where its bits say. */
 static void check_sizes_found(check_t *check) {
   wksp__pop_t *op = &check->op;
-  uint32_t idx = wksp__ld(&op->page_first[0]);
+  uint32_t idx = wksp__ld(&wksp__pop_pages(op)[0]);
   for (uint64_t n = 0; n < check->total && idx && check->cnt <= CHECK_MAX; n++) {
     if (is_free(check, idx) && wksp__ent_hi(op, idx, WKSP_PART_IDX) != WKSP_PART_OFF &&
-        wksp__size_min(op, wksp__ent_size(op, idx)) != idx)
+        wksp__size_min(op, wksp__ent_size(op, idx), 0) != idx)
       SAY(check, "size index: a search for the %lu bytes of partition %u does not find it",
           wksp__ent_size(op, idx), idx);
     idx = wksp__ent_hi(op, idx, WKSP_PART_NBR);
@@ -229,9 +230,9 @@ static void check_sizes(check_t *check) {
 static void check_tags(check_t *check) {
   wksp__pop_t *op = &check->op;
   uint64_t met = 0, used = check->total - check->free_cnt;
-  for (uint64_t b = 0; b < 1UL << op->wksp->part.tag_lg && check->cnt <= CHECK_MAX; b++) {
+  for (uint64_t b = 0; b < 1UL << op->tx.wksp->part.tag_lg && check->cnt <= CHECK_MAX; b++) {
     uint64_t steps = 0;
-    uint32_t idx = wksp__ld(&op->tag_hash[b]);
+    uint32_t idx = wksp__ld(&wksp__pop_tags(op)[b]);
     for (; idx && check->cnt <= CHECK_MAX; idx = wksp__ent_hi(op, idx, WKSP_PART_IDX)) {
       if (!known(check, idx) || is_free(check, idx) || steps++ > op->part_max) {
         SAY(check, "tag index: bucket %lu leads to %u, which is not used, or does not end", b, idx);
@@ -251,7 +252,7 @@ static void check_tags(check_t *check) {
 static void check_bits(check_t *check) {
   wksp__pop_t *op = &check->op;
   uint64_t cnt = wksp__page_cnt(op);
-  uint32_t levels = op->wksp->part.levels;
+  uint32_t levels = op->tx.wksp->part.levels;
   for (uint32_t level = 0; level < levels; level++) {
     uint64_t words = (cnt + 63) / 64;
     for (uint64_t w = 0; w < words && check->cnt <= CHECK_MAX; w++) {
@@ -274,7 +275,7 @@ static void check_pages(check_t *check) {
   uint64_t met = 0, page_cnt = wksp__page_cnt(op);
   check_bits(check);
   for (uint64_t page = 0; page < page_cnt && check->cnt <= CHECK_MAX; page++) {
-    uint32_t idx = wksp__ld(&op->page_first[page]);
+    uint32_t idx = wksp__ld(&wksp__pop_pages(op)[page]);
     uint64_t bit = wksp__ld(&wksp__part_bits(op, 0)[page >> 6]) >> (page & 63) & 1;
     if (!idx) continue;
     if (!bit) SAY(check, "page index: page %lu has first partition %u, but no bit", page, idx);
@@ -299,7 +300,8 @@ static void check_pages(check_t *check) {
 /* Entry 0 is what index 0 reads as. */
 static void check_null(check_t *check) {
   for (uint32_t w = 0; w < 6; w++)
-    if (wksp__ld(&check->op.ent[0].w[w])) SAY(check, "table: word %u of entry 0 is not 0", w);
+    if (wksp__ld(&wksp__pop_ent(&check->op)[0].w[w]))
+      SAY(check, "table: word %u of entry 0 is not 0", w);
 }
 
 uint32_t wksp__part_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg) {

@@ -24,7 +24,7 @@
 /* The representative of tag in its chain, and the one before it (0: the bucket's first). */
 static uint32_t tag_find(wksp__pop_t *op, uint64_t tag, uint32_t *ret_before) {
   uint32_t before = 0;
-  uint32_t idx = wksp__ld(&op->tag_hash[wksp__tag_bucket(op, tag)]);
+  uint32_t idx = wksp__ld(&wksp__pop_tags(op)[wksp__tag_bucket(op, tag)]);
   for (uint64_t steps = 0; idx; steps++) {
     if (steps > op->part_max || op->bad) {
       op->bad = 1;
@@ -43,42 +43,38 @@ uint32_t wksp__tag_first(wksp__pop_t *op, uint64_t tag) {
   return tag_find(op, tag, &before);
 }
 
-void wksp__tag_add(wksp__pop_t *op, uint32_t idx, uint64_t tag, int fresh) {
+void wksp__tag_add_first(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, uint64_t tag, int fresh) {
   uint32_t before, other = tag_find(op, tag, &before);
-  wksp__ent_write(op, idx, WKSP_PART_TAG, tag, fresh);
   if (op->bad) return;
+  wksp__member_note(op, ent, fresh);
   if (other) {
-    wksp__ring_add(op, other, idx, fresh);
-    wksp__up_write(op, idx, WKSP_PART_OFF, fresh);
+    wksp__ring_add(op, other, idx, ent);
+    wksp__member_store(ent, tag, WKSP_PART_OFF);
     return;
   }
-  uint32_t *bucket = &op->tag_hash[wksp__tag_bucket(op, tag)];
-  wksp__ring_alone(op, idx, fresh);
-  wksp__up_write(op, idx, wksp__ld(bucket), fresh);
+  uint32_t *bucket = &wksp__pop_tags(op)[wksp__tag_bucket(op, tag)];
+  wksp__ring_alone(op, idx, ent);
+  wksp__member_store(ent, tag, wksp__ld(bucket));
   wksp__tx_set32(&op->tx, bucket, idx);
 }
 
-void wksp__tag_cut(wksp__pop_t *op, uint32_t idx) {
-  uint32_t up = wksp__ent_hi(op, idx, WKSP_PART_IDX);
-  uint32_t next = wksp__ent_hi(op, idx, WKSP_PART_LIST);
-  if (up == WKSP_PART_OFF) {
-    wksp__ring_cut(op, idx);
-    return;
-  }
-  uint64_t tag = wksp__ent_get(op, idx, WKSP_PART_TAG);
+void wksp__tag_cut_first(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
+  uint32_t up = wksp__hi32(wksp__ld(&ent->w[WKSP_PART_IDX]));
+  uint32_t next = wksp__hi32(wksp__ld(&ent->w[WKSP_PART_LIST]));
+  uint64_t tag = wksp__ld(&ent->w[WKSP_PART_TAG]);
   uint32_t before, found = tag_find(op, tag, &before);
   if (found != idx) op->bad = 1;
   if (op->bad) return;
   uint32_t then = up; /* what follows in place of idx: the next of its ring, or the chain's rest */
   if (next != idx) {
-    wksp__ring_cut(op, idx);
+    wksp__ring_cut(op, ent);
     wksp__ent_set_hi(op, next, WKSP_PART_IDX, up);
     then = next;
   }
   if (before)
     wksp__ent_set_hi(op, before, WKSP_PART_IDX, then);
   else
-    wksp__tx_set32(&op->tx, &op->tag_hash[wksp__tag_bucket(op, tag)], then);
+    wksp__tx_set32(&op->tx, &wksp__pop_tags(op)[wksp__tag_bucket(op, tag)], then);
 }
 
 /* By address ----------------------------------------------------------------------------------- */
@@ -88,7 +84,7 @@ void wksp__tag_cut(wksp__pop_t *op, uint32_t idx) {
    left. */
 static uint64_t page_before(wksp__pop_t *op, uint64_t page) {
   uint64_t at = page, page_cnt = wksp__page_cnt(op);
-  uint32_t levels = op->wksp->part.levels;
+  uint32_t levels = op->tx.wksp->part.levels;
   for (uint32_t tries = 0; tries < PAGE_TRIES_MAX; tries++) {
     uint32_t level = 0;
     uint64_t pos = at, mask = ~0UL >> (63 - (pos & 63)); /* at itself counts, on the first level */
@@ -107,7 +103,7 @@ static uint64_t page_before(wksp__pop_t *op, uint64_t page) {
       level--;
       pos = pos << 6 | (63 - (uint64_t)__builtin_clzl(word));
     }
-    if (!level && pos < page_cnt && wksp__ld(&op->page_first[pos])) return pos;
+    if (!level && pos < page_cnt && wksp__ld(&wksp__pop_pages(op)[pos])) return pos;
     pos <<= 6 * level;
     if (!pos || pos > at) break;
     at = pos - 1;
@@ -132,62 +128,35 @@ static uint32_t walk_to(wksp__pop_t *op, uint32_t idx, uint64_t gaddr) {
 
 uint32_t wksp__addr_at(wksp__pop_t *op, uint64_t gaddr) {
   uint64_t page = wksp__page_of(op, gaddr);
-  uint32_t idx = wksp__ld(&op->page_first[page]);
+  uint32_t idx = wksp__ld(&wksp__pop_pages(op)[page]);
   if (!idx) {
-    idx = wksp__ld(&op->page_first[page_before(op, page)]);
+    idx = wksp__ld(&wksp__pop_pages(op)[page_before(op, page)]);
   } else if (wksp__ent_gaddr(op, idx) > gaddr) {
     idx = wksp__ent_lo(op, idx, WKSP_PART_NBR); /* the one before contains the page's begin */
   }
   return walk_to(op, idx, gaddr);
 }
 
+static uint64_t *bits_of(wksp__part_head_t *head, fd_wksp_t const *wksp, uint32_t level) {
+  return (uint64_t *)((uintptr_t)head + wksp->part.bits_off[level]);
+}
+
 /* From the top down, so that a kill leaves no bit without those above it. */
-static void page_bits_set(wksp__pop_t *op, uint64_t page) {
-  for (uint32_t level = op->wksp->part.levels; level-- > 0;) {
-    uint64_t at = page >> 6 * level, *word = &wksp__part_bits(op, level)[at >> 6];
+void wksp__page_bits_set(wksp__part_head_t *head, fd_wksp_t const *wksp, uint64_t page) {
+  for (uint32_t level = wksp->part.levels; level-- > 0;) {
+    uint64_t at = page >> 6 * level, *word = &bits_of(head, wksp, level)[at >> 6];
     uint64_t was = wksp__ld(word), now = was | 1UL << (at & 63);
     if (was != now) wksp__st_kept(word, now);
   }
 }
 
-void wksp__pages_clear(wksp__pop_t *op) {
-  for (uint32_t i = 0; i < op->page_cnt; i++) {
-    uint64_t at = op->page[i], now = 0;
-    if (wksp__ld(&op->page_first[at])) continue;
-    for (uint32_t level = 0; level < op->wksp->part.levels && !now; level++, at >>= 6) {
-      uint64_t *word = &wksp__part_bits(op, level)[at >> 6];
-      now = wksp__ld(word) & ~(1UL << (at & 63));
-      wksp__st_kept(word, now);
-    }
+void wksp__page_clear(wksp__part_head_t *head, fd_wksp_t const *wksp, uint64_t page) {
+  uint32_t const *firsts = (uint32_t *)((uintptr_t)head + wksp->part.page_off);
+  uint64_t at = page, now = 0;
+  if (wksp__ld(&firsts[page])) return;
+  for (uint32_t level = 0; level < wksp->part.levels && !now; level++, at >>= 6) {
+    uint64_t *word = &bits_of(head, wksp, level)[at >> 6];
+    now = wksp__ld(word) & ~(1UL << (at & 63));
+    wksp__st_kept(word, now);
   }
-}
-
-static uint64_t page_checked(wksp__pop_t *op, uint64_t gaddr) {
-  uint64_t page = wksp__page_of(op, gaddr);
-  if (wksp__likely(page < wksp__page_cnt(op))) return page;
-  op->bad = 1;
-  return 0;
-}
-
-void wksp__addr_swap(wksp__pop_t *op, uint64_t gaddr, uint32_t old, uint32_t idx) {
-  uint32_t *first = &op->page_first[page_checked(op, gaddr)];
-  if (wksp__ld(first) == old) wksp__tx_set32(&op->tx, first, idx);
-}
-
-void wksp__addr_begin(wksp__pop_t *op, uint64_t gaddr, uint64_t before, uint32_t idx) {
-  uint64_t page = page_checked(op, gaddr);
-  if (page == wksp__page_of(op, before)) return;
-  uint32_t *first = &op->page_first[page];
-  uint32_t was = wksp__ld(first);
-  if (!was) page_bits_set(op, page);
-  wksp__tx_set32(&op->tx, first, idx);
-}
-
-void wksp__addr_end(wksp__pop_t *op, uint64_t gaddr, uint64_t before, uint32_t next) {
-  uint64_t page = page_checked(op, gaddr);
-  if (page == wksp__page_of(op, before)) return;
-  if (next && wksp__ent_page(op, next) != page) next = 0;
-  wksp__tx_set32(&op->tx, &op->page_first[page], next);
-  if (!next && op->page_cnt < sizeof(op->page) / sizeof(op->page[0]))
-    op->page[op->page_cnt++] = page;
 }

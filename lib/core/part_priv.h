@@ -106,190 +106,195 @@ _Static_assert(WKSP_PART_ALSO_MAX <= WKSP_REDO_MAX, "and what rides along");
 /* An operation in the making, or a look. bad: something that was read is impossible; from then on
    results mean nothing, and the operation must be dropped. Numbers of entries that are out of range
    are read as entry 0, so code need not test at every step; stores to entry 0 are taken back with
-   the rest. */
+   the rest.
+
+   An alloc or free is some hundred instructions if the compiler can keep this in registers, and
+   three times as many if its address has gone to another function, since then each store to shared
+   memory might change it. So the common cases are inline, and the others work on a copy
+   (WKSP__APART). */
 typedef struct wksp__pop {
-  fd_wksp_t *wksp;
   wksp__part_head_t *head;
-  wksp__ent_t *ent;
-  uint32_t *tag_hash, *page_first;
   uint32_t part_max;
   int bad;
-  /* Bins and pages that this change has emptied: their bits go when it is decided. */
-  uint32_t bin_cnt, page_cnt;
-  uint32_t bin[3];
-  uint64_t page[3];
+  uint64_t
+      page[2]; /* pages that this change has emptied: their bits go when it is decided; ~0: none */
   wksp__tx_t tx;
 } wksp__pop_t;
 
+/* Calls func(op, ...) on a copy. */
+#define WKSP__APART(func, op, ...) \
+  do {                             \
+    wksp__pop_t apart_ = *(op);    \
+    func(&apart_, __VA_ARGS__);    \
+    *(op) = apart_;                \
+  } while (0)
+
+#define WKSP__INLINE static inline __attribute__((always_inline))
+
 /* To look, or, after wksp__pop_change, to change. */
-static inline void wksp__pop_begin(wksp__pop_t *op, fd_wksp_t const *wksp) {
-  uintptr_t base = (uintptr_t)wksp + wksp->part_off;
-  op->wksp = (fd_wksp_t *)(uintptr_t)wksp;
-  op->head = (wksp__part_head_t *)base;
-  op->ent = (wksp__ent_t *)(base + WKSP_PART_HEAD_SZ);
-  op->tag_hash = (uint32_t *)(base + wksp->part.tag_off);
-  op->page_first = (uint32_t *)(base + wksp->part.page_off);
+WKSP__INLINE void wksp__pop_begin(wksp__pop_t *op, fd_wksp_t const *wksp) {
+  op->head = (wksp__part_head_t *)((uintptr_t)wksp + wksp->part_off);
   op->part_max = (uint32_t)wksp->part_max;
   op->bad = 0;
+  op->tx.wksp = (fd_wksp_t *)(uintptr_t)wksp;
 }
 
 /* The lock is held. */
-static inline void wksp__pop_change(wksp__pop_t *op) {
-  op->bin_cnt = op->page_cnt = 0;
-  wksp__tx_begin_set(&op->tx, op->wksp);
+WKSP__INLINE void wksp__pop_change(wksp__pop_t *op) {
+  op->page[0] = op->page[1] = ~0UL;
+  wksp__tx_begin_set(&op->tx, op->tx.wksp);
 }
 
-/* Clears the bits of bins and pages that are empty. */
-void wksp__bins_clear(wksp__pop_t *op);
-void wksp__pages_clear(wksp__pop_t *op);
+WKSP__INLINE fd_wksp_t *wksp__pop_wksp(wksp__pop_t const *op) {
+  return op->tx.wksp;
+}
+
+/* The parts of the region. */
+WKSP__INLINE wksp__ent_t *wksp__pop_ent(wksp__pop_t const *op) {
+  return (wksp__ent_t *)((uintptr_t)op->head + WKSP_PART_HEAD_SZ);
+}
+
+WKSP__INLINE uint32_t *wksp__pop_tags(wksp__pop_t const *op) {
+  return (uint32_t *)((uintptr_t)op->head + op->tx.wksp->part.tag_off);
+}
+
+WKSP__INLINE uint32_t *wksp__pop_pages(wksp__pop_t const *op) {
+  return (uint32_t *)((uintptr_t)op->head + op->tx.wksp->part.page_off);
+}
+
+/* Clears the bits of pages that are empty. */
+void wksp__page_clear(wksp__part_head_t *head, fd_wksp_t const *wksp, uint64_t page);
 
 /* Decides the change, or takes it back if something impossible was met. */
-static inline void wksp__pop_end(wksp__pop_t *op) {
+WKSP__INLINE void wksp__pop_end(wksp__pop_t *op) {
   if (wksp__unlikely(op->bad)) {
-    wksp__tx_drop(&op->tx);
+    wksp__tx_t tx = op->tx;
+    wksp__tx_drop(&tx);
     return;
   }
   wksp__tx_commit(&op->tx);
-  if (op->bin_cnt) wksp__bins_clear(op);
-  if (op->page_cnt) wksp__pages_clear(op);
+  if (wksp__unlikely(op->page[0] != ~0UL)) wksp__page_clear(op->head, op->tx.wksp, op->page[0]);
+  if (wksp__unlikely(op->page[1] != ~0UL)) wksp__page_clear(op->head, op->tx.wksp, op->page[1]);
 }
 
 /* Page bits, level 0 the finest. */
-static inline uint64_t *wksp__part_bits(wksp__pop_t const *op, uint32_t level) {
-  return (uint64_t *)((uintptr_t)op->head + op->wksp->part.bits_off[level]);
+WKSP__INLINE uint64_t *wksp__part_bits(wksp__pop_t const *op, uint32_t level) {
+  return (uint64_t *)((uintptr_t)op->head + op->tx.wksp->part.bits_off[level]);
 }
 
-static inline uint32_t wksp__lo32(uint64_t word) {
+WKSP__INLINE uint32_t wksp__lo32(uint64_t word) {
   return (uint32_t)word;
 }
 
-static inline uint32_t wksp__hi32(uint64_t word) {
+WKSP__INLINE uint32_t wksp__hi32(uint64_t word) {
   return (uint32_t)(word >> 32);
 }
 
 /* Entry idx to read. */
-static inline wksp__ent_t *wksp__ent(wksp__pop_t *op, uint32_t idx) {
+WKSP__INLINE wksp__ent_t *wksp__ent(wksp__pop_t *op, uint32_t idx) {
   if (wksp__unlikely(idx > op->part_max)) {
     op->bad = 1;
     idx = 0;
   }
-  return &op->ent[idx];
+  return &wksp__pop_ent(op)[idx];
 }
 
 /* Entry idx to change: not null. */
-static inline wksp__ent_t *wksp__ent_rw(wksp__pop_t *op, uint32_t idx) {
+WKSP__INLINE wksp__ent_t *wksp__ent_rw(wksp__pop_t *op, uint32_t idx) {
   if (wksp__unlikely(idx - 1 >= op->part_max)) {
     op->bad = 1;
     idx = 0;
   }
-  return &op->ent[idx];
+  return &wksp__pop_ent(op)[idx];
 }
 
-static inline uint64_t wksp__ent_get(wksp__pop_t *op, uint32_t idx, uint32_t w) {
+WKSP__INLINE uint64_t wksp__ent_get(wksp__pop_t *op, uint32_t idx, uint32_t w) {
   return wksp__ld(&wksp__ent(op, idx)->w[w]);
 }
 
-static inline uint32_t wksp__ent_lo(wksp__pop_t *op, uint32_t idx, uint32_t w) {
+WKSP__INLINE uint32_t wksp__ent_lo(wksp__pop_t *op, uint32_t idx, uint32_t w) {
   return wksp__lo32(wksp__ent_get(op, idx, w));
 }
 
-static inline uint32_t wksp__ent_hi(wksp__pop_t *op, uint32_t idx, uint32_t w) {
+WKSP__INLINE uint32_t wksp__ent_hi(wksp__pop_t *op, uint32_t idx, uint32_t w) {
   return wksp__hi32(wksp__ent_get(op, idx, w));
 }
 
-static inline void wksp__ent_set(wksp__pop_t *op, uint32_t idx, uint32_t w, uint64_t value) {
+WKSP__INLINE void wksp__ent_set(wksp__pop_t *op, uint32_t idx, uint32_t w, uint64_t value) {
   wksp__tx_set64(&op->tx, &wksp__ent_rw(op, idx)->w[w], value);
 }
 
 /* One half of a word. */
-static inline void wksp__ent_set_lo(wksp__pop_t *op, uint32_t idx, uint32_t w, uint32_t value) {
+WKSP__INLINE void wksp__ent_set_lo(wksp__pop_t *op, uint32_t idx, uint32_t w, uint32_t value) {
   uint64_t *word = &wksp__ent_rw(op, idx)->w[w];
   wksp__tx_set64(&op->tx, word, (wksp__ld(word) & ~0xffffffffUL) | value);
 }
 
-static inline void wksp__ent_set_hi(wksp__pop_t *op, uint32_t idx, uint32_t w, uint32_t value) {
+WKSP__INLINE void wksp__ent_set_hi(wksp__pop_t *op, uint32_t idx, uint32_t w, uint32_t value) {
   uint64_t *word = &wksp__ent_rw(op, idx)->w[w];
   wksp__tx_set64(&op->tx, word, (wksp__ld(word) & 0xffffffffUL) | (uint64_t)value << 32);
 }
 
-/* A word of an entry to which nothing leads yet: needs no record. */
-static inline void wksp__ent_fill(wksp__pop_t *op, uint32_t idx, uint32_t w, uint64_t value) {
-  wksp__ent_t *ent = wksp__ent_rw(op, idx);
-  if (wksp__likely(!op->bad))
-    wksp__st_kept(&ent->w[w], value); /* never to entry 0: nobody takes it back */
-}
-
-static inline uint64_t wksp__ent_gaddr(wksp__pop_t *op, uint32_t idx) {
+WKSP__INLINE uint64_t wksp__ent_gaddr(wksp__pop_t *op, uint32_t idx) {
   return wksp__ent_get(op, idx, WKSP_PART_ADDR) & WKSP_PART_RANGE_MASK;
 }
 
-static inline uint64_t wksp__ent_size(wksp__pop_t *op, uint32_t idx) {
+WKSP__INLINE uint64_t wksp__ent_size(wksp__pop_t *op, uint32_t idx) {
   return wksp__ent_get(op, idx, WKSP_PART_SIZE) & WKSP_PART_RANGE_MASK;
 }
 
-/* Kind and owner together; 0: not in use. */
-static inline uint32_t wksp__ent_kind(wksp__pop_t *op, uint32_t idx) {
-  uint64_t addr = wksp__ent_get(op, idx, WKSP_PART_ADDR);
+/* Kind and owner together, from the words addr and size; 0: not in use. */
+WKSP__INLINE uint32_t wksp__kind_of(uint64_t addr, uint64_t size) {
   if (!(addr % FD_WKSP_PART_GRAIN)) return 0;
-  uint64_t owner = addr >> WKSP_PART_OWNER_BIT |
-                   wksp__ent_get(op, idx, WKSP_PART_SIZE) >> WKSP_PART_OWNER_BIT << 17;
+  uint64_t owner = addr >> WKSP_PART_OWNER_BIT | size >> WKSP_PART_OWNER_BIT << 17;
   return (uint32_t)(addr % FD_WKSP_PART_GRAIN) | (uint32_t)(owner << 8);
 }
 
+WKSP__INLINE uint32_t wksp__ent_kind(wksp__pop_t *op, uint32_t idx) {
+  wksp__ent_t const *ent = wksp__ent(op, idx);
+  return wksp__kind_of(wksp__ld(&ent->w[WKSP_PART_ADDR]), wksp__ld(&ent->w[WKSP_PART_SIZE]));
+}
+
 /* The words addr and size. kind: with the owner. */
-static inline uint64_t wksp__ent_addr_word(uint64_t gaddr, uint32_t kind) {
+WKSP__INLINE uint64_t wksp__ent_addr_word(uint64_t gaddr, uint32_t kind) {
   uint64_t owner = kind >> 8;
   return gaddr | kind % FD_WKSP_PART_GRAIN | owner << WKSP_PART_OWNER_BIT;
 }
 
-static inline uint64_t wksp__ent_size_word(uint64_t size, uint32_t kind) {
+WKSP__INLINE uint64_t wksp__ent_size_word(uint64_t size, uint32_t kind) {
   uint64_t owner = kind >> 8;
   return size | owner >> 17 << WKSP_PART_OWNER_BIT;
 }
 
-static inline uint64_t wksp__page_of(wksp__pop_t const *op, uint64_t gaddr) {
-  return (gaddr - op->wksp->data_lo) >> WKSP_PART_PAGE_LG;
+WKSP__INLINE uint64_t wksp__page_of(wksp__pop_t const *op, uint64_t gaddr) {
+  return (gaddr - op->tx.wksp->data_lo) >> WKSP_PART_PAGE_LG;
 }
 
-static inline uint64_t wksp__ent_page(wksp__pop_t *op, uint32_t idx) {
+WKSP__INLINE uint64_t wksp__ent_page(wksp__pop_t *op, uint32_t idx) {
   return wksp__page_of(op, wksp__ent_gaddr(op, idx));
 }
 
-static inline uint64_t wksp__page_cnt(wksp__pop_t const *op) {
-  return op->wksp->data_max >> WKSP_PART_PAGE_LG;
+WKSP__INLINE uint64_t wksp__page_cnt(wksp__pop_t const *op) {
+  return op->tx.wksp->data_max >> WKSP_PART_PAGE_LG;
 }
 
 /* The bucket of a tag. */
-static inline uint32_t wksp__tag_bucket(wksp__pop_t const *op, uint64_t tag) {
-  return (uint32_t)(((tag ^ tag >> 32) * 0x9e3779b97f4a7c15UL) >> (64 - op->wksp->part.tag_lg));
+WKSP__INLINE uint32_t wksp__tag_bucket(wksp__pop_t const *op, uint64_t tag) {
+  return (uint32_t)(((tag ^ tag >> 32) * 0x9e3779b97f4a7c15UL) >> (64 - op->tx.wksp->part.tag_lg));
 }
 
-/* In what follows fresh says that nothing leads to idx yet, so that its own words need no record.
- */
+/* Looks; what changes the indexes is in part_ring.h. */
 
 /* Free partitions by size. min: the tree member with the smallest size >= size, null if none; its
-   ring has all of that size. max: one of the largest size. add and cut: idx has the size that its
-   entry says. change: the size of one that is in the index, in entry and index. */
-uint32_t wksp__size_bin(wksp__pop_t *op, uint64_t size);
-uint32_t wksp__size_min(wksp__pop_t *op, uint64_t size);
+   ring has all of that size. clear: the lock is held and no change is under way. max: one of the
+   largest size. */
+uint32_t wksp__size_min(wksp__pop_t *op, uint64_t size, int clear);
 uint32_t wksp__size_max(wksp__pop_t *op);
-void wksp__size_add(wksp__pop_t *op, uint32_t idx, int fresh);
-void wksp__size_cut(wksp__pop_t *op, uint32_t idx);
-void wksp__size_change(wksp__pop_t *op, uint32_t idx, uint64_t size);
 
-/* Used partitions by tag. first: a member of the tag's ring, null if it has none. */
+/* A member of the tag's ring, null if it has none. */
 uint32_t wksp__tag_first(wksp__pop_t *op, uint64_t tag);
-void wksp__tag_add(wksp__pop_t *op, uint32_t idx, uint64_t tag, int fresh);
-void wksp__tag_cut(wksp__pop_t *op, uint32_t idx);
 
-/* All partitions by address. at: the partition that contains gaddr, which must lie in the data
-   region. The others keep the page index; before is where the partition before begins, now and
-   after the change. begin: at gaddr, where none did, idx begins. end: at gaddr none begins any
-   more; next is the one that begins behind it, 0 none. swap: at gaddr idx begins in place of old.
- */
+/* The partition that contains gaddr, which must lie in the data region. */
 uint32_t wksp__addr_at(wksp__pop_t *op, uint64_t gaddr);
-void wksp__addr_begin(wksp__pop_t *op, uint64_t gaddr, uint64_t before, uint32_t idx);
-void wksp__addr_end(wksp__pop_t *op, uint64_t gaddr, uint64_t before, uint32_t next);
-void wksp__addr_swap(wksp__pop_t *op, uint64_t gaddr, uint32_t old, uint32_t idx);
 
 #endif

@@ -1,55 +1,228 @@
-/* part_ring: rings through WKSP_PART_LIST, for the indexes by size and by tag. fresh: nothing leads
-   to idx yet, its own words need no record. */
+/* part_ring: how the words of entries change: rings and indexes, the common cases inline, since an
+   alloc or free is little else.
+
+   Words are noted, armed, then stored (tx.h). fresh says that nothing leads to the entry yet, so
+   that its own words need no note; idx and ent are the same entry, known to be one. Neighbours that
+   are out of range become entry 0 and the operation bad (part_priv.h).
+
+   used by: part, part_size, part_index. */
 
 #ifndef WKSP_CORE_PART_RING_H
 #define WKSP_CORE_PART_RING_H
 
 #include "core/part_priv.h"
 
-static inline uint64_t wksp__pair(uint32_t lo, uint32_t hi) {
+WKSP__INLINE uint64_t wksp__pair(uint32_t lo, uint32_t hi) {
   return lo | (uint64_t)hi << 32;
 }
 
-static inline void wksp__ent_write(wksp__pop_t *op, uint32_t idx, uint32_t w, uint64_t value,
-                                   int fresh) {
-  if (fresh)
-    wksp__ent_fill(op, idx, w, value);
-  else
-    wksp__ent_set(op, idx, w, value);
+WKSP__INLINE uint64_t wksp__with_lo(uint64_t word, uint32_t lo) {
+  return (word & ~0xffffffffUL) | lo;
 }
 
-/* The up half of idx's WKSP_PART_IDX. */
-static inline void wksp__up_write(wksp__pop_t *op, uint32_t idx, uint32_t up, int fresh) {
-  uint32_t next = wksp__ent_lo(op, idx, WKSP_PART_IDX); /* kept: the pool's link, if it is fresh */
-  wksp__ent_write(op, idx, WKSP_PART_IDX, wksp__pair(next, up), fresh);
+WKSP__INLINE uint64_t wksp__with_hi(uint64_t word, uint32_t hi) {
+  return (uint32_t)word | (uint64_t)hi << 32;
 }
 
-static inline void wksp__ring_alone(wksp__pop_t *op, uint32_t idx, int fresh) {
-  wksp__ent_write(op, idx, WKSP_PART_LIST, wksp__pair(idx, idx), fresh);
+/* The words TAG and up, of one that becomes a member of an index; LIST is the ring's. Call before
+   the ring is changed, which arms, and store after. */
+WKSP__INLINE void wksp__member_note(wksp__pop_t *op, wksp__ent_t *ent, int fresh) {
+  if (fresh) return;
+  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_TAG]);
+  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_IDX]);
+  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_LIST]);
 }
 
-static inline void wksp__ring_add(wksp__pop_t *op, uint32_t after, uint32_t idx, int fresh) {
-  uint64_t *list = &wksp__ent_rw(op, after)->w[WKSP_PART_LIST];
-  uint64_t was = wksp__ld(list);
+WKSP__INLINE void wksp__member_store(wksp__ent_t *ent, uint64_t tag, uint32_t up) {
+  wksp__st_kept(&ent->w[WKSP_PART_TAG], tag);
+  wksp__st_kept(&ent->w[WKSP_PART_IDX], wksp__with_hi(wksp__ld(&ent->w[WKSP_PART_IDX]), up));
+}
+
+/* Rings. The LIST word of idx is noted already if it needs to be. */
+
+WKSP__INLINE void wksp__ring_alone(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
+  wksp__tx_arm(&op->tx);
+  wksp__st_kept(&ent->w[WKSP_PART_LIST], wksp__pair(idx, idx));
+}
+
+WKSP__INLINE void wksp__ring_add(wksp__pop_t *op, uint32_t after, uint32_t idx, wksp__ent_t *ent) {
+  uint64_t *here = &wksp__ent_rw(op, after)->w[WKSP_PART_LIST];
+  uint64_t was = wksp__tx_note(&op->tx, here);
   uint32_t next = wksp__hi32(was);
-  wksp__ent_write(op, idx, WKSP_PART_LIST, wksp__pair(after, next), fresh);
   if (next == after) {
-    wksp__tx_set64(&op->tx, list, wksp__pair(idx, idx));
+    wksp__tx_arm(&op->tx);
+    wksp__st_kept(&ent->w[WKSP_PART_LIST], wksp__pair(after, after));
+    wksp__st_kept(here, wksp__pair(idx, idx));
     return;
   }
-  wksp__tx_set64(&op->tx, list, wksp__pair(wksp__lo32(was), idx));
-  wksp__ent_set_lo(op, next, WKSP_PART_LIST, idx);
+  uint64_t *there = &wksp__ent_rw(op, next)->w[WKSP_PART_LIST];
+  uint64_t there_was = wksp__tx_note(&op->tx, there);
+  wksp__tx_arm(&op->tx);
+  wksp__st_kept(&ent->w[WKSP_PART_LIST], wksp__pair(after, next));
+  wksp__st_kept(here, wksp__with_hi(was, idx));
+  wksp__st_kept(there, wksp__with_lo(there_was, idx));
 }
 
-static inline void wksp__ring_cut(wksp__pop_t *op, uint32_t idx) {
-  uint64_t list = wksp__ent_get(op, idx, WKSP_PART_LIST);
+/* The words of ent stay. */
+WKSP__INLINE void wksp__ring_cut(wksp__pop_t *op, wksp__ent_t const *ent) {
+  uint64_t list = wksp__ld(&ent->w[WKSP_PART_LIST]);
   uint32_t before = wksp__lo32(list), after = wksp__hi32(list);
+  uint64_t *here = &wksp__ent_rw(op, before)->w[WKSP_PART_LIST];
+  uint64_t was = wksp__tx_note(&op->tx, here);
   if (before == after) {
-    wksp__ent_set(op, before, WKSP_PART_LIST, wksp__pair(before, before));
+    wksp__tx_arm(&op->tx);
+    wksp__st_kept(here, wksp__pair(before, before));
     return;
   }
-  wksp__ent_set_hi(op, before, WKSP_PART_LIST, after);
-  wksp__ent_set_lo(op, after, WKSP_PART_LIST, before);
+  uint64_t *there = &wksp__ent_rw(op, after)->w[WKSP_PART_LIST];
+  uint64_t there_was = wksp__tx_note(&op->tx, there);
+  wksp__tx_arm(&op->tx);
+  wksp__st_kept(here, wksp__with_hi(was, after));
+  wksp__st_kept(there, wksp__with_lo(there_was, before));
+}
+
+/* By tag. */
+
+/* The first of a tag, or what needs a walk. */
+void wksp__tag_add_first(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, uint64_t tag, int fresh);
+void wksp__tag_cut_first(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent);
+
+WKSP__INLINE void wksp__tag_add(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, uint64_t tag,
+                                int fresh) {
+  uint32_t first = wksp__ld(&wksp__pop_tags(op)[wksp__tag_bucket(op, tag)]);
+  if (wksp__unlikely(!first || wksp__ent_get(op, first, WKSP_PART_TAG) != tag)) {
+    WKSP__APART(wksp__tag_add_first, op, idx, ent, tag, fresh);
+    return;
+  }
+  wksp__member_note(op, ent, fresh);
+  wksp__ring_add(op, first, idx, ent);
+  wksp__member_store(ent, tag, WKSP_PART_OFF);
+}
+
+WKSP__INLINE void wksp__tag_cut(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
+  if (wksp__likely(wksp__hi32(wksp__ld(&ent->w[WKSP_PART_IDX])) == WKSP_PART_OFF))
+    wksp__ring_cut(op, ent);
+  else
+    WKSP__APART(wksp__tag_cut_first, op, idx, ent);
+}
+
+/* By address. */
+
+WKSP__INLINE uint64_t wksp__page_checked(wksp__pop_t *op, uint64_t gaddr) {
+  uint64_t page = wksp__page_of(op, gaddr);
+  if (wksp__likely(page < wksp__page_cnt(op))) return page;
+  op->bad = 1;
+  return 0;
+}
+
+void wksp__page_bits_set(wksp__part_head_t *head, fd_wksp_t const *wksp, uint64_t page);
+
+/* These keep the page index; before is where the partition before begins, now and after the change.
+   swap: at gaddr idx begins in place of old. begin: at gaddr, where none did, idx begins. end: at
+   gaddr none begins any more; next is the one that begins behind it, 0 none. */
+
+WKSP__INLINE void wksp__addr_swap(wksp__pop_t *op, uint64_t gaddr, uint32_t old, uint32_t idx) {
+  uint32_t *first = &wksp__pop_pages(op)[wksp__page_checked(op, gaddr)];
+  if (wksp__ld(first) == old) wksp__tx_set32(&op->tx, first, idx);
+}
+
+WKSP__INLINE void wksp__addr_begin(wksp__pop_t *op, uint64_t gaddr, uint64_t before, uint32_t idx) {
+  uint64_t page = wksp__page_checked(op, gaddr);
+  if (page == wksp__page_of(op, before)) return;
+  uint32_t *first = &wksp__pop_pages(op)[page];
+  if (!wksp__ld(first)) wksp__page_bits_set(op->head, op->tx.wksp, page);
+  wksp__tx_set32(&op->tx, first, idx);
+}
+
+WKSP__INLINE void wksp__addr_end(wksp__pop_t *op, uint64_t gaddr, uint64_t before, uint32_t next) {
+  uint64_t page = wksp__page_checked(op, gaddr);
+  if (page == wksp__page_of(op, before)) return;
+  if (next && wksp__ent_page(op, next) != page) next = 0;
+  wksp__tx_set32(&op->tx, &wksp__pop_pages(op)[page], next);
+  if (next) return;
+  op->page[1] = op->page[0]; /* a change empties two at most */
+  op->page[0] = page;
+}
+
+/* By size. */
+
+/* Where a size lives: its bin, and how many low bits of the size in grains the bin leaves open. Any
+   size has one; only those of partitions are multiples of a grain and not 0. */
+WKSP__INLINE uint32_t wksp__bin_of(uint64_t size, int *ret_open_bits) {
+  uint64_t grains = (size & WKSP_PART_RANGE_MASK) / FD_WKSP_PART_GRAIN;
+  *ret_open_bits = 0;
+  if (grains < WKSP_PART_BIN_SUBS) return (uint32_t)grains;
+  int log2 = 63 - __builtin_clzl(grains);
+  *ret_open_bits = log2 - 5;
+  return (uint32_t)(log2 - 5) * WKSP_PART_BIN_SUBS + (uint32_t)(grains >> (log2 - 5));
+}
+
+WKSP__INLINE uint32_t wksp__size_bin(uint64_t size) {
+  int open_bits;
+  return wksp__bin_of(size, &open_bits);
+}
+
+/* The bits of a bin that is about to have something. */
+WKSP__INLINE void wksp__bin_bits_set(wksp__pop_t *op, uint32_t bin) {
+  uint32_t top = bin / WKSP_PART_BIN_SUBS, sub = bin % WKSP_PART_BIN_SUBS;
+  uint64_t tops = wksp__ld(&op->head->bin_top);
+  uint32_t subs = wksp__ld(&op->head->bin_map[top]);
+  if (!(tops >> top & 1)) wksp__st_kept(&op->head->bin_top, tops | 1UL << top);
+  if (!(subs >> sub & 1)) wksp__st_kept(&op->head->bin_map[top], subs | 1U << sub);
+}
+
+/* idx has the size that its entry says. The inline forms know the case that it joins or leaves a
+   ring beside the one on the tree. */
+void wksp__size_add_tree(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, int fresh);
+void wksp__size_cut_tree(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent);
+
+WKSP__INLINE void wksp__size_add(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, int fresh) {
+  uint64_t size = wksp__ld(&ent->w[WKSP_PART_SIZE]);
+  uint32_t root = wksp__ld(&op->head->bins[wksp__size_bin(size)]);
+  if (!root || wksp__ent_get(op, root, WKSP_PART_SIZE) != size) {
+    WKSP__APART(wksp__size_add_tree, op, idx, ent, fresh);
+    return;
+  }
+  wksp__member_note(op, ent, fresh);
+  wksp__ring_add(op, root, idx, ent);
+  wksp__member_store(ent, 0, WKSP_PART_OFF);
+}
+
+WKSP__INLINE void wksp__size_cut(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
+  if (wksp__hi32(wksp__ld(&ent->w[WKSP_PART_IDX])) == WKSP_PART_OFF)
+    wksp__ring_cut(op, ent);
+  else
+    WKSP__APART(wksp__size_cut_tree, op, idx, ent);
+}
+
+/* Changes the size of one that is in the index, in entry and index. */
+WKSP__INLINE void wksp__size_change(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent,
+                                    uint64_t size) {
+  uint32_t bin = wksp__size_bin(wksp__ld(&ent->w[WKSP_PART_SIZE])), to = wksp__size_bin(size);
+  uint32_t *root = &op->head->bins[bin], *root_to = &op->head->bins[to];
+  /* The usual fate of the large rest from which much is cut: alone in its bin, and staying there or
+     becoming another's only one. Then its links stay as they are. */
+  if (wksp__ld(root) == idx && !wksp__ld(&ent->w[WKSP_PART_TAG]) &&
+      wksp__ld(&ent->w[WKSP_PART_LIST]) == wksp__pair(idx, idx) &&
+      (bin == to || !wksp__ld(root_to))) {
+    wksp__tx_note(&op->tx, &ent->w[WKSP_PART_SIZE]);
+    if (bin == to) {
+      wksp__tx_arm(&op->tx);
+      wksp__st_kept(&ent->w[WKSP_PART_SIZE], size);
+      return;
+    }
+    wksp__tx_note32(&op->tx, root);
+    wksp__tx_note32(&op->tx, root_to);
+    wksp__tx_arm(&op->tx);
+    wksp__bin_bits_set(op, to);
+    wksp__st_kept(&ent->w[WKSP_PART_SIZE], size);
+    wksp__st_kept(root, 0U);
+    wksp__st_kept(root_to, idx);
+    return;
+  }
+  wksp__size_cut(op, idx, ent);
+  wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_SIZE], size);
+  wksp__size_add(op, idx, ent, 0);
 }
 
 #endif

@@ -16,27 +16,6 @@
 #include "core/part_priv.h"
 #include "core/part_ring.h"
 
-/* Where a size lives: its bin, and how many low bits of the size in grains the bin leaves open. */
-static uint32_t bin_of(wksp__pop_t *op, uint64_t size, int *ret_open_bits) {
-  uint64_t grains = size / FD_WKSP_PART_GRAIN;
-  *ret_open_bits = 0;
-  if (!grains || size % FD_WKSP_PART_GRAIN || size > op->wksp->data_max ||
-      size > WKSP_DATA_MAX_MAX) {
-    op->bad = 1;
-    return 0;
-  }
-  if (grains < WKSP_PART_BIN_SUBS) return (uint32_t)grains;
-  int log2 = 63 - __builtin_clzl(grains);
-  *ret_open_bits = log2 - 5;
-  return (uint32_t)(log2 - 4) * WKSP_PART_BIN_SUBS +
-         (uint32_t)(grains >> (log2 - 5)) % WKSP_PART_BIN_SUBS;
-}
-
-uint32_t wksp__size_bin(wksp__pop_t *op, uint64_t size) {
-  int open_bits;
-  return bin_of(op, size, &open_bits);
-}
-
 static uint32_t child(wksp__pop_t *op, uint32_t idx, uint32_t side) {
   uint64_t children = wksp__ent_get(op, idx, WKSP_PART_TAG);
   return side ? wksp__hi32(children) : wksp__lo32(children);
@@ -91,31 +70,37 @@ static uint32_t bin_min(wksp__pop_t *op, uint32_t root, uint64_t size, int open_
   return best;
 }
 
-/* The first bin at or after bin that is not empty, BINS if all are. */
-static uint32_t bin_after(wksp__pop_t *op, uint32_t bin) {
+/* The first bin at or after bin that is not empty, BINS if all are. clear: the lock is held and no
+   change is under way, so bits that lead nowhere may go. */
+static uint32_t bin_after(wksp__pop_t *op, uint32_t bin, int clear) {
   uint32_t top = bin / WKSP_PART_BIN_SUBS;
   uint64_t tops = wksp__ld(&op->head->bin_top) & ((1UL << WKSP_PART_BIN_TOPS) - 1) & (~0UL << top);
   uint32_t mask = ~0U << bin % WKSP_PART_BIN_SUBS; /* in the first word */
   for (; tops; tops &= tops - 1) {
     uint32_t at = (uint32_t)__builtin_ctzl(tops), subs = wksp__ld(&op->head->bin_map[at]);
-    if (at == top) subs &= mask;
-    for (; subs; subs &= subs - 1) {
-      uint32_t found = at * WKSP_PART_BIN_SUBS + (uint32_t)__builtin_ctz(subs);
-      if (wksp__ld(&op->head->bins[found])) return found;
+    for (uint32_t left = at == top ? subs & mask : subs; left; left &= left - 1) {
+      uint32_t sub = (uint32_t)__builtin_ctz(left), found = at * WKSP_PART_BIN_SUBS + sub;
+      if (wksp__likely(wksp__ld(&op->head->bins[found]))) return found;
+      subs &= ~(1U << sub);
     }
+    if (!clear) continue;
+    wksp__st_kept(&op->head->bin_map[at], subs);
+    if (!subs) wksp__st_kept(&op->head->bin_top, wksp__ld(&op->head->bin_top) & ~(1UL << at));
   }
   return WKSP_PART_BINS;
 }
 
-uint32_t wksp__size_min(wksp__pop_t *op, uint64_t size) {
+uint32_t wksp__size_min(wksp__pop_t *op, uint64_t size, int clear) {
   int open_bits;
-  if (size > op->wksp->data_max) return 0;
-  uint32_t bin = bin_of(op, size, &open_bits);
-  uint32_t root = wksp__ld(&op->head->bins[bin]);
-  uint32_t best = root ? bin_min(op, root, size, open_bits) : 0;
-  if (best) return best;
-
-  bin = bin_after(op, bin + 1);
+  if (size > op->tx.wksp->data_max) return 0;
+  uint32_t bin = wksp__bin_of(size, &open_bits), root = wksp__ld(&op->head->bins[bin]);
+  if (root) {
+    if (!open_bits) return root; /* all of its bin have this size */
+    uint32_t best = bin_min(op, root, size, open_bits);
+    if (best) return best;
+  }
+  /* Any of a later bin is large enough: the first of these that is not empty. */
+  bin = bin_after(op, bin + 1, clear);
   return bin < WKSP_PART_BINS ? extreme(op, wksp__ld(&op->head->bins[bin]), 0) : 0;
 }
 
@@ -137,45 +122,26 @@ uint32_t wksp__size_max(wksp__pop_t *op) {
 
 /* The root of a bin. */
 static void root_put(wksp__pop_t *op, uint32_t bin, uint32_t idx) {
-  uint32_t top = bin / WKSP_PART_BIN_SUBS, sub = bin % WKSP_PART_BIN_SUBS;
-  if (op->bad) return;
-  if (idx) {
-    uint64_t tops = wksp__ld(&op->head->bin_top);
-    uint32_t subs = wksp__ld(&op->head->bin_map[top]);
-    if (!(tops >> top & 1)) wksp__st_kept(&op->head->bin_top, tops | 1UL << top);
-    if (!(subs >> sub & 1)) wksp__st_kept(&op->head->bin_map[top], subs | 1U << sub);
-  } else if (op->bin_cnt < sizeof(op->bin) / sizeof(op->bin[0])) {
-    op->bin[op->bin_cnt++] = bin;
-  }
+  if (idx) wksp__bin_bits_set(op, bin);
   wksp__tx_set32(&op->tx, &op->head->bins[bin], idx);
 }
 
-void wksp__bins_clear(wksp__pop_t *op) {
-  for (uint32_t i = 0; i < op->bin_cnt; i++) {
-    uint32_t bin = op->bin[i], top = bin / WKSP_PART_BIN_SUBS;
-    if (wksp__ld(&op->head->bins[bin])) continue;
-    uint32_t subs = wksp__ld(&op->head->bin_map[top]) & ~(1U << bin % WKSP_PART_BIN_SUBS);
-    wksp__st_kept(&op->head->bin_map[top], subs);
-    if (!subs) wksp__st_kept(&op->head->bin_top, wksp__ld(&op->head->bin_top) & ~(1UL << top));
-  }
-}
-
-void wksp__size_add(wksp__pop_t *op, uint32_t idx, int fresh) {
+void wksp__size_add_tree(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, int fresh) {
   int open_bits;
-  uint64_t size = wksp__ent_size(op, idx);
-  uint32_t bin = bin_of(op, size, &open_bits);
+  uint64_t size = wksp__ld(&ent->w[WKSP_PART_SIZE]) & WKSP_PART_RANGE_MASK;
+  uint32_t bin = wksp__bin_of(size, &open_bits);
   uint32_t at = wksp__ld(&op->head->bins[bin]);
-  wksp__ent_write(op, idx, WKSP_PART_TAG, 0, fresh);
+  wksp__member_note(op, ent, fresh);
   if (!at) {
-    wksp__ring_alone(op, idx, fresh);
-    wksp__up_write(op, idx, 0, fresh);
+    wksp__ring_alone(op, idx, ent);
+    wksp__member_store(ent, 0, 0);
     root_put(op, bin, idx);
     return;
   }
   while (!op->bad) {
     if (wksp__ent_size(op, at) == size) {
-      wksp__ring_add(op, at, idx, fresh);
-      wksp__up_write(op, idx, WKSP_PART_OFF, fresh);
+      wksp__ring_add(op, at, idx, ent);
+      wksp__member_store(ent, 0, WKSP_PART_OFF);
       return;
     }
     if (--open_bits < 0) {
@@ -185,8 +151,8 @@ void wksp__size_add(wksp__pop_t *op, uint32_t idx, int fresh) {
     uint32_t side = ((size / FD_WKSP_PART_GRAIN) >> open_bits) & 1;
     uint32_t next = child(op, at, side);
     if (!next) {
-      wksp__ring_alone(op, idx, fresh);
-      wksp__up_write(op, idx, at, fresh);
+      wksp__ring_alone(op, idx, ent);
+      wksp__member_store(ent, 0, at);
       child_put(op, at, side, idx);
       return;
     }
@@ -215,11 +181,11 @@ static uint32_t leaf_take(wksp__pop_t *op, uint32_t idx) {
   return 0;
 }
 
-void wksp__size_cut(wksp__pop_t *op, uint32_t idx) {
+void wksp__size_cut_tree(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
   uint32_t up = wksp__ent_hi(op, idx, WKSP_PART_IDX);
   uint32_t stand_in = wksp__ent_hi(op, idx, WKSP_PART_LIST);
   if (stand_in != idx) {
-    wksp__ring_cut(op, idx);
+    wksp__ring_cut(op, ent);
     if (up == WKSP_PART_OFF) return;
   } else {
     if (up == WKSP_PART_OFF) op->bad = 1; /* a ring of one is on the tree */
@@ -238,26 +204,7 @@ void wksp__size_cut(wksp__pop_t *op, uint32_t idx) {
     child_put(op, up, side, stand_in);
     return;
   }
-  uint32_t bin = wksp__size_bin(op, wksp__ent_size(op, idx));
+  uint32_t bin = wksp__size_bin(wksp__ld(&ent->w[WKSP_PART_SIZE]));
   if (wksp__ld(&op->head->bins[bin]) != idx) op->bad = 1;
   root_put(op, bin, stand_in);
-}
-
-void wksp__size_change(wksp__pop_t *op, uint32_t idx, uint64_t size) {
-  wksp__ent_t *ent = wksp__ent_rw(op, idx);
-  uint64_t word = wksp__ld(&ent->w[WKSP_PART_SIZE]);
-  uint32_t bin = wksp__size_bin(op, word & WKSP_PART_RANGE_MASK), to = wksp__size_bin(op, size);
-  /* The usual fate of the large rest from which much is cut: alone in its bin, and staying there or
-     becoming another's only one. Then its links stay as they are. */
-  int alone = wksp__ld(&op->head->bins[bin]) == idx && !wksp__ld(&ent->w[WKSP_PART_TAG]) &&
-              wksp__ld(&ent->w[WKSP_PART_LIST]) == wksp__pair(idx, idx);
-  int moves = bin != to, easy = alone && (!moves || !wksp__ld(&op->head->bins[to]));
-  if (!easy) wksp__size_cut(op, idx);
-  wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_SIZE], size);
-  if (!easy) {
-    wksp__size_add(op, idx, 0);
-  } else if (moves) {
-    root_put(op, bin, 0);
-    root_put(op, to, idx);
-  }
 }

@@ -266,7 +266,7 @@ static void test_damage(void **state) {
   wksp__pop_begin(&op, g_wksp);
   uint32_t idx = wksp__tag_first(&op, 5), other = wksp__tag_first(&op, 6);
   uint32_t next = wksp__ent_hi(&op, idx, WKSP_PART_LIST);
-  uint64_t *list = &op.ent[next].w[WKSP_PART_LIST], was = *list;
+  uint64_t *list = &wksp__pop_ent(&op)[next].w[WKSP_PART_LIST], was = *list;
   uint64_t const bad[] = {0, (uint64_t)next << 32, (uint64_t)other << 32, ~0UL, 40UL << 32};
   for (uint32_t i = 0; i < 5; i++) {
     fd_wksp_part_t infos[4];
@@ -278,7 +278,7 @@ static void test_damage(void **state) {
   *list = was;
   assert_int_equal(fd_wksp_verify(g_wksp, testing_sentence, NULL), 0);
 
-  uint64_t *size = &op.ent[other].w[WKSP_PART_SIZE], size_was = *size;
+  uint64_t *size = &wksp__pop_ent(&op)[other].w[WKSP_PART_SIZE], size_was = *size;
   ulong gaddr = wksp__ent_gaddr(&op, other);
   *size = WKSP_PART_RANGE_MASK;
   assert_int_equal(fd_wksp_memset(g_wksp, gaddr, 1), WKSP_E_CORRUPT);

@@ -40,13 +40,14 @@
 typedef struct wksp__tx {
   fd_wksp_t *wksp;
   wksp__vol_t
-      *vol;     /* where the notes go: the workspace's, or a private one whose notes nobody uses */
-  uint64_t rec; /* what vol->rec is */
+      *vol; /* where the notes go: the workspace's, or a private one whose notes nobody uses */
+  wksp__note_t *at; /* the next note to undo */
+  uint64_t rec;     /* what vol->rec becomes when the notes so far are armed */
   uint32_t redo_cnt;
 } wksp__tx_t;
 
 /* For a change that puts only. */
-static inline void wksp__tx_begin(wksp__tx_t *tx, fd_wksp_t *wksp) {
+static inline __attribute__((always_inline)) void wksp__tx_begin(wksp__tx_t *tx, fd_wksp_t *wksp) {
   tx->wksp = wksp;
   tx->vol = wksp__vol(wksp);
   tx->rec = 0;
@@ -61,10 +62,12 @@ static inline uint64_t *wksp__tx_head(fd_wksp_t const *wksp) {
 }
 
 /* For one that sets, too. */
-static inline void wksp__tx_begin_set(wksp__tx_t *tx, fd_wksp_t *wksp) {
+static inline __attribute__((always_inline)) void wksp__tx_begin_set(wksp__tx_t *tx,
+                                                                     fd_wksp_t *wksp) {
   uint64_t const *head = wksp__tx_head(wksp);
   wksp__tx_begin(tx, wksp);
   tx->rec = WKSP_REC_UNDO;
+  tx->at = tx->vol->undo;
   for (uint32_t i = 0; i < WKSP_REC_HEAD; i++)
     wksp__st_kept(&tx->vol->rec_head[i], wksp__ld(&head[i]));
   wksp__st_kept(&tx->vol->rec, WKSP_REC_UNDO);
@@ -76,41 +79,51 @@ static inline uint32_t wksp__tx_undo_cnt(wksp__tx_t const *tx) {
 
 /* The bounds are sums over the code, not over data, so passing one is our mistake: stop before the
  * record is overrun. */
-static inline void wksp__tx_room(uint32_t cnt, uint32_t max) {
-  if (wksp__unlikely(cnt >= max)) __builtin_trap();
+static inline __attribute__((always_inline)) void wksp__tx_room(uint32_t cnt, uint32_t max) {
+  if (wksp__unlikely(cnt > max)) __builtin_trap();
 }
 
-/* Changes a word now; it is what is read from then on. */
-static inline void wksp__tx_set64(wksp__tx_t *tx, uint64_t *place, uint64_t value) {
-  wksp__vol_t *vol = tx->vol;
-  uint32_t n = (uint32_t)tx->rec;
-  wksp__tx_room(n, WKSP_UNDO_MAX);
-  wksp__st_kept(&vol->undo[n].where, (uint64_t)place - (uint64_t)tx->wksp);
-  wksp__st_kept(&vol->undo[n].value, wksp__ld(place));
-  wksp__st_kept(&vol->rec, ++tx->rec); /* noted; then the store */
+/* A word that is going to change: note it, arm the notes, then store. Returns what it is. Several
+   may be noted before they are armed, at most WKSP_UNDO_SLACK. */
+static inline __attribute__((always_inline)) uint64_t wksp__tx_note(wksp__tx_t *tx,
+                                                                    uint64_t *place) {
+  uint64_t was = wksp__ld(place);
+  wksp__st_kept(&tx->at->where, (uint64_t)place - (uint64_t)tx->wksp);
+  wksp__st_kept(&tx->at->value, was);
+  tx->at++;
+  tx->rec++;
+  return was;
+}
+
+/* Half a word: the whole is noted. */
+static inline __attribute__((always_inline)) void wksp__tx_note32(wksp__tx_t *tx, uint32_t *place) {
+  wksp__tx_note(tx, (uint64_t *)((uintptr_t)place & ~7UL));
+}
+
+static inline __attribute__((always_inline)) void wksp__tx_arm(wksp__tx_t *tx) {
+  wksp__tx_room(wksp__tx_undo_cnt(tx), WKSP_UNDO_MAX);
+  wksp__st_kept(&tx->vol->rec, tx->rec);
+}
+
+/* All in one: changes a word now; it is what is read from then on. */
+static inline __attribute__((always_inline)) void wksp__tx_set64(wksp__tx_t *tx, uint64_t *place,
+                                                                 uint64_t value) {
+  wksp__tx_note(tx, place);
+  wksp__tx_arm(tx);
   wksp__st_kept(place, value);
 }
 
-/* The same for half a word. Its other half is noted, too, and cannot change in between. */
-static inline void wksp__tx_set32(wksp__tx_t *tx, uint32_t *place, uint32_t value) {
-  wksp__vol_t *vol = tx->vol;
-  uint64_t *word = (uint64_t *)((uintptr_t)place & ~7UL);
-  uint32_t n = (uint32_t)tx->rec;
-  wksp__tx_room(n, WKSP_UNDO_MAX);
-  wksp__st_kept(&vol->undo[n].where, (uint64_t)word - (uint64_t)tx->wksp);
-  wksp__st_kept(&vol->undo[n].value, wksp__ld(word));
-  wksp__st_kept(&vol->rec, ++tx->rec);
-  wksp__st_kept(place, value);
-}
-
-/* Changes one of the head's words, which are noted already. */
-static inline void wksp__tx_set_head(wksp__tx_t *tx, uint64_t *place, uint64_t value) {
+static inline __attribute__((always_inline)) void wksp__tx_set32(wksp__tx_t *tx, uint32_t *place,
+                                                                 uint32_t value) {
+  wksp__tx_note32(tx, place);
+  wksp__tx_arm(tx);
   wksp__st_kept(place, value);
 }
 
 /* Changes a word when the change is decided; each at most once. */
-static inline void wksp__tx_put64(wksp__tx_t *tx, uint64_t *place, uint64_t value) {
-  wksp__tx_room(tx->redo_cnt, WKSP_REDO_MAX);
+static inline __attribute__((always_inline)) void wksp__tx_put64(wksp__tx_t *tx, uint64_t *place,
+                                                                 uint64_t value) {
+  wksp__tx_room(tx->redo_cnt + 1, WKSP_REDO_MAX);
   wksp__note_t *note = &tx->vol->redo[tx->redo_cnt++];
   wksp__st(&note->where, (uint64_t)place - (uint64_t)tx->wksp);
   wksp__st(&note->value, value);
@@ -120,7 +133,7 @@ static inline void wksp__tx_put64(wksp__tx_t *tx, uint64_t *place, uint64_t valu
 void wksp__tx_apply(fd_wksp_t *wksp, uint32_t redo_cnt);
 
 /* Decides. */
-static inline void wksp__tx_commit(wksp__tx_t *tx) {
+static inline __attribute__((always_inline)) void wksp__tx_commit(wksp__tx_t *tx) {
   wksp__vol_t *vol = tx->vol;
   /* release: whoever takes the lock after this one was killed finds the notes complete */
   wksp__st_release(&vol->rec, tx->redo_cnt ? WKSP_REC_REDO | tx->redo_cnt : 0UL);

@@ -3,6 +3,7 @@
 #include "core/testing.h"
 
 #include "core/part_priv.h"
+#include "core/part_ring.h"
 #include "core/root.h"
 #include "core/tx.h"
 
@@ -75,13 +76,13 @@ static void plant32(uint32_t *word, uint32_t value, char const *want) {
 }
 
 static uint64_t *word(uint32_t idx, uint32_t w) {
-  return &g_op.ent[idx].w[w];
+  return &wksp__pop_ent(&g_op)[idx].w[w];
 }
 
 /* The first partition, in the order of addresses, that is free (or not) and on its index's tree or
    chain (or not). */
 static uint32_t some(int want_free, int want_off) {
-  for (uint32_t idx = g_op.page_first[0]; idx; idx = wksp__hi32(*word(idx, WKSP_PART_NBR))) {
+  for (uint32_t idx = wksp__pop_pages(&g_op)[0]; idx; idx = wksp__hi32(*word(idx, WKSP_PART_NBR))) {
     int is_free = (*word(idx, WKSP_PART_ADDR) & 63) == WKSP_PART_FREE;
     int is_off = wksp__hi32(*word(idx, WKSP_PART_IDX)) == WKSP_PART_OFF;
     if (is_free == want_free && is_off == want_off) return idx;
@@ -124,14 +125,14 @@ static void test_head(void **state) {
   uint32_t pooled = wksp__lo32(g_op.head->pool);
   assert_true(pooled > 0);
   plant64(word(pooled, WKSP_PART_IDX), pooled, "pool");
-  plant64(word(pooled, WKSP_PART_IDX), g_op.page_first[0], "pool");
+  plant64(word(pooled, WKSP_PART_IDX), wksp__pop_pages(&g_op)[0], "pool");
   plant64(word(pooled, WKSP_PART_ADDR), g_wksp->data_lo | 1, "pool");
 }
 
 /* The size index: bins, bitmaps, trees, rings. */
 static void test_sizes(void **state) {
   uint32_t tree = some(1, 0), ring = some(1, 1);
-  uint32_t bin = wksp__size_bin(&g_op, *word(tree, WKSP_PART_SIZE)), child = 0, parent = 0;
+  uint32_t bin = wksp__size_bin(*word(tree, WKSP_PART_SIZE)), child = 0, parent = 0;
   for (uint32_t b = 0; b < WKSP_PART_BINS && !child; b++)
     if (g_op.head->bins[b] && *word(g_op.head->bins[b], WKSP_PART_TAG)) {
       parent = g_op.head->bins[b];
@@ -160,13 +161,13 @@ static void test_sizes(void **state) {
 static void test_tags(void **state) {
   uint32_t first = some(0, 0), ring = some(0, 1);
   uint32_t bucket = wksp__tag_bucket(&g_op, *word(first, WKSP_PART_TAG));
-  plant32(&g_op.tag_hash[bucket], 0, "tag index");
-  plant32(&g_op.tag_hash[bucket], 5000, "tag index");
-  plant32(&g_op.tag_hash[bucket], some(1, 0), "tag index");
-  plant32(&g_op.tag_hash[bucket], ring, "tag index");
+  plant32(&wksp__pop_tags(&g_op)[bucket], 0, "tag index");
+  plant32(&wksp__pop_tags(&g_op)[bucket], 5000, "tag index");
+  plant32(&wksp__pop_tags(&g_op)[bucket], some(1, 0), "tag index");
+  plant32(&wksp__pop_tags(&g_op)[bucket], ring, "tag index");
   uint32_t empty = 0;
-  while (g_op.tag_hash[empty]) empty++;
-  plant32(&g_op.tag_hash[empty], first, "tag index");
+  while (wksp__pop_tags(&g_op)[empty]) empty++;
+  plant32(&wksp__pop_tags(&g_op)[empty], first, "tag index");
   plant64(word(first, WKSP_PART_IDX), *word(first, WKSP_PART_IDX) ^ (uint64_t)first << 32,
           "tag index");
   plant64(word(ring, WKSP_PART_TAG), 77, "does not belong");
@@ -180,16 +181,16 @@ static void test_pages(void **state) {
   plant64(&bits[0], bits[0] & ~1UL, "no bit");
   plant64(&above[0], above[0] ^ 1, "summary");
   plant64(&above[0], above[0] ^ 1UL << 60, "beyond its last");
-  uint32_t lowest = g_op.page_first[0], page = 1;
-  while (!g_op.page_first[page]) page++;
-  plant32(&g_op.page_first[0], 0, "is the last, but ends at");
-  plant32(&g_op.page_first[0], ~0U, "no such entry");
-  plant32(&g_op.page_first[0], wksp__hi32(*word(lowest, WKSP_PART_NBR)), "begins at");
-  plant32(&g_op.page_first[page], 0, "partitions start in");
-  plant32(&g_op.page_first[page], ~0U, "not in use");
-  plant32(&g_op.page_first[page], lowest, "page index");
-  plant32(&g_op.page_first[page], wksp__hi32(*word(g_op.page_first[page], WKSP_PART_NBR)),
-          "page index");
+  uint32_t lowest = wksp__pop_pages(&g_op)[0], page = 1;
+  while (!wksp__pop_pages(&g_op)[page]) page++;
+  plant32(&wksp__pop_pages(&g_op)[0], 0, "is the last, but ends at");
+  plant32(&wksp__pop_pages(&g_op)[0], ~0U, "no such entry");
+  plant32(&wksp__pop_pages(&g_op)[0], wksp__hi32(*word(lowest, WKSP_PART_NBR)), "begins at");
+  plant32(&wksp__pop_pages(&g_op)[page], 0, "partitions start in");
+  plant32(&wksp__pop_pages(&g_op)[page], ~0U, "not in use");
+  plant32(&wksp__pop_pages(&g_op)[page], lowest, "page index");
+  plant32(&wksp__pop_pages(&g_op)[page],
+          wksp__hi32(*word(wksp__pop_pages(&g_op)[page], WKSP_PART_NBR)), "page index");
 }
 
 /* The root directory. */
@@ -230,7 +231,7 @@ static void test_header_and_record(void **state) {
 static void test_operations_refuse(void **state) {
   uint32_t hole = some(1, 0);
   ulong used = *word(some(0, 0), WKSP_PART_ADDR) & ~63UL;
-  uint64_t root = wksp__size_bin(&g_op, *word(hole, WKSP_PART_SIZE));
+  uint64_t root = wksp__size_bin(*word(hole, WKSP_PART_SIZE));
   uint32_t was = g_op.head->bins[root];
   size_t size = g_wksp->data_lo - g_wksp->root_off;
   void *copy = malloc(size), *live = (char *)g_wksp + g_wksp->root_off;
@@ -243,7 +244,7 @@ static void test_operations_refuse(void **state) {
   assert_memory_equal(copy, live, size);
   g_op.head->bins[root] = was;
 
-  memset(g_op.page_first, 0xff, 4UL * wksp__page_cnt(&g_op));
+  memset(wksp__pop_pages(&g_op), 0xff, 4UL * wksp__page_cnt(&g_op));
   memcpy(copy, live, size);
   fd_wksp_part_t part;
   assert_int_equal(fd_wksp_free(g_wksp, used), WKSP_E_CORRUPT);
