@@ -205,19 +205,11 @@ WKSP__INLINE void wksp__size_change(wksp__pop_t *op, uint32_t idx, wksp__ent_t *
   if (wksp__ld(root) == idx && !wksp__ld(&ent->w[WKSP_PART_TAG]) &&
       wksp__ld(&ent->w[WKSP_PART_LIST]) == wksp__pair(idx, idx) &&
       (bin == to || !wksp__ld(root_to))) {
-    wksp__tx_note(&op->tx, &ent->w[WKSP_PART_SIZE]);
-    if (bin == to) {
-      wksp__tx_arm(&op->tx);
-      wksp__st_kept(&ent->w[WKSP_PART_SIZE], size);
-      return;
-    }
-    wksp__tx_note32(&op->tx, root);
-    wksp__tx_note32(&op->tx, root_to);
-    wksp__tx_arm(&op->tx);
+    wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_SIZE], size);
+    if (bin == to) return;
     wksp__bin_bits_set(op, to);
-    wksp__st_kept(&ent->w[WKSP_PART_SIZE], size);
-    wksp__st_kept(root, 0U);
-    wksp__st_kept(root_to, idx);
+    wksp__tx_set32(&op->tx, root, 0U);
+    wksp__tx_set32(&op->tx, root_to, idx);
     return;
   }
   wksp__size_cut(op, idx, ent);

@@ -95,11 +95,6 @@ static inline __attribute__((always_inline)) uint64_t wksp__tx_note(wksp__tx_t *
   return was;
 }
 
-/* Half a word: the whole is noted. */
-static inline __attribute__((always_inline)) void wksp__tx_note32(wksp__tx_t *tx, uint32_t *place) {
-  wksp__tx_note(tx, (uint64_t *)((uintptr_t)place & ~7UL));
-}
-
 static inline __attribute__((always_inline)) void wksp__tx_arm(wksp__tx_t *tx) {
   wksp__tx_room(wksp__tx_undo_cnt(tx), WKSP_UNDO_MAX);
   wksp__st_kept(&tx->vol->rec, tx->rec);
@@ -113,11 +108,18 @@ static inline __attribute__((always_inline)) void wksp__tx_set64(wksp__tx_t *tx,
   wksp__st_kept(place, value);
 }
 
+/* The same for half a word, which is noted and stored as part of the whole: to load the whole just
+   after a store to half of it costs more than all of this. */
 static inline __attribute__((always_inline)) void wksp__tx_set32(wksp__tx_t *tx, uint32_t *place,
                                                                  uint32_t value) {
-  wksp__tx_note32(tx, place);
+  uint64_t *word = (uint64_t *)((uintptr_t)place & ~7UL);
+  uint64_t was = wksp__tx_note(tx, word);
+  uint32_t shift = 8 * ((uintptr_t)place & 4);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+  shift ^= 32;
+#endif
   wksp__tx_arm(tx);
-  wksp__st_kept(place, value);
+  wksp__st_kept(word, (was & ~(0xffffffffUL << shift)) | (uint64_t)value << shift);
 }
 
 /* Changes a word when the change is decided; each at most once. */
