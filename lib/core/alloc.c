@@ -150,7 +150,10 @@ void *fd_alloc_leave(fd_alloc_t *join) {
   struct fd_alloc *alloc = wksp__alloc_of(join);
   if (!alloc) return NULL;
   wksp__seat_t *seat = wksp__seat_find(wksp_of(alloc));
-  if (seat) wksp__seat_leave_heap(seat, alloc->self);
+  if (seat && wksp__map_busy(seat->map)) { /* else the heap is protected and stays */
+    wksp__seat_leave_heap(seat, alloc->self);
+    wksp__map_idle(seat->map);
+  }
   return alloc;
 }
 

@@ -68,6 +68,16 @@ void wksp__crash_point(void);
     WKSP__POINT();                                  \
     __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST); \
   })
+#define wksp__fetch_or(p, v)                       \
+  ({                                               \
+    WKSP__POINT();                                 \
+    __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST); \
+  })
+#define wksp__fetch_and(p, v)                       \
+  ({                                                \
+    WKSP__POINT();                                  \
+    __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST); \
+  })
 #define wksp__xchg(p, v)                             \
   ({                                                 \
     WKSP__POINT();                                   \

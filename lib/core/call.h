@@ -38,7 +38,8 @@ typedef struct wksp__slot {
   uint64_t since_ns;      /* CLOCK_REALTIME of the claim; this and the next four for people */
   uint32_t pid, tid;      /* as the owner sees itself */
   char comm[16];
-  uint32_t fenced;     /* 1: the owner fences its calls, since its kernel refused membarrier */
+  uint32_t fenced;     /* WKSP_FENCED_*: what the owner does at the start of a call. Others only add
+                          WKSP_FENCED_LOOK */
   uint32_t gate_futex; /* changes at each opening */
   uint64_t flight;     /* gaddr of the block that the last malloc or the current free is about, 0
                           none: the suspect of a kill */
@@ -48,6 +49,9 @@ typedef struct wksp__slot {
 } wksp__slot_t;
 
 _Static_assert(sizeof(wksp__slot_t) == 256, "slots do not share lines");
+
+#define WKSP_FENCED_CALLS 1U /* fence: its kernel refused membarrier */
+#define WKSP_FENCED_LOOK  2U /* look whether its process has protected the memory (protect.c) */
 
 enum { WKSP_SLOT_FREE = 0, WKSP_SLOT_CLAIMING = 1, WKSP_SLOT_HELD = 2 };
 #define WKSP_SLOT_PID (1U << 29)
@@ -131,8 +135,9 @@ typedef struct wksp__call {
 } wksp__call_t;
 
 /* Starts a call: leases a slot if this thread has none here, passes the gate. 0; E_RDONLY for a
-   read-only join, E_INVAL if not joined, E_TIMEDOUT (the shared slot stayed taken). Reported. On
-   success wksp__call_end must follow. */
+   read-only join or a protected memory, E_BUSY if this thread holds the lock by fd_wksp_lock,
+   E_INVAL if not joined, E_TIMEDOUT (the shared slot stayed taken). Reported. On success
+   wksp__call_end must follow. */
 int wksp__call_begin(fd_wksp_t *wksp, wksp__call_t *ret_call);
 void wksp__call_end(wksp__call_t *call);
 
@@ -170,7 +175,12 @@ typedef struct wksp__map {
   uint32_t joins;
   uint32_t leased; /* slots that threads of this process hold */
   int ro;
-  uint64_t lease; /* the daemon's, 0 */
+  uint32_t guarded;  /* 1: a part is protected, or about to be: no call that changes may begin. Read
+                        without the mutex */
+  uint32_t guarding; /* 1: a thread is changing the protection */
+  uint32_t busy;     /* threads at slots or heaps of theirs outside of calls */
+  int prot[2];       /* PROT_* of the tables and of the data (protect.c) */
+  uint64_t lease;    /* the daemon's, 0 */
   void (*unmap)(
       void *arg); /* called once joins and leased are 0; NULL: the memory is somebody else's */
   void *unmap_arg;
@@ -184,6 +194,19 @@ int wksp__map_drop(fd_wksp_t *wksp);
 
 /* 1 read-only, 0 not, E_INVAL not joined. */
 int wksp__map_ro(fd_wksp_t const *wksp);
+
+/* The record of a joined workspace, NULL if it is not joined. It stays while a join does. */
+wksp__map_t *wksp__map_of(fd_wksp_t const *wksp);
+
+/* Before a thread touches slots or heaps outside of a call: 1 and wksp__map_idle must follow, or 0:
+   the memory is protected. */
+int wksp__map_busy(wksp__map_t *map);
+void wksp__map_idle(wksp__map_t *map);
+
+/* Adds a join to a workspace of that name which this process has joined: one joined read-write if
+   there is any, else, if rw is 0, one joined read-only. NULL if there is none (nothing reported).
+ */
+fd_wksp_t *wksp__map_join_named(char const *name, int rw);
 
 /* The joined workspace whose footprint contains laddr, NULL if there is none. */
 fd_wksp_t *wksp__map_containing(void const *laddr);

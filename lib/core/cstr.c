@@ -32,6 +32,15 @@ char *fd_wksp_cstr(fd_wksp_t const *wksp, ulong gaddr, char *cstr) {
   return cstr;
 }
 
+char *fd_wksp_cstr_laddr(void const *laddr, char *cstr) {
+  if (!laddr || !cstr) {
+    wksp__fail(WKSP_E_INVAL, "cstr_laddr: the %s is NULL", laddr ? "buffer" : "address");
+    return NULL;
+  }
+  fd_wksp_t *wksp = fd_wksp_containing(laddr);
+  return wksp ? fd_wksp_cstr(wksp, fd_wksp_gaddr_fast(wksp, laddr), cstr) : NULL;
+}
+
 static int digit_of(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;

@@ -32,6 +32,28 @@ static void test_round_trip(void **state) {
   testing_wksp_end(wksp);
 }
 
+/* The same form for an address in this process; none outside of the data of a joined workspace. */
+static void test_laddr(void **state) {
+  fd_wksp_t *wksp = testing_wksp(PART_MAX, DATA_MAX);
+  char want[FD_WKSP_CSTR_MAX], cstr[FD_WKSP_CSTR_MAX];
+  ulong const gaddrs[] = {wksp->data_lo, wksp->data_hi - 1};
+  for (uint32_t i = 0; i < 2; i++) {
+    assert_ptr_equal(fd_wksp_cstr_laddr((char *)wksp + gaddrs[i], cstr), cstr);
+    assert_string_equal(cstr, fd_wksp_cstr(wksp, gaddrs[i], want));
+  }
+  memcpy(cstr, "kept", 5);
+  assert_null(fd_wksp_cstr_laddr((char *)wksp + wksp->data_lo - 1, cstr));
+  assert_int_equal(wksp_last_error_code(), WKSP_E_INVAL);
+  assert_null(fd_wksp_cstr_laddr((char *)wksp + wksp->data_hi, cstr));
+  assert_int_equal(wksp_last_error_code(), WKSP_E_NOTFOUND);
+  assert_null(fd_wksp_cstr_laddr(NULL, cstr));
+  assert_int_equal(wksp_last_error_code(), WKSP_E_INVAL);
+  assert_null(fd_wksp_cstr_laddr((void *)~0UL, cstr));
+  assert_null(fd_wksp_cstr_laddr((char *)wksp + wksp->data_lo, NULL));
+  assert_string_equal(cstr, "kept");
+  testing_wksp_end(wksp);
+}
+
 /* Decimal and hexadecimal up to 2^64-1 and names of up to 39 characters are read; all else is
    refused with the text, and leaves the outputs alone. */
 static void test_parse(void **state) {
@@ -214,9 +236,10 @@ static void test_list_damage(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(test_round_trip), cmocka_unit_test(test_parse),
-      cmocka_unit_test(test_containing), cmocka_unit_test(test_owner),
-      cmocka_unit_test(test_list),       cmocka_unit_test(test_list_damage),
+      cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_parse),
+      cmocka_unit_test(test_laddr),       cmocka_unit_test(test_containing),
+      cmocka_unit_test(test_owner),       cmocka_unit_test(test_list),
+      cmocka_unit_test(test_list_damage),
   };
   return cmocka_run_group_tests_name("cstr", tests, NULL, NULL);
 }

@@ -6,6 +6,8 @@
 
 #include "core/fail.h"
 
+#include "wksp/fd_wksp.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -37,6 +39,10 @@ char const *wksp_last_error(void) {
 
 int wksp_last_error_code(void) {
   return fail_last.code;
+}
+
+char const *fd_wksp_strerror(int err) {
+  return wksp_strerror(err);
 }
 
 char const *wksp_strerror(int err) {

@@ -15,9 +15,12 @@
 #include "core/map.h"
 #include "core/atomic.h"
 #include "core/fail.h"
+#include "core/protect.h"
 
 #include <linux/membarrier.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -46,7 +49,7 @@ static void fork_child(void) {
   }
   wksp__seats = NULL;
   for (wksp__map_t *map = g_maps; map; map = map->next) {
-    map->leased = 0;
+    map->leased = map->busy = map->guarding = 0;
     if (map->lease) map->lease = WKSP_LEASE_FORKED;
   }
   pthread_mutex_unlock(&g_mutex);
@@ -109,6 +112,7 @@ int wksp__map_add(fd_wksp_t *wksp, int ro, uint64_t lease, void (*unmap)(void *a
     map->lease = lease;
     map->unmap = unmap;
     map->unmap_arg = arg;
+    map->prot[0] = map->prot[1] = ro ? PROT_READ : PROT_READ | PROT_WRITE;
   }
   map->joins++;
   pthread_mutex_unlock(&g_mutex);
@@ -127,6 +131,7 @@ int wksp__map_drop(fd_wksp_t *wksp) {
   map->leased += (uint32_t)last; /* keeps it while our own seat goes */
   pthread_mutex_unlock(&g_mutex);
   if (!last) return 0;
+  wksp__protect_end(map);
   wksp__seat_t *seat = wksp__seat_find(wksp);
   if (seat) wksp__seat_drop(seat);
   pthread_mutex_lock(&g_mutex);
@@ -141,6 +146,63 @@ int wksp__map_ro(fd_wksp_t const *wksp) {
   int ret = map && map->joins ? map->ro : WKSP_E_INVAL;
   pthread_mutex_unlock(&g_mutex);
   return ret;
+}
+
+wksp__map_t *wksp__map_of(fd_wksp_t const *wksp) {
+  pthread_mutex_lock(&g_mutex);
+  wksp__map_t *map = *find(wksp);
+  if (map && !map->joins) map = NULL;
+  pthread_mutex_unlock(&g_mutex);
+  return map;
+}
+
+int wksp__map_busy(wksp__map_t *map) {
+  pthread_mutex_lock(&g_mutex);
+  int may = !wksp__ld(&map->guarded);
+  map->busy += (uint32_t)may;
+  pthread_mutex_unlock(&g_mutex);
+  return may;
+}
+
+void wksp__map_idle(wksp__map_t *map) {
+  pthread_mutex_lock(&g_mutex);
+  map->busy--;
+  pthread_mutex_unlock(&g_mutex);
+}
+
+int wksp__map_guard_begin(wksp__map_t *map) {
+  pthread_mutex_lock(&g_mutex);
+  int may = !map->guarding;
+  map->guarding = 1;
+  pthread_mutex_unlock(&g_mutex);
+  return may;
+}
+
+int wksp__map_guard_set(wksp__map_t *map, int guarded) {
+  pthread_mutex_lock(&g_mutex);
+  __atomic_store_n(&map->guarded, (uint32_t)guarded, __ATOMIC_SEQ_CST);
+  int busy = map->busy != 0;
+  pthread_mutex_unlock(&g_mutex);
+  return busy;
+}
+
+void wksp__map_guard_end(wksp__map_t *map) {
+  pthread_mutex_lock(&g_mutex);
+  map->guarding = 0;
+  pthread_mutex_unlock(&g_mutex);
+}
+
+fd_wksp_t *wksp__map_join_named(char const *name, int rw) {
+  pthread_mutex_lock(&g_mutex);
+  wksp__map_t *best = NULL;
+  for (wksp__map_t *map = g_maps; map && !(best && !best->ro); map = map->next)
+    if (map->joins && !(map->ro && (rw || best)) &&
+        !strncmp(map->wksp->name, name, sizeof map->wksp->name))
+      best = map;
+  if (best) best->joins++;
+  fd_wksp_t *wksp = best ? best->wksp : NULL;
+  pthread_mutex_unlock(&g_mutex);
+  return wksp;
 }
 
 fd_wksp_t *wksp__map_containing(void const *laddr) {

@@ -19,6 +19,7 @@ typedef struct wksp__seat {
   wksp__slot_t *slot;
   uint64_t name;
   int fenced;     /* the kernel refused membarrier: calls fence */
+  int held;       /* the lock is held by fd_wksp_lock, inside a call that ends with the unlock */
   uint32_t epoch; /* counts heaps taken: see wksp__heap_owner_word */
   uint32_t heap_cnt;
   struct {

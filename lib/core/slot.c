@@ -23,7 +23,9 @@
 #include "core/atomic.h"
 #include "core/fail.h"
 #include "core/futex.h"
+#include "core/held.h"
 #include "core/map.h"
+#include "core/protect.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -226,7 +228,11 @@ static void unclaim(wksp__slot_t *slot) {
 }
 
 void wksp__slot_release(wksp__seat_t *seat) {
-  wksp__seat_leave_heaps(seat);
+  if (seat->held) wksp__held_end(seat);
+  if (wksp__map_busy(seat->map)) {
+    wksp__seat_leave_heaps(seat);
+    wksp__map_idle(seat->map);
+  } /* else its heaps are protected: they stay as a killed thread's do, for whoever looks next */
   unclaim(seat->slot);
   seat->slot = NULL;
 }
@@ -242,10 +248,20 @@ static int lease_slot(wksp__call_t *call, wksp__seat_t *seat) {
     if (!got) continue;
     seat->slot = call->slot;
     seat->name = call->name;
-    wksp__st(&seat->slot->fenced, (uint32_t)seat->fenced);
+    /* LOOK: the memory may have been protected since map_busy; the first call sees it */
+    wksp__st(&seat->slot->fenced, WKSP_FENCED_LOOK | (seat->fenced ? WKSP_FENCED_CALLS : 0U));
     return 0;
   }
   return 1;
+}
+
+/* lease_slot unless the memory is protected: claiming a dead thread's slot finishes what it had
+ * begun. */
+static int lease_unguarded(wksp__call_t *call, wksp__seat_t *seat) {
+  if (!wksp__map_busy(seat->map)) return wksp__protect_refuse(call->wksp);
+  int got = lease_slot(call, seat);
+  wksp__map_idle(seat->map);
+  return got;
 }
 
 /* The shared slot for this call. */
@@ -264,8 +280,24 @@ static int borrow(wksp__call_t *call, uint64_t lease) {
     wksp__relax(turn);
   }
   call->seat = NULL;
-  wksp__st(&slot->fenced, 1U);
+  wksp__st(&slot->fenced, WKSP_FENCED_CALLS | WKSP_FENCED_LOOK);
   return 0;
+}
+
+static int borrow_unguarded(wksp__call_t *call, wksp__seat_t *seat) {
+  if (!wksp__map_busy(seat->map)) return wksp__protect_refuse(call->wksp);
+  int err = borrow(call, seat->map->lease);
+  wksp__map_idle(seat->map);
+  return err;
+}
+
+/* Whether the call may go on: the memory is not protected. The mark is taken away before the look;
+   pairs with slots_still, which marks after the protection is announced: one of the two is seen. */
+static int look_guarded(wksp__slot_t *slot, wksp__map_t const *map) {
+  wksp__fetch_and(&slot->fenced, ~WKSP_FENCED_LOOK);
+  if (!wksp__ld_seq(&map->guarded)) return 0;
+  wksp__fetch_or(&slot->fenced, WKSP_FENCED_LOOK);
+  return wksp__protect_refuse(map->wksp);
 }
 
 /* Leaves the call and waits until the gate is open, its closer dead or late; then in again. */
@@ -304,21 +336,30 @@ int wksp__call_begin(fd_wksp_t *wksp, wksp__call_t *ret_call) {
     if (err) return err;
   }
   if (wksp__unlikely(!seat->slot)) {
-    int err = lease_slot(&call, seat);
+    int err = lease_unguarded(&call, seat);
     if (err < 0) return err;
   }
   call.seat = seat;
   call.slot = seat->slot;
   call.name = seat->name;
   if (wksp__unlikely(!call.slot || wksp__ld(&call.slot->in) != wksp__ld(&call.slot->out))) {
+    if (seat->held) return wksp__held_refuse(wksp);
     /* no slot for us, or a signal handler inside one of our own calls */
     if (call.slot) wksp__st(&call.slot->nested_cnt, wksp__ld(&call.slot->nested_cnt) + 1);
-    int err = borrow(&call, seat->map->lease);
+    int err = borrow_unguarded(&call, seat);
     if (err) return err;
   }
   wksp__slot_t *slot = call.slot;
   wksp__st(&slot->in, wksp__ld(&slot->in) + 1);
-  if (wksp__unlikely(wksp__ld(&slot->fenced))) wksp__fence_seq();
+  uint32_t fenced = wksp__ld(&slot->fenced);
+  if (wksp__unlikely(fenced)) {
+    wksp__fence_seq();
+    int err = fenced & WKSP_FENCED_LOOK ? look_guarded(slot, seat->map) : 0;
+    if (err) {
+      wksp__call_end(&call);
+      return err;
+    }
+  }
   if (wksp__unlikely(wksp__ld(&slot->gate))) pass_gate(&call);
   *ret_call = call;
   return 0;
@@ -356,7 +397,7 @@ int wksp__gate_close(wksp__call_t *call, uint32_t idx, uint64_t wait_ns, uint64_
   /* The barrier on every core stands between our store to the gate and the load of `in`; on the
      owner's core between its store to `in` and its load of the gate. So either the owner sees the
      gate or we see it inside. */
-  int sure = wksp__barrier() || wksp__ld(&slot->fenced);
+  int sure = wksp__barrier() || (wksp__ld(&slot->fenced) & WKSP_FENCED_CALLS);
   for (uint32_t turn = 0; sure; turn++) {
     if (wksp__slot_outside(slot)) return 1;
     if (wksp__name_dead(call->wksp, wksp__name_of(idx, CLAIM_GEN(wksp__ld_acquire(&slot->claim)))))
@@ -396,4 +437,31 @@ uint32_t wksp__slots_reap(wksp__call_t *call, uint64_t lease) {
     cnt++;
   }
   return cnt;
+}
+
+/* Whether a thread of this process holds the slot. */
+static int slot_ours(wksp__slot_t const *slot, wksp__map_t const *map) {
+  uint64_t claim = wksp__ld_acquire(&slot->claim);
+  return CLAIM_STATE(claim) == WKSP_SLOT_HELD && CLAIM_OWNER(claim) == owner_of(map->lease) &&
+         wksp__ld(&slot->pid) == (uint32_t)getpid();
+}
+
+int wksp__slots_still(wksp__map_t const *map, uint64_t wait_ns, uint32_t *ret_tid) {
+  wksp__slot_t *slots = wksp__slots(map->wksp);
+  uint64_t until = wksp__now_ns() + wait_ns;
+  for (uint32_t idx = 0; idx < map->wksp->slot_max; idx++)
+    if (slot_ours(&slots[idx], map)) wksp__fetch_or(&slots[idx].fenced, WKSP_FENCED_LOOK);
+  /* Between our marks and the loads of `in`; pairs with the owner's store to `in` before his load
+     of the mark. Where it is refused the owners fence. */
+  (void)wksp__barrier();
+  for (uint32_t idx = 0; idx < map->wksp->slot_max; idx++)
+    for (uint32_t turn = 0; slot_ours(&slots[idx], map) && !wksp__slot_outside(&slots[idx]);
+         turn++) {
+      if (wksp__now_ns() > until) {
+        *ret_tid = wksp__ld(&slots[idx].tid);
+        return 0;
+      }
+      wksp__relax(turn);
+    }
+  return 1;
 }

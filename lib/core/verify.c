@@ -10,8 +10,10 @@
 #include "core/alloc.h"
 #include "core/call.h"
 #include "core/fail.h"
+#include "core/held.h"
 #include "core/layout.h"
 #include "core/part.h"
+#include "core/protect.h"
 #include "core/root.h"
 #include "core/tx.h"
 
@@ -84,12 +86,14 @@ int fd_wksp_verify(fd_wksp_t *wksp, void (*on_finding)(void *arg, char const *se
   verify_t verify;
   verify.cnt = 0;
   if (!wksp) return wksp__fail(WKSP_E_INVAL, "verify: the workspace is NULL");
+  /* Who holds the lock already, or may not write, goes without taking it. */
   int rc = 0, ro = wksp__map_ro(wksp);
   if (ro < 0) return wksp__fail(WKSP_E_INVAL, "verify: no workspace is joined at %p", (void *)wksp);
   if (wksp__header_check(wksp, 0))
     finding(&verify, "header: %s", wksp_last_error());
   else
-    rc = ro ? walk_unlocked(wksp, &verify) : walk_locked(wksp, &verify);
+    rc = ro || wksp__held(wksp) || wksp__protected(wksp) ? walk_unlocked(wksp, &verify)
+                                                         : walk_locked(wksp, &verify);
   if (rc) return rc;
   if (!verify.cnt) return 0;
   for (uint32_t i = 0; on_finding && i < verify.cnt && i < VERIFY_FINDINGS_MAX; i++)

@@ -154,6 +154,8 @@ CORE_FILES = {
     "anon": set("memfd_create ftruncate fallocate munmap close".split()),
     # Where a workspace lies in the address space.
     "mapping": set("mmap munmap".split()),
+    # Protection of a mapping, for debugging.
+    "protect": {"mprotect"},
     # Deadlines, and since when a holder has been there; a claimant without a lease that is gone (kill 0);
     # the longest of the waits for a claimant that cannot be waited for.
     "slot": set("clock_gettime kill nanosleep".split()),

@@ -148,6 +148,62 @@ WKSP_API ulong fd_wksp_gaddr_hi(fd_wksp_t const *wksp); /* one past its last */
    from it. */
 WKSP_API uint fd_wksp_owner(fd_wksp_t const *wksp);
 
+/* wksp_strerror (error.h) under the name that users of this interface know. */
+WKSP_API char const *fd_wksp_strerror(int err);
+
+/* Lock and protection
+ * ---------------------------------------------------------------------------------
+ */
+
+/* Takes the workspace's lock for the calling thread, until fd_wksp_unlock, for looking at several
+   things of one moment or to keep partitions and roots as they are for a while. timeout_ns: how
+   long to wait at most for a holder that lives; 0: not at all, ULONG_MAX: for as long as it lives.
+   0, or E_TIMEDOUT (the sentence names the holder), E_BUSY (this thread holds it already),
+   E_RDONLY, E_LIMIT (every slot of the workspace is taken, so none is left to hold it from),
+   E_INVAL, E_CORRUPT.
+
+   While it is held, this thread's lookups work (usage, part_next, tag_query, list, root_find,
+   verify, addresses): nothing that they see can change. Its calls that change the workspace fail
+   with E_BUSY: alloc, free, tag_free, memset, reset, root_set and _remove, and every call of an
+   fd_alloc in it that takes, frees or compacts (fd_alloc_free leaves the block alone: free it again
+   after the unlock). Other threads and processes read, write, malloc and free small blocks as ever;
+   what needs the lock waits, and fails with E_TIMEDOUT naming this thread if that takes too long
+   (10 s; a malloc that needs new memory 0.25 s). A compact skips the holder. If the holder dies,
+   whoever wants the lock next has it within milliseconds; a thread that ends, or leaves the
+   workspace for the last time, gives it back. */
+WKSP_API int fd_wksp_lock(fd_wksp_t *wksp, ulong timeout_ns);
+
+/* Gives it back. 0. E_INVAL: the calling thread does not hold it (another's lock is left alone; a
+   forked child holds nothing). E_CORRUPT: it was no longer this thread's. */
+WKSP_API int fd_wksp_unlock(fd_wksp_t *wksp);
+
+/* What fd_wksp_mprotect protects: all before gaddr_lo but for the lock, record and slots; from
+ * gaddr_lo to gaddr_hi; both. */
+#define FD_WKSP_PROTECT_TABLES 1U
+#define FD_WKSP_PROTECT_DATA   2U
+#define FD_WKSP_PROTECT_ALL    3U
+
+/* Protects memory of the workspace from this process, to find stray accesses: from now on they are
+   a SIGSEGV. what: FD_WKSP_PROTECT_*. prot, of <sys/mman.h>: PROT_READ|PROT_WRITE takes protection
+   away, PROT_READ makes stores fault, PROT_NONE (data only) loads too. For this mapping, all
+   threads of this process, and children that it forks from now on; other processes are not
+   concerned.
+
+   Whole pages are protected. The lock, record and slots stay writable, so a process that is
+   killed is still recognised as dead; and so does a page that holds a part of them or of what was
+   not named, which only happens with pages larger than 4096 bytes.
+
+   While any part is not writable, calls of this process that change the workspace, of fd_allocs
+   too, fail with E_RDONLY and do not fault; so does a lookup that would have to finish what a
+   killed writer began. Lookups work; with PROT_NONE, those that read the data fault (fd_alloc_walk,
+   _stat, _is_empty). fd_alloc_leave, and threads that end, leave their heaps as a killed thread
+   does. The last leave or detach takes the protection away.
+
+   Threads of this process inside a call are waited for, at most 1 s: E_BUSY, also if one holds the
+   lock. 0, E_BUSY, E_INVAL, E_RDONLY (PROT_WRITE for a read-only join), E_UNSUPPORTED (no page of
+   this workspace holds only what was named), E_NOMEM, E_SYS; then it is as it was. */
+WKSP_API int fd_wksp_mprotect(fd_wksp_t *wksp, uint what, int prot);
+
 /* Addresses
  * ------------------------------------------------------------------------------------------- */
 
@@ -178,6 +234,10 @@ WKSP_API fd_wksp_t *fd_wksp_containing(void const *laddr);
    to cstr, which has room for FD_WKSP_CSTR_MAX bytes. Returns cstr, or NULL (E_INVAL, cstr is
    untouched). */
 WKSP_API char *fd_wksp_cstr(fd_wksp_t const *wksp, ulong gaddr, char *cstr);
+
+/* The same for an address in a joined workspace. NULL: E_INVAL (NULL, or in its metadata),
+   E_NOTFOUND (in no joined workspace). */
+WKSP_API char *fd_wksp_cstr_laddr(void const *laddr, char *cstr);
 
 /* Reads that form: a workspace's name, ':', and a gaddr in decimal or in hexadecimal after 0x, not
    0, and nothing else. ret_name has room for FD_WKSP_NAME_MAX+1 bytes; it or ret_gaddr may be NULL.
