@@ -18,6 +18,7 @@
    Refused: mapping what the daemon's word and the kernel's do not agree on. A memory smaller than
    the size to map, or one that can still shrink, would be a SIGBUS later. */
 
+#include "client/attach.h"
 #include "client/default.h"
 #include "client/info.h"
 #include "client/rpc.h"
@@ -331,6 +332,25 @@ int fd_wksp_detach(fd_wksp_t *wksp) {
   if (!record)
     return wksp__fail(WKSP_E_INVAL, "detach: no workspace is attached at %p", (void *)wksp);
   return err;
+}
+
+fd_wksp_t *wksp__attach_joined(char const *name, int rw) {
+  fd_wksp_t *wksp = wksp__map_join_named(name, rw);
+  if (!wksp) return NULL;
+  /* An attached one is attached once more, so that leaving it is a detach like any other. If its
+     last detach is just happening, our join keeps it, and is undone as a join. */
+  turn_begin();
+  attached_t *record = record_at(wksp);
+  if (record) record->attach_cnt++;
+  turn_end();
+  return wksp;
+}
+
+int wksp__attach_undo(fd_wksp_t *wksp) {
+  turn_begin();
+  attached_t const *record = record_at(wksp);
+  turn_end();
+  return record ? fd_wksp_detach(wksp) : wksp__map_drop(wksp);
 }
 
 int wksp_attached_uuid(fd_wksp_t const *wksp, uchar ret_uuid[16]) {

@@ -22,6 +22,8 @@
 #include "error.h"
 #include "types.h"
 
+#include <stdio.h>
+
 WKSP_PROTOTYPES_BEGIN
 
 /* A workspace's name: 1 to 39 characters of letters, digits, '.', '_', '-', the first a letter or
@@ -303,6 +305,11 @@ WKSP_API int fd_wksp_reset(fd_wksp_t *wksp, uint seed);
    on_line runs; like fd_wksp_part_next this is no snapshot. E_INVAL, E_AGAIN, E_CORRUPT. */
 WKSP_API int fd_wksp_list(fd_wksp_t *wksp, int (*on_line)(void *arg, char const *line), void *arg);
 
+/* Prints that listing, a line each, to file. Returns how many bytes were printed (INT_MAX if more),
+   or E_SYS (file took no more; the sentence has the reason), E_INVAL, E_AGAIN, E_CORRUPT; then a
+   part has been printed. What file buffers is not flushed. */
+WKSP_API int fd_wksp_fprintf(FILE *file, fd_wksp_t *wksp);
+
 /* Fills *ret_usage with figures over the partitions whose tag is among tags[0 .. tag_cnt); tag_cnt
    0: over all. 0, E_INVAL, E_AGAIN (a read-only join met a writer that did not finish),
    E_CORRUPT. */
@@ -349,6 +356,46 @@ WKSP_API fd_wksp_t *fd_wksp_attach(char const *name);
 
 /* Undoes one attach (also wksp_client_attach) and unmaps with the last; NULL does nothing. */
 WKSP_API int fd_wksp_detach(fd_wksp_t *wksp);
+
+/* Creates a workspace of sub_page_cnt[0] + ... + sub_page_cnt[sub_cnt-1] pages of page_sz bytes
+   (WKSP_PAGE_4K or WKSP_PAGE_2M). sub_cpu_idx: near which CPU each part is wanted; the daemon
+   decides where pages lie, so it is not used and may be NULL. mode: permission bits, 0: 0660.
+   part_max: 0 for an estimate. 0, or what wksp_client_create returns. */
+WKSP_API int fd_wksp_new_named(char const *name, ulong page_sz, ulong sub_cnt,
+                               ulong const *sub_page_cnt, ulong const *sub_cpu_idx, ulong mode,
+                               uint seed, ulong part_max);
+
+/* Removes it. 0, E_BUSY (attached somewhere, here too), E_NOTFOUND, E_PERM, E_INVAL, E_NODAEMON...
+ */
+WKSP_API int fd_wksp_delete_named(char const *name);
+
+/* By name
+ * ---------------------------------------------------------------------------------------------
+ */
+
+/* These take a workspace's name, or a place "name:gaddr" (as fd_wksp_cstr_parse), and find the
+   workspace: if this process has joined one of that name, that one (the first if there are several;
+   one joined read-write where something changes), else the daemon is asked and the workspace
+   attached for the time of the call. So all may fail with what fd_wksp_attach says. For a start, a
+   tool or a test; in a loop, attach once and use the calls above. */
+
+/* fd_wksp_alloc; the place goes to cstr, which has room for FD_WKSP_CSTR_MAX bytes and is untouched
+   on failure. Returns cstr. NULL on failure, or for sz 0 (no error). */
+WKSP_API char *fd_wksp_cstr_alloc(char const *name, ulong align, ulong sz, ulong tag, char *cstr);
+
+/* fd_wksp_free, fd_wksp_memset, fd_wksp_tag. */
+WKSP_API int fd_wksp_cstr_free(char const *cstr);
+WKSP_API int fd_wksp_cstr_memset(char const *cstr, int c);
+WKSP_API ulong fd_wksp_cstr_tag(char const *cstr);
+
+/* The address of that place in this process, which is joined to the workspace, read-write, until
+   fd_wksp_unmap was called as often. The place must lie in the data region; nobody is asked whether
+   it is allocated. NULL: E_INVAL, or as fd_wksp_attach. */
+WKSP_API void *fd_wksp_map(char const *cstr);
+
+/* Undoes one fd_wksp_map; laddr: that address or any other in the workspace. NULL does nothing. 0,
+   E_INVAL. */
+WKSP_API int fd_wksp_unmap(void const *laddr);
 
 WKSP_PROTOTYPES_END
 
