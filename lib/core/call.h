@@ -147,6 +147,10 @@ void wksp__call_end(wksp__call_t *call);
 int wksp__lock(wksp__call_t *call, uint64_t timeout_ns);
 void wksp__unlock(wksp__call_t *call);
 
+/* Their rare parts (enter.h): got: the word is ours already. */
+int wksp__lock_rest(wksp__call_t *call, uint64_t timeout_ns, int got);
+void wksp__lock_wake(wksp__call_t *call);
+
 /* Closes the gate of slot idx and waits at most wait_ns until its thread is outside. 1: it holds
    still until wksp__gate_open; 0: it stays inside (the gate is open again); also 1 for a slot that
    nobody holds. Not on the caller's own slot. hold_ns: after this the owner may go on by itself. */

@@ -15,6 +15,7 @@
 
 #include "core/atomic.h"
 #include "core/call.h"
+#include "core/enter.h"
 #include "core/fail.h"
 #include "core/futex.h"
 #include "core/tx.h"
@@ -57,7 +58,7 @@ static int wait_for(wksp__call_t *call, uint64_t timeout_ns, int *ret_slept) {
   for (uint32_t turn = 0;; turn++) {
     uint64_t holder = wksp__ld(&vol->lock);
     if (!holder) {
-      if (wksp__cas(&vol->lock, &holder, call->name)) break; /* as in wksp__lock */
+      if (wksp__cas(&vol->lock, &holder, call->name)) break; /* as in lock_enter */
       continue;
     }
     if (turn < SPINS) {
@@ -81,18 +82,16 @@ static int wait_for(wksp__call_t *call, uint64_t timeout_ns, int *ret_slept) {
   return 0;
 }
 
-int wksp__lock(wksp__call_t *call, uint64_t timeout_ns) {
+int wksp__lock_rest(wksp__call_t *call, uint64_t timeout_ns, int got) {
   wksp__vol_t *vol = wksp__vol(call->wksp);
-  uint64_t nobody = 0;
-  /* acquire within the CAS; pairs with the release in unlock */
-  if (wksp__unlikely(!wksp__cas(&vol->lock, &nobody, call->name))) {
+  if (!got) {
     int slept = 0, err = wait_for(call, timeout_ns, &slept);
     if (err) return err;
     /* The unlock that woke this one has forgotten the other waiters. */
     if (slept) wksp__st(&vol->lock_waiters, 1U);
   }
-  if (wksp__unlikely(wksp__ld(&vol->lock_since_ns))) wksp__st(&vol->lock_since_ns, 0UL);
-  if (wksp__unlikely(wksp__ld(&vol->rec) || (wksp__ld(&vol->version) & 1UL))) {
+  if (wksp__ld(&vol->lock_since_ns)) wksp__st(&vol->lock_since_ns, 0UL);
+  if (wksp__ld(&vol->rec) || (wksp__ld(&vol->version) & 1UL)) {
     int err = wksp__tx_recover(call->wksp);
     if (err) {
       wksp__unlock(call);
@@ -102,12 +101,17 @@ int wksp__lock(wksp__call_t *call, uint64_t timeout_ns) {
   return 0;
 }
 
-void wksp__unlock(wksp__call_t *call) {
+void wksp__lock_wake(wksp__call_t *call) {
   wksp__vol_t *vol = wksp__vol(call->wksp);
-  wksp__st_release(&vol->lock, 0UL); /* pairs with the acquire of the next holder's CAS */
-  if (wksp__unlikely(wksp__ld(&call->slot->fenced))) wksp__fence_seq();
-  if (wksp__likely(!wksp__ld(&vol->lock_waiters))) return;
   wksp__xchg(&vol->lock_waiters, 0U);
   wksp__fetch_add(&vol->lock_futex, 1U);
   wksp__futex_wake(&vol->lock_futex, 1);
+}
+
+int wksp__lock(wksp__call_t *call, uint64_t timeout_ns) {
+  return wksp__lock_enter(call, timeout_ns);
+}
+
+void wksp__unlock(wksp__call_t *call) {
+  wksp__lock_leave(call);
 }

@@ -143,6 +143,21 @@ static uint32_t fit_among(wksp__pop_t *op, uint64_t align, uint64_t sz, uint32_t
   return 0;
 }
 
+/* One of just that size, if there are such and their bin has no others; 0 not. */
+WKSP__INLINE uint32_t fit_exact(wksp__pop_t *op, uint64_t align, uint64_t sz, uint64_t *ret_gaddr) {
+  int open_bits;
+  uint32_t root = wksp__ld(&op->head->bins[wksp__bin_of(sz, &open_bits)]);
+  if (!root || open_bits || align != FD_WKSP_PART_GRAIN || sz > op->tx.wksp->data_max) return 0;
+  uint32_t idx = wksp__ent_hi(op, root, WKSP_PART_LIST); /* as fit_among */
+  wksp__ent_t const *ent = wksp__ent_rw(op, idx);
+  uint64_t lo = gaddr_of(ent);
+  if (wksp__ld(&ent->w[WKSP_PART_SIZE]) != sz || lo < op->tx.wksp->data_lo ||
+      wksp__ld(&ent->w[WKSP_PART_ADDR]) != (lo | WKSP_PART_FREE))
+    op->bad = 1;
+  *ret_gaddr = lo;
+  return idx;
+}
+
 static uint32_t fit(wksp__pop_t *op, uint64_t align, uint64_t sz, uint64_t *ret_gaddr) {
   uint32_t idx = fit_among(op, align, sz, PART_ALIGN_TRIES, ret_gaddr);
   if (idx || op->bad || align == FD_WKSP_PART_GRAIN) return idx;
@@ -247,13 +262,6 @@ static void ride_along(wksp__pop_t *op, wksp__part_also_t also, void *arg, uint6
   also(arg, &op->tx, gaddr, size);
 }
 
-static int report_corrupt(fd_wksp_t const *wksp) {
-  return wksp__fail(WKSP_E_CORRUPT,
-                    "workspace %s: the partition table is damaged, nothing was changed: verify "
-                    "tells where",
-                    wksp->name);
-}
-
 /* Why there was no room, from figures taken under the lock. */
 typedef struct part_room {
   uint64_t free_sz, free_max;
@@ -273,7 +281,9 @@ static int report_nomem(fd_wksp_t const *wksp, uint64_t align, uint64_t sz,
                     wksp->name, sz, align, room->free_sz, room->free_cnt, room->free_max);
 }
 
-static void room_of(wksp__pop_t *op, part_room_t *ret_room) {
+static void room_of(fd_wksp_t const *wksp, part_room_t *ret_room) {
+  wksp__pop_t look, *op = &look;
+  wksp__pop_begin(op, wksp);
   uint32_t largest = wksp__size_max(op);
   ret_room->free_max = largest ? wksp__ent_size(op, largest) : 0;
   ret_room->free_sz = wksp__ld(&op->head->free_sz);
@@ -286,26 +296,32 @@ int wksp__part_alloc(wksp__call_t *call, uint64_t timeout_ns, uint64_t align, ui
                      uint64_t *ret_gaddr, uint64_t *ret_size) {
   fd_wksp_t *wksp = call->wksp;
   part_want_t want = {.sz = up(sz, FD_WKSP_PART_GRAIN), .tag = tag, .kind = kind};
-  part_room_t room;
-  int rc = wksp__lock(call, timeout_ns);
+  part_room_t room = {0};
+  int rc = wksp__lock_enter(call, timeout_ns);
   if (rc) return rc;
 
   wksp__pop_t look, op;
-  wksp__pop_begin(&look, wksp);
   wksp__pop_begin(&op, wksp);
+  look.bad = 0;
   /* want.sz < sz: the rounding overflowed */
-  uint32_t idx = want.sz < sz ? 0 : fit(&look, align, want.sz, &want.at);
-  if (idx && !look.bad) {
+  uint32_t idx = want.sz < sz ? 0 : fit_exact(&op, align, want.sz, &want.at);
+  if (!idx && want.sz >= sz) {
+    wksp__pop_begin(&look, wksp);
+    uint64_t at = 0;
+    idx = fit(&look, align, want.sz, &at);
+    want.at = at;
+  }
+  if (idx && !look.bad && !op.bad) {
     wksp__pop_change(&op);
     take(&op, idx, &want);
     if (also && !op.bad) WKSP__APART(ride_along, &op, also, arg, want.at, want.sz);
     wksp__pop_end(&op);
   }
   rc = look.bad || op.bad ? WKSP_E_CORRUPT : idx ? 0 : WKSP_E_NOMEM;
-  if (rc == WKSP_E_NOMEM) room_of(&look, &room);
-  wksp__unlock(call);
+  if (rc == WKSP_E_NOMEM) room_of(wksp, &room);
+  wksp__lock_leave(call);
 
-  if (rc == WKSP_E_CORRUPT) return report_corrupt(wksp);
+  if (rc == WKSP_E_CORRUPT) return wksp__part_corrupt(wksp);
   if (rc) return report_nomem(wksp, align, sz, &room);
   *ret_gaddr = want.at;
   *ret_size = want.sz;
@@ -392,22 +408,6 @@ WKSP__INLINE void give(wksp__pop_t *op, uint32_t idx) {
     give_alone(op, idx, ent);
 }
 
-static int in_data(fd_wksp_t const *wksp, uint64_t gaddr) {
-  return gaddr >= wksp->data_lo && gaddr < wksp->data_hi;
-}
-
-WKSP__INLINE void part_of(wksp__pop_t *op, uint32_t idx, fd_wksp_part_t *ret_part) {
-  wksp__ent_t const *ent = wksp__ent(op, idx);
-  uint64_t addr = wksp__ld(&ent->w[WKSP_PART_ADDR]), size = wksp__ld(&ent->w[WKSP_PART_SIZE]);
-  ret_part->gaddr = addr & WKSP_PART_RANGE_MASK;
-  ret_part->size = size & WKSP_PART_RANGE_MASK;
-  ret_part->tag = wksp__ld(&ent->w[WKSP_PART_TAG]);
-  ret_part->kind = wksp__kind_of(addr, size);
-  if (ret_part->gaddr < op->tx.wksp->data_lo || ret_part->gaddr > op->tx.wksp->data_hi ||
-      ret_part->size > op->tx.wksp->data_hi - ret_part->gaddr)
-    op->bad = 1;
-}
-
 /* Frees it if it is as described. 1; 0 and what *ret_is there instead; E_CORRUPT, not reported. */
 static int free_in(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t tag,
                    wksp__part_also_t also, void *arg, fd_wksp_part_t *ret_is) {
@@ -417,7 +417,7 @@ static int free_in(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t t
   fd_wksp_part_t is;
   wksp__pop_begin(&op, call->wksp);
   op.bad = look.bad;
-  part_of(&op, idx, &is);
+  wksp__part_of(&op, idx, &is);
   *ret_is = is;
   int found = is.kind == kind && (!tag || tag == is.tag);
   if (wksp__likely(found && !op.bad)) {
@@ -431,26 +431,26 @@ static int free_in(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t t
 
 int wksp__part_free_locked(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t tag) {
   fd_wksp_part_t is;
-  if (!in_data(call->wksp, gaddr)) return 0;
+  if (!wksp__part_in_data(call->wksp, gaddr)) return 0;
   int found = free_in(call, gaddr, kind, tag, NULL, NULL, &is);
-  return found < 0 ? report_corrupt(call->wksp) : found;
+  return found < 0 ? wksp__part_corrupt(call->wksp) : found;
 }
 
 int wksp__part_free(wksp__call_t *call, uint64_t timeout_ns, uint64_t gaddr, uint32_t kind,
                     uint64_t tag, wksp__part_also_t also, void *arg) {
   fd_wksp_t *wksp = call->wksp;
-  if (!in_data(wksp, gaddr))
+  if (!wksp__part_in_data(wksp, gaddr))
     return wksp__fail(WKSP_E_NOTFOUND,
                       "workspace %s: gaddr 0x%lx is outside the data region [0x%lx, 0x%lx)",
                       wksp->name, gaddr, wksp->data_lo, wksp->data_hi);
-  int rc = wksp__lock(call, timeout_ns);
+  int rc = wksp__lock_enter(call, timeout_ns);
   if (rc) return rc;
 
   fd_wksp_part_t is;
   int found = free_in(call, gaddr, kind, tag, also, arg, &is);
-  wksp__unlock(call);
+  wksp__lock_leave(call);
 
-  if (found < 0) return report_corrupt(wksp);
+  if (found < 0) return wksp__part_corrupt(wksp);
   if (found) return 0;
   if (is.kind == WKSP_PART_FREE)
     return wksp__fail(WKSP_E_NOTFOUND, "workspace %s: gaddr 0x%lx is not allocated", wksp->name,
@@ -460,131 +460,6 @@ int wksp__part_free(wksp__call_t *call, uint64_t timeout_ns, uint64_t gaddr, uin
                     wksp->name, gaddr, is.kind, is.tag,
                     kind == FD_WKSP_KIND_USER ? "belongs to an fd_alloc: free it there"
                                               : "is not what was to be freed");
-}
-
-/* Looks ---------------------------------------------------------------------------------------- */
-
-typedef struct part_look {
-  fd_wksp_t const *wksp;
-  uint64_t gaddr;
-  ulong const *tags;
-  uint64_t tag_cnt;
-  fd_wksp_part_t part;
-  fd_wksp_usage_t usage;
-} part_look_t;
-
-static int look_find(void *arg) {
-  part_look_t *look = arg;
-  wksp__pop_t op;
-  wksp__pop_begin(&op, look->wksp);
-  part_of(&op, wksp__addr_at(&op, look->gaddr), &look->part);
-  if (op.bad) return WKSP_E_CORRUPT;
-  return look->part.kind != WKSP_PART_FREE;
-}
-
-int wksp__part_find(fd_wksp_t const *wksp, uint64_t gaddr, fd_wksp_part_t *ret_part) {
-  if (!in_data(wksp, gaddr)) return 0;
-  part_look_t look = {.wksp = wksp, .gaddr = gaddr};
-  int rc = wksp__read_run(wksp, look_find, &look);
-  if (rc == WKSP_E_CORRUPT) return report_corrupt(wksp);
-  if (rc == 1) *ret_part = look.part;
-  return rc;
-}
-
-static int look_next(void *arg) {
-  part_look_t *look = arg;
-  wksp__pop_t op;
-  wksp__pop_begin(&op, look->wksp);
-  uint32_t idx = wksp__addr_at(&op, look->gaddr);
-  if (wksp__ent_gaddr(&op, idx) < look->gaddr) idx = wksp__ent_hi(&op, idx, WKSP_PART_NBR);
-  /* free ones have no free neighbour */
-  if (idx && wksp__ent_kind(&op, idx) == WKSP_PART_FREE)
-    idx = wksp__ent_hi(&op, idx, WKSP_PART_NBR);
-  if (idx) {
-    part_of(&op, idx, &look->part);
-    if (look->part.kind == WKSP_PART_FREE || look->part.gaddr < look->gaddr) op.bad = 1;
-  }
-  return op.bad ? WKSP_E_CORRUPT : idx != 0;
-}
-
-int wksp__part_next(fd_wksp_t const *wksp, uint64_t gaddr_from, fd_wksp_part_t *ret_part) {
-  if (gaddr_from >= wksp->data_hi) return 0;
-  part_look_t look = {.wksp = wksp,
-                      .gaddr = gaddr_from < wksp->data_lo ? wksp->data_lo : gaddr_from};
-  int rc = wksp__read_run(wksp, look_next, &look);
-  if (rc == WKSP_E_CORRUPT) return report_corrupt(wksp);
-  if (rc == 1) *ret_part = look.part;
-  return rc;
-}
-
-int wksp__part_look(fd_wksp_t const *wksp, uint64_t gaddr, fd_wksp_part_t *ret_part) {
-  if (!in_data(wksp, gaddr)) return 0;
-  part_look_t look = {.wksp = wksp, .gaddr = gaddr};
-  int rc = look_find(&look);
-  if (rc == 1) *ret_part = look.part;
-  return rc;
-}
-
-int wksp__part_look_next(fd_wksp_t const *wksp, uint64_t gaddr_from, fd_wksp_part_t *ret_part) {
-  if (gaddr_from >= wksp->data_hi) return 0;
-  part_look_t look = {.wksp = wksp,
-                      .gaddr = gaddr_from < wksp->data_lo ? wksp->data_lo : gaddr_from};
-  int rc = look_next(&look);
-  if (rc == 1) *ret_part = look.part;
-  return rc;
-}
-
-/* Adds the ring of one tag. */
-static void usage_of_tag(wksp__pop_t *op, uint64_t tag, fd_wksp_usage_t *usage) {
-  uint32_t first = wksp__tag_first(op, tag), idx = first;
-  if (!first) return;
-  for (uint64_t steps = 0; steps <= op->part_max && !op->bad; steps++) {
-    usage->used_cnt++;
-    usage->used_sz += wksp__ent_size(op, idx);
-    idx = wksp__ent_hi(op, idx, WKSP_PART_LIST);
-    if (idx == first) return;
-  }
-  op->bad = 1;
-}
-
-static int named_before(ulong const *tags, uint64_t cnt, ulong tag) {
-  for (uint64_t i = 0; i < cnt; i++)
-    if (tags[i] == tag) return 1;
-  return 0;
-}
-
-static int look_usage(void *arg) {
-  part_look_t *look = arg;
-  wksp__pop_t op;
-  wksp__pop_begin(&op, look->wksp);
-  uint64_t cnt = wksp__ld(&op.head->cnt);
-  uint32_t largest = wksp__size_max(&op);
-  fd_wksp_usage_t usage = {.total_max = look->wksp->part_max,
-                           .total_cnt = wksp__lo32(cnt),
-                           .total_sz = look->wksp->data_max,
-                           .free_cnt = wksp__hi32(cnt),
-                           .free_sz = wksp__ld(&op.head->free_sz)};
-  usage.free_sz_max = largest ? wksp__ent_size(&op, largest) : 0;
-  if (usage.total_cnt > usage.total_max || usage.free_cnt > usage.total_cnt ||
-      usage.free_sz > usage.total_sz || usage.free_sz_max > usage.free_sz)
-    op.bad = 1;
-  for (uint64_t i = 0; i < look->tag_cnt && !op.bad; i++)
-    if (!named_before(look->tags, i, look->tags[i])) usage_of_tag(&op, look->tags[i], &usage);
-  if (!look->tag_cnt) {
-    usage.used_cnt = usage.total_cnt - usage.free_cnt;
-    usage.used_sz = usage.total_sz - usage.free_sz;
-  }
-  look->usage = usage;
-  return op.bad ? WKSP_E_CORRUPT : 0;
-}
-
-int wksp__part_usage(fd_wksp_t const *wksp, ulong const *tags, uint64_t tag_cnt,
-                     fd_wksp_usage_t *ret_usage) {
-  part_look_t look = {.wksp = wksp, .tags = tags, .tag_cnt = tag_cnt};
-  int rc = wksp__read_run(wksp, look_usage, &look);
-  if (rc == WKSP_E_CORRUPT) return report_corrupt(wksp);
-  if (!rc) *ret_usage = look.usage;
-  return rc;
 }
 
 /* New ------------------------------------------------------------------------------------------ */

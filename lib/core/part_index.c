@@ -43,7 +43,7 @@ uint32_t wksp__tag_first(wksp__pop_t *op, uint64_t tag) {
   return tag_find(op, tag, &before);
 }
 
-void wksp__tag_add_first(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, uint64_t tag, int fresh) {
+void wksp__tag_add_chain(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, uint64_t tag, int fresh) {
   uint32_t before, other = tag_find(op, tag, &before);
   if (op->bad) return;
   wksp__member_note(op, ent, fresh);
@@ -58,7 +58,7 @@ void wksp__tag_add_first(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, uint64
   wksp__tx_set32(&op->tx, bucket, idx);
 }
 
-void wksp__tag_cut_first(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
+void wksp__tag_cut_chain(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
   uint32_t up = wksp__hi32(wksp__ld(&ent->w[WKSP_PART_IDX]));
   uint32_t next = wksp__hi32(wksp__ld(&ent->w[WKSP_PART_LIST]));
   uint64_t tag = wksp__ld(&ent->w[WKSP_PART_TAG]);
@@ -114,13 +114,17 @@ static uint64_t page_before(wksp__pop_t *op, uint64_t page) {
 
 /* From idx, which starts at or before gaddr, to the one that contains it. */
 static uint32_t walk_to(wksp__pop_t *op, uint32_t idx, uint64_t gaddr) {
-  for (uint64_t steps = 0; idx && steps <= WKSP_PART_PAGE_STARTS; steps++) {
-    wksp__ent_t *ent = wksp__ent(op, idx);
-    uint64_t lo = wksp__ld(&ent->w[WKSP_PART_ADDR]) & WKSP_PART_RANGE_MASK;
+  wksp__ent_t const *ent = wksp__ent_rw(op, idx);
+  uint64_t lo = wksp__ld(&ent->w[WKSP_PART_ADDR]) & WKSP_PART_RANGE_MASK;
+  for (uint64_t steps = 0; steps <= WKSP_PART_PAGE_STARTS && !op->bad && lo <= gaddr; steps++) {
     uint64_t size = wksp__ld(&ent->w[WKSP_PART_SIZE]) & WKSP_PART_RANGE_MASK;
-    if (op->bad || gaddr < lo) break;
-    if (gaddr - lo < size) return idx;
+    if (gaddr - lo < size) {
+      if ((wksp__ld(&ent->w[WKSP_PART_ADDR]) & WKSP_PART_RANGE_MASK) != lo) break;
+      return idx;
+    }
+    lo += size; /* there the next one begins */
     idx = wksp__hi32(wksp__ld(&ent->w[WKSP_PART_NBR]));
+    ent = wksp__ent_rw(op, idx);
   }
   op->bad = 1;
   return 0;

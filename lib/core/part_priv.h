@@ -16,6 +16,7 @@
 #define WKSP_CORE_PART_PRIV_H
 
 #include "core/atomic.h"
+#include "core/enter.h"
 #include "core/part.h"
 #include "core/tx.h"
 
@@ -128,8 +129,6 @@ typedef struct wksp__pop {
     func(&apart_, __VA_ARGS__);    \
     *(op) = apart_;                \
   } while (0)
-
-#define WKSP__INLINE static inline __attribute__((always_inline))
 
 /* To look, or, after wksp__pop_change, to change. */
 WKSP__INLINE void wksp__pop_begin(wksp__pop_t *op, fd_wksp_t const *wksp) {
@@ -282,6 +281,26 @@ WKSP__INLINE uint64_t wksp__page_cnt(wksp__pop_t const *op) {
 WKSP__INLINE uint32_t wksp__tag_bucket(wksp__pop_t const *op, uint64_t tag) {
   return (uint32_t)(((tag ^ tag >> 32) * 0x9e3779b97f4a7c15UL) >> (64 - op->tx.wksp->part.tag_lg));
 }
+
+WKSP__INLINE int wksp__part_in_data(fd_wksp_t const *wksp, uint64_t gaddr) {
+  return gaddr >= wksp->data_lo && gaddr < wksp->data_hi;
+}
+
+/* What a partition's entry says; bad if that is impossible. */
+WKSP__INLINE void wksp__part_of(wksp__pop_t *op, uint32_t idx, fd_wksp_part_t *ret_part) {
+  wksp__ent_t const *ent = wksp__ent(op, idx);
+  uint64_t addr = wksp__ld(&ent->w[WKSP_PART_ADDR]), size = wksp__ld(&ent->w[WKSP_PART_SIZE]);
+  ret_part->gaddr = addr & WKSP_PART_RANGE_MASK;
+  ret_part->size = size & WKSP_PART_RANGE_MASK;
+  ret_part->tag = wksp__ld(&ent->w[WKSP_PART_TAG]);
+  ret_part->kind = wksp__kind_of(addr, size);
+  if (ret_part->gaddr < op->tx.wksp->data_lo || ret_part->gaddr > op->tx.wksp->data_hi ||
+      ret_part->size > op->tx.wksp->data_hi - ret_part->gaddr)
+    op->bad = 1;
+}
+
+/* Reports E_CORRUPT and returns it. */
+int wksp__part_corrupt(fd_wksp_t const *wksp);
 
 /* Looks; what changes the indexes is in part_ring.h. */
 

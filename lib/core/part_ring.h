@@ -83,15 +83,22 @@ WKSP__INLINE void wksp__ring_cut(wksp__pop_t *op, wksp__ent_t const *ent) {
 
 /* By tag. */
 
-/* The first of a tag, or what needs a walk. */
-void wksp__tag_add_first(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, uint64_t tag, int fresh);
-void wksp__tag_cut_first(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent);
+/* Where the bucket's chain has to be searched. */
+void wksp__tag_add_chain(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, uint64_t tag, int fresh);
+void wksp__tag_cut_chain(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent);
 
 WKSP__INLINE void wksp__tag_add(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, uint64_t tag,
                                 int fresh) {
-  uint32_t first = wksp__ld(&wksp__pop_tags(op)[wksp__tag_bucket(op, tag)]);
-  if (wksp__unlikely(!first || wksp__ent_get(op, first, WKSP_PART_TAG) != tag)) {
-    WKSP__APART(wksp__tag_add_first, op, idx, ent, tag, fresh);
+  uint32_t *bucket = &wksp__pop_tags(op)[wksp__tag_bucket(op, tag)], first = wksp__ld(bucket);
+  if (!first) { /* the first of its tag, and in its bucket */
+    wksp__member_note(op, ent, fresh);
+    wksp__ring_alone(op, idx, ent);
+    wksp__member_store(ent, tag, 0);
+    wksp__tx_set32(&op->tx, bucket, idx);
+    return;
+  }
+  if (wksp__unlikely(wksp__ent_get(op, first, WKSP_PART_TAG) != tag)) {
+    WKSP__APART(wksp__tag_add_chain, op, idx, ent, tag, fresh);
     return;
   }
   wksp__member_note(op, ent, fresh);
@@ -100,10 +107,17 @@ WKSP__INLINE void wksp__tag_add(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent,
 }
 
 WKSP__INLINE void wksp__tag_cut(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
-  if (wksp__likely(wksp__hi32(wksp__ld(&ent->w[WKSP_PART_IDX])) == WKSP_PART_OFF))
+  uint32_t up = wksp__hi32(wksp__ld(&ent->w[WKSP_PART_IDX]));
+  if (wksp__likely(up == WKSP_PART_OFF)) {
     wksp__ring_cut(op, ent);
+    return;
+  }
+  uint64_t tag = wksp__ld(&ent->w[WKSP_PART_TAG]);
+  uint32_t *bucket = &wksp__pop_tags(op)[wksp__tag_bucket(op, tag)];
+  if (wksp__ld(&ent->w[WKSP_PART_LIST]) == wksp__pair(idx, idx) && wksp__ld(bucket) == idx)
+    wksp__tx_set32(&op->tx, bucket, up); /* the last of its tag, and first in its bucket */
   else
-    WKSP__APART(wksp__tag_cut_first, op, idx, ent);
+    WKSP__APART(wksp__tag_cut_chain, op, idx, ent);
 }
 
 /* By address. */

@@ -9,6 +9,7 @@
 
 #include "core/atomic.h"
 #include "core/call.h"
+#include "core/enter.h"
 #include "core/fail.h"
 #include "core/layout.h"
 #include "core/part.h"
@@ -231,10 +232,10 @@ ulong fd_wksp_alloc_at_least(fd_wksp_t *wksp, ulong align, ulong sz, ulong tag, 
     return 0;
   }
   if (align < FD_WKSP_PART_GRAIN) align = FD_WKSP_PART_GRAIN;
-  if (wksp__call_begin(wksp, &call)) return 0;
+  if (wksp__call_enter(wksp, &call)) return 0;
   int rc = wksp__part_alloc(&call, WKSP_LOCK_CALL_NS, align, sz, tag, FD_WKSP_KIND_USER, NULL, NULL,
                             &gaddr, &size);
-  wksp__call_end(&call);
+  wksp__call_leave(&call);
   if (rc) return 0;
   if (ret_lo) *ret_lo = gaddr;
   if (ret_hi) *ret_hi = gaddr + size;
@@ -248,10 +249,10 @@ ulong fd_wksp_alloc(fd_wksp_t *wksp, ulong align, ulong sz, ulong tag) {
 int fd_wksp_free(fd_wksp_t *wksp, ulong gaddr) {
   wksp__call_t call;
   if (!wksp) return null_wksp("free");
-  int rc = wksp__call_begin(wksp, &call);
+  int rc = wksp__call_enter(wksp, &call);
   if (rc) return rc;
   rc = wksp__part_free(&call, WKSP_LOCK_CALL_NS, gaddr, FD_WKSP_KIND_USER, 0, NULL, NULL);
-  wksp__call_end(&call);
+  wksp__call_leave(&call);
   return rc;
 }
 

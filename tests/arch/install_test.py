@@ -19,7 +19,7 @@ WANTED = [
     "*/lib*/**/libwksp.so", "*/lib*/**/libwksp.so.1", "*/lib*/**/libwksp.so.1.0.0", "*/lib*/**/libwksp.a",
     "*/lib*/**/pkgconfig/wksp.pc", "*/bin/wkspd", "*/bin/wkspctl", "*/share/wkspd/wkspd.proto",
     "*/include/wksp/wksp.h", "*/include/wksp/client.h", "*/include/wksp/error.h", "*/include/wksp/types.h",
-    "*/include/wksp/fd_wksp.h", "*/include/wksp/fd_alloc.h", "*/include/wksp/valloc.h",
+    "*/include/wksp/fd_wksp.h", "*/include/wksp/fd_alloc.h", "*/include/wksp/valloc.h", "*/include/wksp/compat.h",
     "**/wkspd.service", "**/wkspd.socket",
 ]
 
