@@ -134,6 +134,7 @@ int cmd_info(cli_t *cli, cli_args_t const *args);
 int cmd_tag_query(cli_t *cli, cli_args_t const *args);
 int cmd_tag_free(cli_t *cli, cli_args_t const *args);
 int cmd_memset(cli_t *cli, cli_args_t const *args);
+int cmd_rebuild(cli_t *cli, cli_args_t const *args);
 int cmd_reset(cli_t *cli, cli_args_t const *args);
 
 int cmd_root_ls(cli_t *cli, cli_args_t const *args);

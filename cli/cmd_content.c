@@ -1,4 +1,4 @@
-/* cmd_content: usage, query, compact, verify - what is inside a workspace.
+/* cmd_content: usage, query, compact, verify, rebuild - what is inside a workspace.
 
    usage, query and compact let the daemon's sandboxed worker look, so the memory is not mapped
    here. verify looks for itself, through a read-only mapping, and trusts nothing that it finds. */
@@ -191,8 +191,9 @@ int cmd_compact(cli_t *cli, cli_args_t const *args) {
                           compacted.skipped_pid, compacted.skipped_tid);
 }
 
-/* fd_wksp_verify tells no more than this. */
-#define FINDINGS_MAX 64
+/* fd_wksp_verify tells 64, fd_wksp_rebuild 256 and how many more there were. */
+#define FINDINGS_MAX 257
+#define VERIFY_MAX   64
 
 typedef struct findings {
   char *sentences[FINDINGS_MAX];
@@ -210,23 +211,29 @@ static void findings_add(void *arg, char const *sentence) {
     findings->failed = 1;
 }
 
+static void findings_free(findings_t *findings) {
+  for (int i = 0; i < findings->cnt; i++) free(findings->sentences[i]);
+}
+
+/* NULL: no memory. */
+static json_t *findings_json(findings_t const *findings) {
+  json_t *array = json_array();
+  int failed = !array;
+  for (int i = 0; i < findings->cnt && !failed; i++)
+    failed = json_array_append_new(array, render_json_text(findings->sentences[i]));
+  if (!failed) return array;
+  json_decref(array);
+  return NULL;
+}
+
 static int findings_print(cli_t const *cli, char const *name, findings_t const *findings) {
-  if (cli->json) {
-    json_t *array = json_array();
-    int failed = !array;
-    for (int i = 0; i < findings->cnt && !failed; i++)
-      failed = json_array_append_new(array, render_json_text(findings->sentences[i]));
-    if (failed) {
-      json_decref(array);
-      array = NULL;
-    }
+  if (cli->json)
     return render_json(cli, json_pack("{s:o, s:b, s:o}", "name", render_json_text(name), "damaged",
-                                      findings->cnt > 0, "findings", array));
-  }
+                                      findings->cnt > 0, "findings", findings_json(findings)));
   if (!findings->cnt) printf("%s is sound\n", name);
   for (int i = 0; i < findings->cnt; i++) printf("%s: %s\n", name, findings->sentences[i]);
-  if (findings->cnt == FINDINGS_MAX)
-    printf("%s: there may be more; %d is the most\n", name, FINDINGS_MAX);
+  if (findings->cnt == VERIFY_MAX)
+    printf("%s: there may be more; %d is the most\n", name, VERIFY_MAX);
   return CLI_OK;
 }
 
@@ -262,6 +269,38 @@ int cmd_verify(cli_t *cli, cli_args_t const *args) {
   if (!status && findings.failed) status = cli_fail_memory(cli);
   if (!status) status = findings_print(cli, name, &findings);
   if (!status && findings.cnt) status = CLI_FOUND;
-  for (int i = 0; i < findings.cnt; i++) free(findings.sentences[i]);
+  findings_free(&findings);
+  return status;
+}
+
+static int losses_print(cli_t const *cli, char const *name, uint seed, findings_t const *losses) {
+  if (cli->json) {
+    json_t *array = findings_json(losses);
+    return render_json(cli, json_pack("{s:o, s:o, s:o}", "rebuilt", render_json_text(name), "seed",
+                                      render_json_figure(seed), "losses", array));
+  }
+  printf("rebuilt %s, seed %u: %s\n", name, seed,
+         losses->cnt ? "this was dropped or changed" : "nothing was lost");
+  for (int i = 0; i < losses->cnt; i++) printf("%s: %s\n", name, losses->sentences[i]);
+  return CLI_OK;
+}
+
+int cmd_rebuild(cli_t *cli, cli_args_t const *args) {
+  char const *seed_text = cli_arg(args, "seed"), *name = args->operands[0];
+  uint seed = 0;
+  char const *why = seed_text ? parse_number32(seed_text, &seed) : NULL;
+  if (why) return cli_fail_usage(cli, "--seed '%s' %s", seed_text, why);
+  fd_wksp_t *wksp;
+  int status = cli_attach(cli, name, WKSP_ATTACH_RW, NULL, &wksp);
+  if (status) return status;
+  if (!seed_text) seed = fd_wksp_seed(wksp);
+  findings_t losses = {.cnt = 0};
+  int const err = fd_wksp_rebuild(wksp, seed, findings_add, &losses);
+  if (err) status = cli_fail_wksp(cli, err);
+  if (fd_wksp_detach(wksp) && !status) status = cli_fail_wksp(cli, 0);
+  if (!status && losses.failed) status = cli_fail_memory(cli);
+  if (!status) status = losses_print(cli, name, seed, &losses);
+  if (!status && losses.cnt) status = CLI_FOUND;
+  findings_free(&losses);
   return status;
 }

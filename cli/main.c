@@ -78,6 +78,21 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl verify demo\n"
                 "  wkspctl verify demo --json || echo damaged\n",
     .run = cmd_verify },
+  { .name = "check", .operands = {"NAME"},
+    .what = "the same as verify",
+    .text = "Attaches read-only and checks all that the format lets one check.\n"
+            "Exit 4 and a list of findings (at most 64) if it is damaged.\n",
+    .examples = "  wkspctl check demo\n"
+                "  wkspctl check demo --json || echo damaged\n",
+    .run = cmd_verify },
+  { .name = "rebuild", .operands = {"NAME"},
+    .options = {{"seed", "N", "the new seed (as it is)", 0, 0}},
+    .what = "mend a damaged workspace",
+    .text = "Makes tables and indexes anew from what is allocated; others may be attached.\n"
+            "Exit 4 and a list if something had to be dropped or changed.\n",
+    .examples = "  wkspctl check demo || wkspctl rebuild demo\n"
+                "  wkspctl rebuild demo --seed 42\n",
+    .run = cmd_rebuild },
   { .name = "alloc", .operands = {"NAME"},
     .options = {
       {"size", "SIZE", "bytes, from 1 on; K M G T: powers of 1024", 1, 0},

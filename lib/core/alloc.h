@@ -252,4 +252,14 @@ int wksp__reap(fd_wksp_t *wksp, uint64_t lease);
 /* Invariants of spans, heaps and the directory; as wksp__part_check. */
 uint32_t wksp__alloc_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg);
 
+/* Whether the fd_alloc at gaddr, or one half made or deleted, says of itself what entry id does. */
+int wksp__home_agrees(fd_wksp_t const *wksp, uint32_t id, uint64_t gaddr);
+
+/* Drops or changes what alloc_check would find (alloc_repair.c). Tells each; their number. The lock
+ * is held, the partitions are whole, and no living thread owns a heap. */
+uint32_t wksp__alloc_repair(wksp__call_t *call, wksp__finding_t finding, void *arg);
+
+/* The slot + 1 of a living thread that owns a heap, 0: there is none. */
+uint32_t wksp__alloc_owner_living(fd_wksp_t const *wksp);
+
 #endif

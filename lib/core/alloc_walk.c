@@ -168,7 +168,7 @@ static uint32_t check_span(fd_wksp_t const *wksp, uint32_t span, uint32_t home,
 }
 
 /* An fd_alloc, or one half made or deleted, that says of itself what the directory says. */
-static int home_agrees(fd_wksp_t const *wksp, uint32_t id, uint64_t gaddr) {
+int wksp__home_agrees(fd_wksp_t const *wksp, uint32_t id, uint64_t gaddr) {
   struct fd_alloc const *alloc = fd_wksp_laddr_fast(wksp, gaddr);
   uint64_t magic = wksp__ld_acquire(&alloc->magic);
   if (magic == WKSP_ALLOC_DELETING) return 1;
@@ -185,7 +185,7 @@ static uint32_t check_directory(fd_wksp_t const *wksp, wksp__finding_t finding, 
     int bad = DIR_WHAT(dir) != DIR_HOME && DIR_WHAT(dir) != DIR_HEAP;
     bad = bad || gaddr < wksp->data_lo || gaddr > wksp->data_hi - size;
     bad = bad || wksp__part_look(wksp, gaddr, &part) != 1 || part.gaddr + part.size - gaddr < size;
-    if (!bad && DIR_WHAT(dir) == DIR_HOME) bad = !home_agrees(wksp, id, gaddr);
+    if (!bad && DIR_WHAT(dir) == DIR_HOME) bad = !wksp__home_agrees(wksp, id, gaddr);
     if (!bad && DIR_WHAT(dir) == DIR_HEAP)
       bad = (part.kind & 255U) != FD_WKSP_KIND_HEAP || part.gaddr != gaddr;
     if (!bad) continue;

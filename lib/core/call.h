@@ -147,6 +147,10 @@ void wksp__call_end(wksp__call_t *call);
 int wksp__lock(wksp__call_t *call, uint64_t timeout_ns);
 void wksp__unlock(wksp__call_t *call);
 
+/* As wksp__lock, but a record that cannot be ended does not matter: 1, and it is for the caller to
+   make good what it may have left. */
+int wksp__lock_mend(wksp__call_t *call, uint64_t timeout_ns);
+
 /* Their rare parts (enter.h): got: the word is ours already. */
 int wksp__lock_rest(wksp__call_t *call, uint64_t timeout_ns, int got);
 void wksp__lock_wake(wksp__call_t *call);

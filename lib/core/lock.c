@@ -101,6 +101,19 @@ int wksp__lock_rest(wksp__call_t *call, uint64_t timeout_ns, int got) {
   return 0;
 }
 
+int wksp__lock_mend(wksp__call_t *call, uint64_t timeout_ns) {
+  wksp__vol_t *vol = wksp__vol(call->wksp);
+  uint64_t nobody = 0;
+  int slept = 0;
+  if (!wksp__cas(&vol->lock, &nobody, call->name)) { /* as in lock_enter */
+    int err = wait_for(call, timeout_ns, &slept);
+    if (err) return err;
+  }
+  wksp__st(&vol->lock_waiters, 1U); /* whether there are any, after all that */
+  wksp__st(&vol->lock_since_ns, 0UL);
+  return wksp__tx_recover(call->wksp) ? 1 : 0;
+}
+
 void wksp__lock_wake(wksp__call_t *call) {
   wksp__vol_t *vol = wksp__vol(call->wksp);
   wksp__xchg(&vol->lock_waiters, 0U);

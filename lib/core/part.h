@@ -59,4 +59,8 @@ typedef void (*wksp__finding_t)(void *arg, char const *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 uint32_t wksp__part_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg);
 
+/* Makes the region anew from the entries in use, see part_rebuild.c. Tells what it drops or
+ * changes; how many, or E_NOMEM. The lock is held, whatever the record said (wksp__lock_mend). */
+int wksp__part_rebuild(fd_wksp_t *wksp, wksp__finding_t finding, void *arg);
+
 #endif

@@ -200,33 +200,58 @@ int fd_wksp_root_next(fd_wksp_t *wksp, uint *place, fd_wksp_root_t *ret_root) {
   return 1;
 }
 
+/* What is wrong with place i: tells, and says what to do about it. */
+enum { PLACE_GOOD, PLACE_PAD, PLACE_DROP };
+static int place_check(fd_wksp_t const *wksp, uint32_t i, wksp__finding_t finding, void *arg) {
+  wksp__root_t const *root = &roots(wksp)[i];
+  root_name_t name, padded = {{0}};
+  for (uint32_t k = 0; k < ROOT_NAME_WORDS; k++) name.w[k] = wksp__ld(&root->name[k]);
+  size_t len = strnlen((char const *)&name, sizeof(name));
+  memcpy(&padded, &name, len);
+  if (len == sizeof(name)) {
+    finding(arg, "root place %u: the name has no end", i);
+    return PLACE_DROP;
+  }
+  if (memcmp(&padded, &name, sizeof(name))) {
+    finding(arg, "root place %u: bytes after the name's end are not zero", i);
+    return len ? PLACE_PAD : PLACE_DROP;
+  }
+  if (!len) return PLACE_GOOD;
+  uint64_t gaddr = wksp__ld(&root->gaddr);
+  if (gaddr < wksp->data_lo || gaddr >= wksp->data_hi) {
+    finding(arg, "root %s: gaddr 0x%lx is outside the data region", (char const *)&name, gaddr);
+    return PLACE_DROP;
+  }
+  if (place_of(wksp, &name) == i) return PLACE_GOOD;
+  finding(arg, "root %s: is bound twice, in places %u and %u", (char const *)&name,
+          place_of(wksp, &name), i);
+  return PLACE_DROP;
+}
+
 uint32_t wksp__root_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg) {
   uint32_t cnt = 0;
+  for (uint32_t i = 0; i < FD_WKSP_ROOT_MAX; i++)
+    cnt += place_check(wksp, i, finding, arg) != PLACE_GOOD;
+  return cnt;
+}
+
+uint32_t wksp__root_repair(fd_wksp_t *wksp, wksp__finding_t finding, void *arg) {
+  uint32_t cnt = 0;
   for (uint32_t i = 0; i < FD_WKSP_ROOT_MAX; i++) {
-    wksp__root_t const *root = &roots(wksp)[i];
-    root_name_t name, padded = {{0}};
-    for (uint32_t k = 0; k < ROOT_NAME_WORDS; k++) name.w[k] = wksp__ld(&root->name[k]);
-    size_t len = strnlen((char const *)&name, sizeof(name));
-    memcpy(&padded, &name, len);
-    if (len == sizeof(name)) {
-      finding(arg, "root place %u: the name has no end", i);
-      cnt++;
-      continue;
-    }
-    if (memcmp(&padded, &name, sizeof(name))) {
-      finding(arg, "root place %u: bytes after the name's end are not zero", i);
-      cnt++;
-    }
-    if (!len) continue;
-    uint64_t gaddr = wksp__ld(&root->gaddr);
-    if (gaddr < wksp->data_lo || gaddr >= wksp->data_hi) {
-      finding(arg, "root %s: gaddr 0x%lx is outside the data region", (char const *)&name, gaddr);
-      cnt++;
-    }
-    if (place_of(wksp, &name) != i) {
-      finding(arg, "root %s: is bound twice, in places %u and %u", (char const *)&name,
-              place_of(wksp, &name), i);
-      cnt++;
+    wksp__root_t *root = &roots(wksp)[i];
+    int verdict = place_check(wksp, i, finding, arg);
+    if (verdict == PLACE_GOOD) continue;
+    cnt++;
+    /* Word by word: who is killed here leaves less damage than there was. */
+    root_name_t name = {{0}};
+    if (verdict == PLACE_PAD)
+      memcpy(&name, root->name, strnlen((char const *)root->name, sizeof(name)));
+    for (uint32_t k = 0; k < ROOT_NAME_WORDS; k++) wksp__st(&root->name[k], name.w[k]);
+    if (verdict == PLACE_PAD) {
+      i--; /* what remains may be bound twice, or to nowhere */
+    } else {
+      wksp__st(&root->gaddr, 0UL);
+      wksp__st(&root->tag, 0UL);
     }
   }
   return cnt;

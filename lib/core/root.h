@@ -25,4 +25,7 @@ _Static_assert(sizeof(wksp__root_t) == 80, "256 roots are five pages");
  * each violation; 0 or their number. The lock is held, or the memory is still. */
 uint32_t wksp__root_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg);
 
+/* Removes what root_check would find. Tells each; their number. The lock is held. */
+uint32_t wksp__root_repair(fd_wksp_t *wksp, wksp__finding_t finding, void *arg);
+
 #endif

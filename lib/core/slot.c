@@ -137,11 +137,13 @@ static void mark_dead(wksp__slot_t *slot) {
 static int bury(wksp__call_t *call, wksp__slot_t *slot) {
   if (wksp__ld_acquire(&wksp__vol(call->wksp)->rec)) {
     int err = wksp__lock(call, WKSP_LOCK_FETCH_NS);
-    if (err) { /* marked, though it be 0 as yet, so that whoever takes the slot next asks again */
+    if (!err) {
+      wksp__unlock(call);
+    } else if (err != WKSP_E_CORRUPT) {
+      /* marked, though it be 0 as yet, so that whoever takes the slot next asks again */
       wksp__st(&slot->flight, wksp__ld(&slot->flight) | WKSP_FLIGHT_DEAD);
       return err;
-    }
-    wksp__unlock(call);
+    } /* else a record that nobody can end gives nothing: who rebuilds needs a slot */
   }
   mark_dead(slot);
   int err = wksp__alloc_bury(call, wksp__ld(&slot->flight) & ~WKSP_FLIGHT_DEAD);

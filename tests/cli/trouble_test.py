@@ -49,7 +49,8 @@ def unknown_names():
     """Commands on a workspace that is not there fail and name it"""
     with Daemon() as d, unchanged(d):
         for line in (["show", "nobody"], ["rm", "nobody"], ["rm", "nobody", "--force"], ["usage", "nobody"],
-                     ["query", "nobody"], ["compact", "nobody"], ["verify", "nobody"],
+                     ["query", "nobody"], ["compact", "nobody"], ["verify", "nobody"], ["check", "nobody"],
+                     ["rebuild", "nobody"],
                      ["alloc", "nobody", "--size", "1"], ["free", "nobody:1"], ["info", "nobody", "--tag", "1"],
                      ["tag-query", "nobody:1"], ["tag-free", "nobody", "--tag", "1"], ["memset", "nobody:1", "0"],
                      ["reset", "nobody"], ["root", "ls", "nobody"], ["root", "set", "nobody", "r", "1"],
@@ -142,6 +143,31 @@ def damage():
             answer = json.loads(result.out)
             tap.eq((answer["name"], answer["damaged"]), ("demo", True))
             tap.true(len(answer["findings"]) > 0, "no findings")
+            tap.eq(d.ctl("check", "demo").out, "".join(f"{line}\n" for line in findings))
+
+
+@tap.test
+def rebuild():
+    """rebuild mends a damaged workspace, lists what was lost, and keeps the rest"""
+    with Daemon() as d:
+        d.ok("create", "demo", "--size", "8M", "--page", "4k", "--seed", "5")
+        place = d.ok("alloc", "demo", "--size", "4096", "--tag", "7").strip()
+        tap.eq(d.ok("rebuild", "demo"), "rebuilt demo, seed 5: nothing was lost\n")
+        tap.eq(d.ok("rebuild", "demo", "--seed", "6"), "rebuilt demo, seed 6: nothing was lost\n")
+        d.ok("root", "set", "demo", "r", place.split(":")[1])
+        before = d.json("query", "demo")
+        with Held(d, "scribbled", "scribble", "demo", 0, 0, 0x5a):
+            tap.eq(d.ctl("verify", "demo").rc, 4)
+            result = d.ctl("rebuild", "demo")
+            tap.eq((result.rc, result.err), (4, ""), result.out)
+            lines = result.out.splitlines()
+            tap.eq(lines[0], "rebuilt demo, seed 6: this was dropped or changed")
+            tap.true(len(lines) > 1 and all(line.startswith("demo: ") for line in lines[1:]), result.out)
+            tap.eq(d.json("rebuild", "demo"), {"rebuilt": "demo", "seed": 6, "losses": []})
+            tap.eq(d.ctl("check", "demo").rc, 0)
+            tap.true(len(d.json("query", "demo")["partitions"]) <= len(before["partitions"]), "more than before")
+        for seed in ("-1", "x", "4294967296"):
+            tap.eq(d.ctl("rebuild", "demo", "--seed", seed).rc, 2)
 
 
 @tap.test

@@ -30,6 +30,8 @@ VALID = [
     (["tag-free", "demo", "--tag", "7", "--tag", "8"], 4),
     (["memset", "demo:0x1000", "0xff"], 3),
     (["reset", "demo", "--seed", "7"], 2),
+    (["check", "demo"], 2),
+    (["rebuild", "demo", "--seed", "7"], 2),
     (["root", "ls", "demo"], 3),
     (["root", "set", "demo", "words", "0x1000", "--tag", "7"], 5),
     (["root", "rm", "demo", "words"], 4),

@@ -118,6 +118,7 @@ static void test_partitions(fd_wksp_t *wksp) {
   fd_wksp_free(wksp, a);
   int len = fd_wksp_fprintf(stdout, wksp);
   TEST(len > 0);
+  TEST(!fd_wksp_rebuild(wksp, 5U) && fd_wksp_seed(wksp) == 5U);
   TEST(!fd_wksp_verify(wksp));
 }
 

@@ -62,6 +62,10 @@ static inline int wksp_compat_verify(fd_wksp_t *wksp) {
   return wksp_compat_err(fd_wksp_verify(wksp, NULL, NULL));
 }
 
+static inline int wksp_compat_rebuild(fd_wksp_t *wksp, uint seed) {
+  return wksp_compat_err(fd_wksp_rebuild(wksp, seed, NULL, NULL));
+}
+
 static inline int wksp_compat_by_gaddr(void const *a, void const *b) {
   ulong lo = ((fd_wksp_part_t const *)a)->gaddr, hi = ((fd_wksp_part_t const *)b)->gaddr;
   return lo < hi ? -1 : lo > hi;
@@ -171,6 +175,7 @@ WKSP_PROTOTYPES_END
 /* From here on the names mean the published forms. */
 #define fd_wksp_owner        wksp_compat_owner
 #define fd_wksp_verify       wksp_compat_verify
+#define fd_wksp_rebuild      wksp_compat_rebuild
 #define fd_wksp_tag_query    wksp_compat_tag_query
 #define fd_wksp_usage        wksp_compat_usage
 #define fd_wksp_new_named    wksp_compat_new_named

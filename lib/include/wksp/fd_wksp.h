@@ -326,6 +326,18 @@ WKSP_API int fd_wksp_part_next(fd_wksp_t *wksp, ulong gaddr_from, fd_wksp_part_t
 WKSP_API int fd_wksp_verify(fd_wksp_t *wksp, void (*on_finding)(void *arg, char const *sentence),
                             void *arg);
 
+/* Makes a damaged workspace satisfy its format again, from what its entries, roots and spans say by
+   themselves, and gives it the seed. on_loss, if not NULL, is told what had to be dropped or
+   changed, one sentence each (at most 256, then how many more): partitions that lie outside the
+   data region or overlap one that begins before, roots to nowhere, fd_allocs whose head is gone and
+   what they held. What is not told of is kept, with its contents, address, size and tag. Under the
+   lock; others may be attached, and wait. 0, also when something was dropped; E_CORRUPT if the
+   header is damaged, E_BUSY if an fd_alloc is damaged that living threads own heaps in, E_TIMEDOUT,
+   E_RDONLY, E_NOMEM. Linear in part_max and data_max; killed, it is to be run again, and other
+   calls say so. */
+WKSP_API int fd_wksp_rebuild(fd_wksp_t *wksp, uint seed,
+                             void (*on_loss)(void *arg, char const *sentence), void *arg);
+
 /* Named roots
  * ----------------------------------------------------------------------------------------- */
 

@@ -1,0 +1,153 @@
+/* alloc_repair: what damage has left of the fd_allocs of a workspace, made to agree.
+
+   Model: a partition of an fd_alloc names its alloc; the directory names allocs and heaps; a span's
+   word names its heap; the pairs say what is live. Where one of these cannot be true it is dropped,
+   from the top: entries of the directory that lead nowhere, partitions whose alloc is gone, span
+   words that no span of their partition can have (the span goes to its alloc's pool, its blocks are
+   lost), bits of blocks that do not exist. Heaps of an alloc of which something was changed are
+   marked as left behind by a dead thread, so that whoever takes one makes its caches from the
+   truth.
+
+   What it refuses: to change the spans of a living thread's heap. The caller looks first. */
+
+#include "core/alloc.h"
+
+#define DEAD_NAME 1UL /* slot 0 in generation 0, which nobody ever has */
+
+typedef struct repair {
+  fd_wksp_t *wksp;
+  wksp__call_t *call;
+  wksp__finding_t finding;
+  void *arg;
+  uint32_t cnt;
+} repair_t;
+
+#define SAY(self, ...)                         \
+  do {                                         \
+    (self)->cnt++;                             \
+    (self)->finding((self)->arg, __VA_ARGS__); \
+  } while (0)
+
+static void span_set(repair_t *self, uint32_t span, uint32_t home, uint32_t state) {
+  uint64_t *word = &wksp__span_words(self->wksp)[span];
+  wksp__st(word, SPAN_NEXT(wksp__ld(word), home, 0, state));
+}
+
+static int entry_good(fd_wksp_t const *wksp, uint32_t id, uint64_t dir) {
+  uint64_t gaddr = DIR_GADDR(dir), what = DIR_WHAT(dir);
+  uint64_t size = what == DIR_HOME ? sizeof(struct fd_alloc) : sizeof(wksp__heap_t);
+  fd_wksp_part_t part;
+  if (what != DIR_HOME && what != DIR_HEAP) return 0;
+  if (gaddr < wksp->data_lo || gaddr > wksp->data_hi - size) return 0;
+  if (wksp__part_look(wksp, gaddr, &part) != 1 || part.gaddr + part.size - gaddr < size) return 0;
+  if (what == DIR_HOME) return wksp__home_agrees(wksp, id, gaddr);
+  return (part.kind & 255U) == FD_WKSP_KIND_HEAP && part.gaddr == gaddr;
+}
+
+static void directory(repair_t *self) {
+  for (uint32_t id = 1; id < self->wksp->heap_max; id++) {
+    uint64_t *word = &wksp__heap_dir(self->wksp)[id], dir = wksp__ld_acquire(word);
+    if (!dir || entry_good(self->wksp, id, dir)) continue;
+    SAY(self, "dropped: entry %u of the heap directory (%#lx) does not lead to a heap or fd_alloc",
+        id, dir);
+    wksp__st(word, 0UL);
+  }
+}
+
+/* One span of a partition for spans of the alloc with that home. */
+static void span_mend(repair_t *self, uint32_t span, uint32_t home) {
+  fd_wksp_t *wksp = self->wksp;
+  uint64_t e = wksp__ld_acquire(&wksp__span_words(wksp)[span]);
+  uint64_t alloc_gaddr = DIR_GADDR(wksp__ld(&wksp__heap_dir(wksp)[home]));
+  uint32_t state = SPAN_STATE(e), cls = SPAN_CLASS(e);
+  int pooled = state == WKSP_SPAN_POOL || state == WKSP_SPAN_TAKEN;
+  if (pooled && SPAN_HEAP(e) == home) return;
+  int live = state > WKSP_SPAN_POOL && state < WKSP_SPAN_TAKEN && cls < WKSP_CLASS_CNT;
+  if (!live || !wksp__heap_of(wksp, SPAN_HEAP(e), alloc_gaddr)) {
+    SAY(self, "dropped: the blocks of span %u at %#lx, whose word was %#lx", span,
+        wksp__span_gaddr(wksp, span), e);
+    span_set(self, span, home, WKSP_SPAN_POOL);
+    return;
+  }
+  if (state == WKSP_SPAN_SETUP) return;
+  wksp__pair_t *pair = &wksp__pairs(wksp, span, cls)[wksp__classes[cls].word_cnt - 1];
+  uint64_t tail = wksp__tail(cls, wksp__classes[cls].word_cnt - 1);
+  uint64_t a = wksp__ld(&pair->a), f = wksp__ld(&pair->f);
+  if ((a & tail) == tail && !(f & tail)) return;
+  SAY(self, "changed: span %u at %#lx had marks for blocks that do not exist", span,
+      wksp__span_gaddr(wksp, span));
+  wksp__st(&pair->a, a | tail);
+  wksp__st(&pair->f, f & ~tail);
+}
+
+/* Partitions of fd_allocs. */
+static void partitions(repair_t *self) {
+  fd_wksp_t *wksp = self->wksp;
+  fd_wksp_part_t part;
+  for (uint64_t from = 0; wksp__part_look_next(wksp, from, &part) == 1;
+       from = part.gaddr + part.size) {
+    uint32_t kind = part.kind & 255U, home = part.kind >> 8;
+    if (kind == FD_WKSP_KIND_USER) continue;
+    int orphan =
+        home >= wksp->heap_max || DIR_WHAT(wksp__ld(&wksp__heap_dir(wksp)[home])) != DIR_HOME;
+    int broken = kind == FD_WKSP_KIND_SPANS &&
+                 (((part.gaddr - wksp->data_lo) | part.size) & (WKSP_SPAN_SZ - 1));
+    uint32_t span = wksp__span_of(wksp, part.gaddr);
+    uint32_t end = span + (uint32_t)(part.size >> WKSP_SPAN_LG);
+    if (orphan || broken) {
+      SAY(self, "dropped: partition at %#lx of %lu bytes and tag %lu: %s", part.gaddr, part.size,
+          part.tag,
+          orphan ? "its fd_alloc is gone" : "it holds spans, but is not made of whole ones");
+      if (kind == FD_WKSP_KIND_SPANS)
+        for (; span < end; span++) span_set(self, span, 0, WKSP_SPAN_NONE);
+      wksp__part_free_locked(self->call, part.gaddr, part.kind, 0);
+      continue;
+    }
+    for (; kind == FD_WKSP_KIND_SPANS && span < end; span++) span_mend(self, span, home);
+  }
+}
+
+/* Spans in no partition for spans. */
+static void strays(repair_t *self) {
+  fd_wksp_t *wksp = self->wksp;
+  uint32_t cnt = wksp__span_cnt(wksp), end = 0;
+  fd_wksp_part_t part;
+  for (uint32_t span = 0; span < cnt; span++) {
+    if (span < end || !SPAN_STATE(wksp__ld(&wksp__span_words(wksp)[span]))) continue;
+    if (wksp__part_look(wksp, wksp__span_gaddr(wksp, span), &part) == 1 &&
+        (part.kind & 255U) == FD_WKSP_KIND_SPANS) {
+      end = wksp__span_of(wksp, part.gaddr) + (uint32_t)(part.size >> WKSP_SPAN_LG);
+      continue;
+    }
+    SAY(self, "dropped: span %u at %#lx, which is in no partition for spans", span,
+        wksp__span_gaddr(wksp, span));
+    span_set(self, span, 0, WKSP_SPAN_NONE);
+  }
+}
+
+uint32_t wksp__alloc_owner_living(fd_wksp_t const *wksp) {
+  for (uint32_t id = 1; id < wksp->heap_max; id++) {
+    uint64_t dir = wksp__ld_acquire(&wksp__heap_dir(wksp)[id]);
+    if (DIR_WHAT(dir) != DIR_HEAP || !entry_good(wksp, id, dir)) continue;
+    wksp__heap_t const *heap = fd_wksp_laddr_fast(wksp, DIR_GADDR(dir));
+    uint64_t owner = wksp__ld_acquire(&heap->owner);
+    uint64_t name = owner & ((1UL << 52) - 1);
+    if (owner && !wksp__name_dead(wksp, name)) return wksp__name_slot(name) + 1;
+  }
+  return 0;
+}
+
+uint32_t wksp__alloc_repair(wksp__call_t *call, wksp__finding_t finding, void *arg) {
+  repair_t self = {.wksp = call->wksp, .call = call, .finding = finding, .arg = arg};
+  directory(&self);
+  partitions(&self);
+  directory(&self); /* heaps whose partitions have just been dropped */
+  strays(&self);
+  for (uint32_t id = 1; id < call->wksp->heap_max; id++) {
+    uint64_t dir = wksp__ld(&wksp__heap_dir(call->wksp)[id]);
+    if (DIR_WHAT(dir) != DIR_HEAP) continue;
+    wksp__heap_t *heap = fd_wksp_laddr_fast(call->wksp, DIR_GADDR(dir));
+    wksp__st_release(&heap->owner, DEAD_NAME); /* pairs with the acquire of who takes it */
+  }
+  return self.cnt;
+}
