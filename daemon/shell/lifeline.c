@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -86,6 +87,18 @@ static void on_hangup(uv_poll_t *poll, int status, int events) {
   event.u.lifeline_hup.lease_id = line->lease_id;
   uv_poll_stop(poll); /* once; it stays hung up */
   loop_post(line->loop, &event, NULL);
+}
+
+void lifeline_sweep(loop_t *loop) {
+  size_t place = 0;
+  lifeline_t *line;
+  while ((line = idmap_next(&loop->lifelines, &place))) {
+    struct pollfd seen = {.fd = line->fd};
+    if (!uv_is_active((uv_handle_t *)&line->poll)) continue; /* it has been reported */
+    if (poll(&seen, 1, 0) != 1 || !(seen.revents & POLLHUP)) continue;
+    on_hangup(&line->poll, 0, UV_DISCONNECT);
+    place = 0; /* what was done about it may have moved the others */
+  }
 }
 
 int lifeline_add(loop_t *loop, int fd, lifeline_record_t const *record) {

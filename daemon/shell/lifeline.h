@@ -46,6 +46,10 @@ void lifeline_end(int fd);
 /* Ends and closes whatever there is of it. */
 void lifeline_drop(loop_t *loop, uint64_t lease_id);
 
+/* Reports those that have hung up by now, before their turn in the loop comes: for a request whose
+ * sender may have ended leases just before it. */
+void lifeline_sweep(loop_t *loop);
+
 /* Closes all; the fd store keeps its own. */
 void lifeline_free(loop_t *loop);
 

@@ -121,6 +121,8 @@ static void request(conn_t *conn, ttrpc_frame_t const *frame) {
         __builtin_add_overflow(uv_hrtime(), call.timeout_ns, &event.u.request.deadline_mono_ns)) {
       event.u.request.deadline_mono_ns = 0;
     }
+    /* Who detaches and then removes is not to be told that he is attached. */
+    if (call.req.method == ENGINE_DELETE) lifeline_sweep(loop);
     loop_post(loop, &event, NULL);
   }
   rpc_call_free(&call);
