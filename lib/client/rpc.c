@@ -364,7 +364,7 @@ static int reply_unpack(wksp_client_t *client, wksp__method_t const *method,
 /* Takes a Response apart. */
 static int rpc_response(wksp_client_t *client, wksp__method_t const *method,
                         ttrpc_frame_t const *frame, ProtobufCMessage **ret_response) {
-  ProtobufCMessage *message;
+  ProtobufCMessage *message = NULL;
   int err = reply_unpack(client, method, &wkspd__ttrpc__response__descriptor, frame->data,
                          frame->header.length, &message);
   if (err < 0) return err;

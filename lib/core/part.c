@@ -143,16 +143,32 @@ static uint32_t fit_among(wksp__pop_t *op, uint64_t align, uint64_t sz, uint32_t
   return 0;
 }
 
-/* One of just that size, if there are such and their bin has no others; 0 not. */
-WKSP__INLINE uint32_t fit_exact(wksp__pop_t *op, uint64_t align, uint64_t sz, uint64_t *ret_gaddr) {
-  int open_bits;
-  uint32_t root = wksp__ld(&op->head->bins[wksp__bin_of(sz, &open_bits)]);
-  if (!root || open_bits || align != FD_WKSP_PART_GRAIN || sz > op->tx.wksp->data_max) return 0;
-  uint32_t idx = wksp__ent_hi(op, root, WKSP_PART_LIST); /* as fit_among */
-  wksp__ent_t const *ent = wksp__ent_rw(op, idx);
-  uint64_t lo = gaddr_of(ent);
-  if (wksp__ld(&ent->w[WKSP_PART_SIZE]) != sz || lo < op->tx.wksp->data_lo ||
-      wksp__ld(&ent->w[WKSP_PART_ADDR]) != (lo | WKSP_PART_FREE))
+/* What fit_among would find if it is easy: any address will do, and the first bin that is not empty
+   has one size only. 0: ask fit_among. */
+WKSP__INLINE uint32_t fit_easy(wksp__pop_t *op, uint64_t align, uint64_t sz, uint64_t *ret_gaddr) {
+  if (align != FD_WKSP_PART_GRAIN || sz > op->tx.wksp->data_max) return 0;
+  uint32_t bin = wksp__size_bin(sz), top = bin / WKSP_PART_BIN_SUBS;
+  uint32_t subs = wksp__ld(&op->head->bin_map[top]) & (~0U << bin % WKSP_PART_BIN_SUBS);
+  if (!subs) {
+    uint64_t tops =
+        wksp__ld(&op->head->bin_top) & (~1UL << top) & ((1UL << WKSP_PART_BIN_TOPS) - 1);
+    if (!tops) return 0;
+    top = (uint32_t)__builtin_ctzl(tops);
+    subs = wksp__ld(&op->head->bin_map[top]);
+    if (!subs) return 0;
+  }
+  uint32_t root =
+      wksp__ld(&op->head->bins[top * WKSP_PART_BIN_SUBS + (uint32_t)__builtin_ctz(subs)]);
+  if (!root) return 0;
+  wksp__ent_t const *ent = wksp__ent_rw(op, root);
+  if (wksp__ld(&ent->w[WKSP_PART_TAG])) return 0;
+  uint32_t idx = wksp__hi32(wksp__ld(&ent->w[WKSP_PART_LIST])); /* as fit_among */
+  ent = wksp__ent_rw(op, idx);
+  uint64_t size = wksp__ld(&ent->w[WKSP_PART_SIZE]), addr = wksp__ld(&ent->w[WKSP_PART_ADDR]);
+  uint64_t lo = addr & WKSP_PART_RANGE_MASK;
+  if (size < sz || (size != sz && !ent_left(op))) return 0;
+  if (addr != (lo | WKSP_PART_FREE) || lo < op->tx.wksp->data_lo ||
+      size > op->tx.wksp->data_hi - lo || size % FD_WKSP_PART_GRAIN)
     op->bad = 1;
   *ret_gaddr = lo;
   return idx;
@@ -187,11 +203,9 @@ WKSP__INLINE void used_fill(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent,
 WKSP__INLINE void take_whole(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent,
                              part_want_t const *want) {
   wksp__size_cut(op, idx, ent);
-  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_ADDR]);
-  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_SIZE]);
-  wksp__tx_arm(&op->tx);
-  wksp__st_kept(&ent->w[WKSP_PART_ADDR], wksp__ent_addr_word(want->at, want->kind));
-  wksp__st_kept(&ent->w[WKSP_PART_SIZE], wksp__ent_size_word(want->sz, want->kind));
+  if (wksp__unlikely(want->kind >> 8)) /* an owner, some of which rides on the size */
+    wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_SIZE], wksp__ent_size_word(want->sz, want->kind));
+  wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_ADDR], wksp__ent_addr_word(want->at, want->kind));
   wksp__tag_add(op, idx, ent, want->tag, 0);
   count(op, 0, -1U, -want->sz);
 }
@@ -304,7 +318,7 @@ int wksp__part_alloc(wksp__call_t *call, uint64_t timeout_ns, uint64_t align, ui
   wksp__pop_begin(&op, wksp);
   look.bad = 0;
   /* want.sz < sz: the rounding overflowed */
-  uint32_t idx = want.sz < sz ? 0 : fit_exact(&op, align, want.sz, &want.at);
+  uint32_t idx = want.sz < sz ? 0 : fit_easy(&op, align, want.sz, &want.at);
   if (!idx && want.sz >= sz) {
     wksp__pop_begin(&look, wksp);
     uint64_t at = 0;
@@ -384,11 +398,9 @@ WKSP__INLINE void give_after(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
 /* Both neighbours are used. */
 WKSP__INLINE void give_alone(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
   uint64_t size = size_of(ent);
-  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_ADDR]);
-  wksp__tx_note(&op->tx, &ent->w[WKSP_PART_SIZE]);
-  wksp__tx_arm(&op->tx);
-  wksp__st_kept(&ent->w[WKSP_PART_ADDR], gaddr_of(ent) | WKSP_PART_FREE);
-  wksp__st_kept(&ent->w[WKSP_PART_SIZE], size);
+  if (wksp__unlikely(wksp__ld(&ent->w[WKSP_PART_SIZE]) != size)) /* its owner goes */
+    wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_SIZE], size);
+  wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_ADDR], gaddr_of(ent) | WKSP_PART_FREE);
   wksp__size_add(op, idx, ent, 0);
   count(op, 0, 1, size);
 }

@@ -68,8 +68,10 @@ static inline __attribute__((always_inline)) void wksp__tx_begin_set(wksp__tx_t 
   wksp__tx_begin(tx, wksp);
   tx->rec = WKSP_REC_UNDO;
   tx->at = tx->vol->undo;
-  for (uint32_t i = 0; i < WKSP_REC_HEAD; i++)
-    wksp__st_kept(&tx->vol->rec_head[i], wksp__ld(&head[i]));
+  wksp__st_kept(&tx->vol->rec_head[0], wksp__ld(&head[0]));
+  wksp__st_kept(&tx->vol->rec_head[1], wksp__ld(&head[1]));
+  wksp__st_kept(&tx->vol->rec_head[2], wksp__ld(&head[2]));
+  _Static_assert(WKSP_REC_HEAD == 3, "all of them");
   wksp__st_kept(&tx->vol->rec, WKSP_REC_UNDO);
 }
 
