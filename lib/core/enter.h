@@ -19,11 +19,11 @@ WKSP__INLINE int wksp__call_enter(fd_wksp_t *wksp, wksp__call_t *ret_call) {
   if (wksp__unlikely(!seat || seat->wksp != wksp || !seat->slot))
     return wksp__call_begin(wksp, ret_call);
   wksp__slot_t *slot = seat->slot;
-  uint64_t in = wksp__ld(&slot->in);
-  if (wksp__unlikely(in != wksp__ld(&slot->out))) return wksp__call_begin(wksp, ret_call);
-  wksp__st(&slot->in, in + 1); /* then the gate, as in call_begin */
+  if (wksp__unlikely(wksp__ld(&slot->in) != wksp__ld(&slot->out)))
+    return wksp__call_begin(wksp, ret_call);
+  wksp__st(&slot->in, wksp__ld(&slot->in) + 1); /* then the gate, as in call_begin */
   if (wksp__unlikely(wksp__ld(&slot->fenced) | wksp__ld(&slot->gate))) {
-    wksp__st(&slot->in, in);
+    wksp__st(&slot->in, wksp__ld(&slot->in) - 1);
     return wksp__call_begin(wksp, ret_call);
   }
   ret_call->wksp = wksp;
