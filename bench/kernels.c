@@ -35,7 +35,7 @@ typedef struct population {
 static population_t *population_new(uint64_t part_max, uint64_t data_max, uint64_t n) {
   population_t *pop = bench_alloc(1, sizeof(*pop));
   ulong footprint = fd_wksp_footprint(part_max, data_max);
-  void *mem = footprint ? bench_mem(footprint) : NULL;
+  void *mem = footprint ? bench_mem("tables", footprint - data_max, footprint) : NULL;
   if (!mem || !fd_wksp_new(mem, "bench", 0, part_max, data_max) || !(pop->wksp = fd_wksp_join(mem)))
     bench_die("a workspace of %lu partitions and %lu bytes: %s", part_max, data_max,
               wksp_last_error());
@@ -92,6 +92,10 @@ static void holes_prepare(bench_kernel_t *kernel, uint64_t seed) {
   kernel->state = holes_of(kernel->n, seed);
 }
 
+fd_wksp_t *bench_population(uint64_t n, uint64_t seed) {
+  return holes_of(n, seed)->wksp;
+}
+
 static void pair_same_run(bench_kernel_t *kernel, uint64_t cnt) {
   population_t *pop = kernel->state;
   for (uint64_t i = 0; i < cnt; i++) give(pop, take(pop, PAIR_SIZE, TAG));
@@ -100,6 +104,16 @@ static void pair_same_run(bench_kernel_t *kernel, uint64_t cnt) {
 static void pair_mixed_run(bench_kernel_t *kernel, uint64_t cnt) {
   population_t *pop = kernel->state;
   for (uint64_t i = 0; i < cnt; i++) give(pop, take(pop, pop->sizes[next_draw(pop)], TAG));
+}
+
+/* As programs ask that leave the alignment to the library, which takes 4096. */
+static void pair_aligned_run(bench_kernel_t *kernel, uint64_t cnt) {
+  population_t *pop = kernel->state;
+  for (uint64_t i = 0; i < cnt; i++) {
+    ulong gaddr = fd_wksp_alloc(pop->wksp, 0, pop->sizes[next_draw(pop)], TAG);
+    if (!gaddr) bench_die("alloc: %s", wksp_last_error());
+    give(pop, gaddr);
+  }
 }
 
 static void churn_run(bench_kernel_t *kernel, uint64_t cnt) {
@@ -179,6 +193,7 @@ bench_kernel_t bench_wksp_kernels[] = {
   {.name = "pair mixed 10",     .n = 10,                 .prepare = holes_prepare,  .run = pair_mixed_run},
   {.name = "pair mixed 1000",   .n = 1000,               .prepare = holes_prepare,  .run = pair_mixed_run},
   {.name = "pair mixed 100000", .n = 100000,             .prepare = holes_prepare,  .run = pair_mixed_run},
+  {.name = "pair aligned 100000", .n = 100000,           .prepare = holes_prepare,  .run = pair_aligned_run},
   {.name = "churn 1000",        .n = 1000,   .goal = 20, .prepare = churn_prepare,  .run = churn_run},
   {.name = "churn 100000",      .n = 100000, .goal = 55, .prepare = churn_prepare,  .run = churn_run},
   {.name = "usage 100000",      .n = 100000,             .prepare = holes_prepare,  .run = usage_run},

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What scripts/quickstart and scripts/test share: where things are, what has to be installed.
+# What scripts/quickstart, scripts/test and scripts/bench share: where things are, what has to be installed.
 # Sourced by bash; sets $root (the checkout). Refuses to install anything as an ordinary user.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -14,6 +14,9 @@ packages_test=(g++ clang binutils libcmocka-dev python3)
 # Tests that want one of these are skipped where it is missing.
 # shellcheck disable=SC2034
 packages_nice=(shellcheck clang-format-14 systemd)
+# What scripts/bench measures beside us.
+# shellcheck disable=SC2034
+packages_bench=(g++ libboost-dev)
 
 say() { printf '%s\n' "$*"; }
 
