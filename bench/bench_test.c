@@ -1,4 +1,4 @@
-/* Tests of the bench, and of what it can say without a clock: room for tables. */
+/* Tests of the bench, and of what it can say without a clock: room for tables, fragmentation. */
 
 #include "bench.h"
 #include "frag.h"
@@ -14,6 +14,50 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* 2 % over exact best fit is what the engine may take. */
+#define WITHIN(figure, model) assert_true((figure)*100 <= (model)*102)
+
+static frag_trace_t trace_of(char const *name) {
+  char path[512], why[600];
+  frag_trace_t trace;
+  snprintf(path, sizeof(path), "%s/%s.trace", getenv("WKSP_TRACES"), name);
+  if (frag_trace_read(path, &trace, why, sizeof(why))) fail_msg("%s", why);
+  return trace;
+}
+
+static void trace_within(char const *name) {
+  frag_trace_t trace = trace_of(name);
+  frag_figures_t is;
+  assert_int_equal(frag_measure(&trace, &is), 0);
+  printf("# %s: peak %lu bytes in %lu; highest %.4f of it, model %.4f; region %.4f, model %.4f\n",
+         name, trace.live_sz_max, trace.live_cnt_max,
+         (double)is.wksp_high / (double)trace.live_sz_max,
+         (double)is.model_high / (double)trace.live_sz_max,
+         (double)is.wksp_region / (double)trace.live_sz_max,
+         (double)is.model_region / (double)trace.live_sz_max);
+  frag_trace_free(&trace);
+  WITHIN(is.wksp_high, is.model_high);
+  WITHIN(is.wksp_region, is.model_region);
+}
+
+/* Under steady churn a workspace needs at most 2 % more room than exact best fit. */
+static void steady(void **state) {
+  (void)state;
+  trace_within("steady");
+}
+
+/* So it does with buffers that grow. */
+static void growing(void **state) {
+  (void)state;
+  trace_within("growing");
+}
+
+/* And with sizes that change from phase to phase. */
+static void phases(void **state) {
+  (void)state;
+  trace_within("phases");
+}
 
 /* The tables take at most 64 bytes for each partition that there can be. */
 static void metadata(void **state) {
@@ -145,8 +189,9 @@ static void drawn(void **state) {
 }
 
 int main(void) {
-  struct CMUnitTest const tests[] = {cmocka_unit_test(quantiles), cmocka_unit_test(goals),
-                                     cmocka_unit_test(drawn),     cmocka_unit_test(metadata),
-                                     cmocka_unit_test(model),     cmocka_unit_test(damaged)};
+  struct CMUnitTest const tests[] = {
+      cmocka_unit_test(quantiles), cmocka_unit_test(goals),   cmocka_unit_test(drawn),
+      cmocka_unit_test(metadata),  cmocka_unit_test(model),   cmocka_unit_test(damaged),
+      cmocka_unit_test(steady),    cmocka_unit_test(growing), cmocka_unit_test(phases)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
