@@ -13,7 +13,7 @@ packages_build=(gcc libc6-dev dpkg-dev meson ninja-build pkg-config protobuf-c-c
 packages_test=(g++ clang binutils libcmocka-dev python3)
 # Tests that want one of these are skipped where it is missing.
 # shellcheck disable=SC2034
-packages_nice=(shellcheck clang-format-14 systemd)
+packages_nice=(shellcheck clang-format-14 systemd libclang-rt-14-dev)
 # What scripts/bench measures beside us.
 # shellcheck disable=SC2034
 packages_bench=(g++ libboost-dev)
