@@ -120,7 +120,7 @@ static int fits(wksp__pop_t *op, uint32_t idx, uint64_t align, uint64_t sz, uint
   uint64_t lo = addr & WKSP_PART_RANGE_MASK, at = up(lo, align);
   if (at < lo || at - lo > size || size - (at - lo) < sz) return 0;
   if (ent_left(op) < 2 && ent_left(op) < (uint32_t)(at != lo) + (at + sz != lo + size)) return 0;
-  if (addr != (lo | WKSP_PART_FREE) || lo < op->tx.wksp->data_lo ||
+  if (addr != (lo | WKSP_PART_FREE) || lo < op->tx.wksp->data_lo || lo > op->tx.wksp->data_hi ||
       size > op->tx.wksp->data_hi - lo)
     op->bad = 1;
   *ret_gaddr = at;
@@ -169,7 +169,7 @@ WKSP__INLINE uint32_t fit_easy(wksp__pop_t *op, uint64_t align, uint64_t sz, uin
   uint64_t size = wksp__ld(&ent->w[WKSP_PART_SIZE]), addr = wksp__ld(&ent->w[WKSP_PART_ADDR]);
   uint64_t lo = addr & WKSP_PART_RANGE_MASK;
   if (size < sz || (size != sz && !ent_left(op))) return 0;
-  if (addr != (lo | WKSP_PART_FREE) || lo < op->tx.wksp->data_lo ||
+  if (addr != (lo | WKSP_PART_FREE) || lo < op->tx.wksp->data_lo || lo > op->tx.wksp->data_hi ||
       size > op->tx.wksp->data_hi - lo || size % FD_WKSP_PART_GRAIN)
     op->bad = 1;
   *ret_gaddr = lo;

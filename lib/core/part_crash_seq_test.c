@@ -4,7 +4,7 @@
    wksp__crash_point. A run is a process of its own that ends there, as by SIGKILL: the kernel marks
    its slot, and whoever comes next takes over from it by the library's own means. Before each run
    the workspace's memory is put back to what it was before the last operation. After each run
-   another process comes and recovers, is killed at one of its stores (of every tenth sequence of
+   another process comes and recovers, is killed at one of its stores (of every fiftieth of
    the long form: at each), and then the test itself looks.
 
    What must be: the state is the one before the operation or the one after it, never the former
@@ -321,7 +321,7 @@ static void test_sequences(void **state) {
   /* the test's own slot, before any image */
   assert_int_equal(recover(story.wksp), WKSP_E_NOTFOUND);
   for (uint32_t i = 0; i < cnt; i++) {
-    story.all = is_full && i % 10 == 0;
+    story.all = is_full && i % 50 == 0;
     sequence(&story);
   }
   printf("# %u sequences, ended at %lu stores, %lu who recovered ended too; %lu were half done\n",

@@ -294,7 +294,8 @@ WKSP__INLINE void wksp__part_of(wksp__pop_t *op, uint32_t idx, fd_wksp_part_t *r
   ret_part->size = size & WKSP_PART_RANGE_MASK;
   ret_part->tag = wksp__ld(&ent->w[WKSP_PART_TAG]);
   ret_part->kind = wksp__kind_of(addr, size);
-  if (ret_part->gaddr < op->tx.wksp->data_lo || ret_part->gaddr > op->tx.wksp->data_hi ||
+  if (!ret_part->size || ret_part->gaddr < op->tx.wksp->data_lo ||
+      ret_part->gaddr > op->tx.wksp->data_hi ||
       ret_part->size > op->tx.wksp->data_hi - ret_part->gaddr)
     op->bad = 1;
 }

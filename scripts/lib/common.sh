@@ -18,6 +18,10 @@ packages_nice=(shellcheck clang-format-14 systemd libclang-rt-14-dev)
 # shellcheck disable=SC2034
 packages_bench=(g++ libboost-dev)
 
+# Meson's options for the sanitized build.
+# shellcheck disable=SC2034
+options_sanitize=("-Db_sanitize=address,undefined" -Dc_args=-fno-sanitize-recover=all)
+
 say() { printf '%s\n' "$*"; }
 
 die() {

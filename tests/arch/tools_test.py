@@ -13,7 +13,7 @@ import checks
 import tap
 
 ROOT = os.environ.get("WKSP_SOURCE_DIR") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
-SCRIPTS = ["scripts/quickstart", "scripts/test", "scripts/bench", "scripts/lib/common.sh", ".ci/run"]
+SCRIPTS = ["scripts/quickstart", "scripts/test", "scripts/bench", "scripts/torture", "scripts/lib/common.sh", ".ci/run"]
 
 
 def run(*command, **kw):
@@ -43,8 +43,8 @@ def formatted():
 
 @tap.test
 def script_mistakes():
-    """scripts/test, quickstart and bench refuse arguments that they do not know, and explain themselves"""
-    for script in ("test", "quickstart", "bench"):
+    """scripts/test, quickstart, bench and torture refuse arguments that they do not know, and explain themselves"""
+    for script in ("test", "quickstart", "bench", "torture"):
         wrong = run(os.path.join(ROOT, "scripts", script), "--fuul")
         tap.true(wrong.returncode != 0, f"{script} --fuul succeeded")
         tap.contains(wrong.stderr, "--fuul")

@@ -16,10 +16,13 @@ import tap
 from daemon import bin_dir
 
 CORPUS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus/part")
-RUN_S = 300 if tap.full() else 10
+# scripts/torture sets these two: for how long, and a folder in which to keep what is new.
+RUN_S = int(os.environ.get("WKSP_FUZZ_SECONDS") or (300 if tap.full() else 10))
+KEEP = os.environ.get("WKSP_FUZZ_CORPUS")
 # What one input may take: all of it is a few hundred microseconds of work.
 INPUT_S = 20
-SEED = os.environ.get("WKSP_TEST_SEED") or "1"
+# libFuzzer's seeds have 32 bits.
+SEED = int(os.environ.get("WKSP_TEST_SEED") or "1", 0) % (1 << 32) or 1
 
 
 def fuzz(*arguments):
@@ -51,7 +54,8 @@ def corpus():
 def short_run():
     """the fuzzer, let loose for a while, finds nothing"""
     with tempfile.TemporaryDirectory() as fresh:
-        said = fuzz(f"-seed={SEED}", f"-max_total_time={RUN_S}", "-max_len=512", "-len_control=0", fresh, CORPUS)
+        said = fuzz(f"-seed={SEED}", f"-max_total_time={RUN_S}", "-max_len=512", "-len_control=0", KEEP or fresh,
+                    CORPUS)
     units = [line for line in said.splitlines() if "number_of_executed_units" in line]
     tap.eq(len(units), 1, f"lines that tell how many inputs were tried\n{said[-2000:]}")
     tap.diag(units[0])
