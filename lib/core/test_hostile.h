@@ -361,10 +361,30 @@ static inline int hostile_slot(hostile_t *hostile) {
   return 0;
 }
 
+/* What a read-only join can do, in memory that cannot be written. */
+static inline void hostile_readonly(hostile_t *hostile) {
+  HOSTILE_CHECK(!mprotect(hostile->wksp, hostile->footprint, PROT_READ));
+  fd_wksp_t *wksp = fd_wksp_join_ro(hostile->wksp);
+  if (wksp) {
+    hostile_walk(hostile);
+    hostile_tags(hostile);
+    hostile_roots(hostile);
+    hostile_list(hostile);
+    hostile_verify(hostile);
+    fd_wksp_tag(wksp, hostile_gaddr(hostile));
+    HOSTILE_CHECK(!fd_wksp_alloc(wksp, 64, 64, 1));
+    HOSTILE_CHECK(fd_wksp_free(wksp, hostile_gaddr(hostile)) == WKSP_E_RDONLY);
+    HOSTILE_CHECK(fd_wksp_reset(wksp, 1) == WKSP_E_RDONLY);
+    HOSTILE_CHECK(fd_wksp_leave(wksp) == wksp);
+  }
+  HOSTILE_CHECK(!mprotect(hostile->wksp, hostile->footprint, PROT_READ | PROT_WRITE));
+}
+
 /* Damages, joins, does everything once and some of it again, leaves, and puts the memory back. */
 static inline void hostile_round(hostile_t *hostile) {
   hostile->rounds++;
   hostile_damage(hostile);
+  if (!hostile_pick(hostile, 4)) hostile_readonly(hostile);
   fd_wksp_t *wksp = fd_wksp_join(hostile->wksp);
   if (!wksp) hostile->refused++;
   if (wksp && !hostile_slot(hostile)) {
