@@ -69,7 +69,56 @@ static void test_damaged(void **state) {
   assert_true(hostile.refused > rounds / 50 && hostile.found > rounds / 3);
 }
 
+/* What was found so -----------------------------------------------------------------------------
+ */
+
+/* Puts to in the place of from wherever a word of the tables has it, but for its low six bits. */
+static uint32_t replace(fd_wksp_t *wksp, uint64_t from, uint64_t to) {
+  uint32_t cnt = 0;
+  for (uint64_t off = wksp->part_off; off < wksp->span_off; off += 8) {
+    uint64_t *word = (uint64_t *)((uintptr_t)wksp + off);
+    if ((*word & ~63UL) != from) continue;
+    *word = to | (*word & 63);
+    cnt++;
+  }
+  return cnt;
+}
+
+/* A partition whose size reads 0 is not handed out, for whoever walks on by its size would never
+   come to an end; verify does not either. */
+static void test_size_0(void **state) {
+  enum { SIZE = 64 * 77 };
+  fd_wksp_t *wksp = testing_wksp(16, 65536);
+  fd_wksp_part_t part;
+  ulong before = fd_wksp_alloc(wksp, 64, 128, 5), gaddr = fd_wksp_alloc(wksp, 64, SIZE, 5);
+  assert_int_equal(gaddr, before + 128);
+  assert_true(replace(wksp, SIZE, 0) > 0);
+  assert_int_equal(fd_wksp_part_next(wksp, before + 1, &part), WKSP_E_CORRUPT);
+  assert_int_equal(fd_wksp_part_next(wksp, gaddr, &part), WKSP_E_CORRUPT);
+  assert_int_equal(fd_wksp_tag(wksp, gaddr), 0);
+  assert_int_equal(fd_wksp_free(wksp, gaddr), WKSP_E_CORRUPT);
+  assert_int_equal(fd_wksp_verify(wksp, NULL, NULL), WKSP_E_CORRUPT);
+  testing_wksp_end(wksp);
+}
+
+/* A hole that reads as if it lay behind the data region is not given out. */
+static void test_hole_outside(void **state) {
+  fd_wksp_t *wksp = testing_wksp(16, 65536);
+  ulong first = fd_wksp_alloc(wksp, 64, 4096, 5), hi = fd_wksp_gaddr_hi(wksp);
+  assert_true(replace(wksp, first + 4096, hi + 4096) > 0);
+  ulong const size[] = {64, 4096, 65536 - 4096}; /* the last: all of it */
+  for (uint32_t i = 0; i < 6; i++) {
+    assert_int_equal(fd_wksp_alloc(wksp, i < 3 ? 64 : 4096, size[i % 3], 5), 0);
+    assert_int_equal(wksp_last_error_code(), WKSP_E_CORRUPT);
+  }
+  testing_wksp_end(wksp);
+}
+
 int main(void) {
-  struct CMUnitTest const tests[] = {cmocka_unit_test(test_damaged)};
+  struct CMUnitTest const tests[] = {
+      cmocka_unit_test(test_size_0),
+      cmocka_unit_test(test_hole_outside),
+      cmocka_unit_test(test_damaged),
+  };
   return cmocka_run_group_tests_name("part_hostile", tests, NULL, NULL);
 }
