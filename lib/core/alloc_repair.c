@@ -33,25 +33,50 @@ static void span_set(repair_t *self, uint32_t span, uint32_t home, uint32_t stat
   wksp__st(word, SPAN_NEXT(wksp__ld(word), home, 0, state));
 }
 
-static int entry_good(fd_wksp_t const *wksp, uint32_t id, uint64_t dir) {
-  uint64_t gaddr = DIR_GADDR(dir), what = DIR_WHAT(dir);
-  uint64_t size = what == DIR_HOME ? sizeof(struct fd_alloc) : sizeof(wksp__heap_t);
-  fd_wksp_part_t part;
-  if (what != DIR_HOME && what != DIR_HEAP) return 0;
+/* The partition in which size bytes at gaddr lie, if there is one. */
+static int lies_in(fd_wksp_t const *wksp, uint64_t gaddr, uint64_t size, fd_wksp_part_t *ret_part) {
   if (gaddr < wksp->data_lo || gaddr > wksp->data_hi - size) return 0;
-  if (wksp__part_look(wksp, gaddr, &part) != 1 || part.gaddr + part.size - gaddr < size) return 0;
-  if (what == DIR_HOME) return wksp__home_agrees(wksp, id, gaddr);
-  return (part.kind & 255U) == FD_WKSP_KIND_HEAP && part.gaddr == gaddr;
+  return wksp__part_look(wksp, gaddr, ret_part) == 1 &&
+         ret_part->gaddr + ret_part->size - gaddr >= size;
 }
 
+/* A head lies in its user's memory. In any other kind of partition it would go with that. */
+static int home_good(fd_wksp_t const *wksp, uint32_t id, uint64_t dir) {
+  fd_wksp_part_t part;
+  return DIR_WHAT(dir) == DIR_HOME &&
+         lies_in(wksp, DIR_GADDR(dir), sizeof(struct fd_alloc), &part) &&
+         (part.kind & 255U) == FD_WKSP_KIND_USER && wksp__home_agrees(wksp, id, DIR_GADDR(dir));
+}
+
+/* Whether it leads to memory that can be a heap; *ret_home: whose. */
+static int heap_good(fd_wksp_t const *wksp, uint64_t dir, uint32_t *ret_home) {
+  fd_wksp_part_t part;
+  if (DIR_WHAT(dir) != DIR_HEAP || !lies_in(wksp, DIR_GADDR(dir), sizeof(wksp__heap_t), &part) ||
+      (part.kind & 255U) != FD_WKSP_KIND_HEAP || part.gaddr != DIR_GADDR(dir))
+    return 0;
+  *ret_home = part.kind >> 8;
+  return 1;
+}
+
+static int home_there(fd_wksp_t const *wksp, uint32_t home) {
+  return home < wksp->heap_max && DIR_WHAT(wksp__ld(&wksp__heap_dir(wksp)[home])) == DIR_HOME;
+}
+
+/* Homes first: what is kept afterwards, heap or partition, is kept for a home that stays. */
 static void directory(repair_t *self) {
-  for (uint32_t id = 1; id < self->wksp->heap_max; id++) {
-    uint64_t *word = &wksp__heap_dir(self->wksp)[id], dir = wksp__ld_acquire(word);
-    if (!dir || entry_good(self->wksp, id, dir)) continue;
-    SAY(self, "dropped: entry %u of the heap directory (%#lx) does not lead to a heap or fd_alloc",
-        id, dir);
-    wksp__st(word, 0UL);
-  }
+  fd_wksp_t *wksp = self->wksp;
+  for (uint32_t heaps = 0; heaps < 2; heaps++)
+    for (uint32_t id = 1; id < wksp->heap_max; id++) {
+      uint64_t *word = &wksp__heap_dir(wksp)[id], dir = wksp__ld_acquire(word);
+      uint32_t home;
+      if (!dir || (DIR_WHAT(dir) == DIR_HEAP) != heaps) continue;
+      if (heaps ? heap_good(wksp, dir, &home) && home_there(wksp, home) : home_good(wksp, id, dir))
+        continue;
+      SAY(self,
+          "dropped: entry %u of the heap directory (%#lx) does not lead to a heap or fd_alloc", id,
+          dir);
+      wksp__st(word, 0UL);
+    }
 }
 
 /* One span of a partition for spans of the alloc with that home. */
@@ -88,8 +113,7 @@ static void partitions(repair_t *self) {
        from = part.gaddr + part.size) {
     uint32_t kind = part.kind & 255U, home = part.kind >> 8;
     if (kind == FD_WKSP_KIND_USER) continue;
-    int orphan =
-        home >= wksp->heap_max || DIR_WHAT(wksp__ld(&wksp__heap_dir(wksp)[home])) != DIR_HOME;
+    int orphan = !home_there(wksp, home);
     int broken = kind == FD_WKSP_KIND_SPANS &&
                  (((part.gaddr - wksp->data_lo) | part.size) & (WKSP_SPAN_SZ - 1));
     uint32_t span = wksp__span_of(wksp, part.gaddr);
@@ -128,7 +152,8 @@ static void strays(repair_t *self) {
 uint32_t wksp__alloc_owner_living(fd_wksp_t const *wksp) {
   for (uint32_t id = 1; id < wksp->heap_max; id++) {
     uint64_t dir = wksp__ld_acquire(&wksp__heap_dir(wksp)[id]);
-    if (DIR_WHAT(dir) != DIR_HEAP || !entry_good(wksp, id, dir)) continue;
+    uint32_t home;
+    if (!heap_good(wksp, dir, &home)) continue; /* whether or not its home is there */
     wksp__heap_t const *heap = fd_wksp_laddr_fast(wksp, DIR_GADDR(dir));
     uint64_t owner = wksp__ld_acquire(&heap->owner);
     uint64_t name = owner & ((1UL << 52) - 1);
@@ -141,7 +166,6 @@ uint32_t wksp__alloc_repair(wksp__call_t *call, wksp__finding_t finding, void *a
   repair_t self = {.wksp = call->wksp, .call = call, .finding = finding, .arg = arg};
   directory(&self);
   partitions(&self);
-  directory(&self); /* heaps whose partitions have just been dropped */
   strays(&self);
   for (uint32_t id = 1; id < call->wksp->heap_max; id++) {
     uint64_t dir = wksp__ld(&wksp__heap_dir(call->wksp)[id]);
