@@ -18,6 +18,7 @@
 #include "core/atomic.h"
 #include "core/call.h"
 #include "core/layout.h"
+#include "core/part.h"
 #include "core/root.h"
 #include "wksp/wksp.h"
 
@@ -49,11 +50,12 @@ typedef struct hostile_region {
 typedef struct hostile {
   fd_wksp_t *wksp; /* where it is mapped */
   uint64_t footprint;
+  ulong home;  /* the fd_alloc's gaddr */
   char *image; /* the whole of it before any damage, with nobody joined */
   hostile_region_t region[HOSTILE_REGIONS];
   hostile_pick_t pick;
   void *arg;
-  uint64_t rounds, refused, found, held;
+  uint64_t rounds, refused, found, held, rebuilt;
 } hostile_t;
 
 /* What must be, is. */
@@ -82,7 +84,8 @@ static inline void hostile_dead_holder(fd_wksp_t *wksp) {
   HOSTILE_CHECK(waitpid(pid, &status, 0) == pid && !status);
 }
 
-static inline void hostile_fill(fd_wksp_t *wksp) {
+/* Returns where the fd_alloc is. */
+static inline ulong hostile_fill(fd_wksp_t *wksp) {
   ulong gaddr[20];
   char name[16];
   for (uint32_t i = 0; i < 20; i++) {
@@ -102,6 +105,7 @@ static inline void hostile_fill(fd_wksp_t *wksp) {
     HOSTILE_CHECK(!fd_wksp_root_set(wksp, name, gaddr[2 * (i % 6)], 1 + i));
   }
   HOSTILE_CHECK(!fd_wksp_verify(wksp, NULL, NULL));
+  return fd_wksp_gaddr(wksp, shalloc);
 }
 
 static inline void hostile_region_new(hostile_t *hostile, uint32_t i, uint64_t lo, uint64_t hi) {
@@ -133,7 +137,7 @@ static inline void hostile_new(hostile_t *hostile, hostile_pick_t pick, void *ar
   fd_wksp_t *wksp = fd_wksp_join(fd_wksp_new(at, "hostile", 7, HOSTILE_PART_MAX, HOSTILE_DATA_MAX));
   HOSTILE_CHECK(wksp);
   hostile->wksp = wksp;
-  hostile_fill(wksp);
+  hostile->home = hostile_fill(wksp);
   hostile_dead_holder(wksp);
   HOSTILE_CHECK(fd_wksp_leave(wksp));
   hostile->image = malloc(footprint);
@@ -294,6 +298,16 @@ static inline void hostile_alloc(hostile_t *hostile) {
                   hostile_inside(hostile, lo, hi - lo));
 }
 
+/* Not what the fd_alloc stands in: that would be a mistake of the caller's, and nobody's but his.
+ */
+static inline void hostile_free(hostile_t *hostile) {
+  ulong gaddr = hostile_gaddr(hostile);
+  fd_wksp_part_t part;
+  int found = wksp__part_find(hostile->wksp, gaddr, &part);
+  if (found != 1 || hostile->home < part.gaddr || hostile->home - part.gaddr >= part.size)
+    fd_wksp_free(hostile->wksp, gaddr);
+}
+
 static inline void hostile_op(hostile_t *hostile) {
   fd_wksp_t *wksp = hostile->wksp;
   ulong tag = 1 + hostile_pick(hostile, HOSTILE_TAGS);
@@ -335,7 +349,7 @@ static inline void hostile_op(hostile_t *hostile) {
     hostile_alloc(hostile);
     break;
   default:
-    fd_wksp_free(wksp, hostile_gaddr(hostile));
+    hostile_free(hostile);
     break;
   }
 }
@@ -380,6 +394,34 @@ static inline void hostile_readonly(hostile_t *hostile) {
   HOSTILE_CHECK(!mprotect(hostile->wksp, hostile->footprint, PROT_READ | PROT_WRITE));
 }
 
+static inline void hostile_loss(void *arg, char const *sentence) {
+  HOSTILE_CHECK(strlen(sentence) > 0);
+  ++*(uint32_t *)arg;
+}
+
+static inline void hostile_sound(hostile_t *hostile, char const *when) {
+  if (!hostile_verify(hostile)) return;
+  fprintf(stderr, "%s: %s\n", when, wksp_last_error());
+  abort();
+}
+
+/* Rebuilds: then there is nothing left to find, and partitions can be used. It may not be possible:
+   a damaged slot can seem to be a living thread's that owns a heap. */
+static inline void hostile_rebuild(hostile_t *hostile) {
+  uint32_t lost = 0;
+  int rc = fd_wksp_rebuild(hostile->wksp, 5, hostile_loss, &lost);
+  HOSTILE_CHECK(rc == 0 || rc == WKSP_E_BUSY);
+  HOSTILE_CHECK(lost <= 257);
+  if (rc) return;
+  hostile->rebuilt++;
+  hostile_sound(hostile, "after a rebuild");
+  HOSTILE_CHECK(fd_wksp_seed(hostile->wksp) == 5);
+  hostile_walk(hostile);
+  hostile_roots(hostile);
+  for (uint64_t n = hostile_pick(hostile, HOSTILE_OPS + 1); n; n--) hostile_op(hostile);
+  hostile_sound(hostile, "after use of what was rebuilt");
+}
+
 /* Damages, joins, does everything once and some of it again, leaves, and puts the memory back. */
 static inline void hostile_round(hostile_t *hostile) {
   hostile->rounds++;
@@ -398,6 +440,7 @@ static inline void hostile_round(hostile_t *hostile) {
     hostile_tags(hostile);
     for (uint64_t n = hostile_pick(hostile, HOSTILE_OPS + 1); n; n--) hostile_op(hostile);
     hostile_verify(hostile);
+    if (hostile_pick(hostile, 2)) hostile_rebuild(hostile);
     if (!hostile_pick(hostile, 8)) { /* a header that goes bad under those who are joined */
       hostile_damage_word(hostile, 0);
       hostile_verify(hostile);
