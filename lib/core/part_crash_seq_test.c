@@ -47,12 +47,13 @@ void wksp__crash_point(void) {
 
 /* Operations ----------------------------------------------------------------------------------- */
 
-enum { OP_ALLOC, OP_FREE, OP_TAG_FREE, OP_ROOT_SET, OP_ROOT_REMOVE, OP_RESET, OP_CNT };
-static char const *const g_op_name[OP_CNT] = {"alloc",    "free",        "tag_free",
-                                              "root_set", "root_remove", "reset"};
+enum { OP_ALLOC, OP_FREE, OP_TAG_FREE, OP_ROOT_SET, OP_ROOT_REMOVE, OP_RESET, OP_REBUILD, OP_CNT };
+static char const *const g_op_name[OP_CNT] = {"alloc",       "free",  "tag_free", "root_set",
+                                              "root_remove", "reset", "rebuild"};
 
 typedef struct op {
   uint32_t what, root;
+  uint seed; /* of a rebuild: not the one before */
   ulong align, size, tag, gaddr, tags[2], tag_cnt;
 } op_t;
 
@@ -60,7 +61,8 @@ static op_t op_random(model_t const *model, testing_rng_t *rng, uint32_t what) {
   model_range_t const *range = &model->range[testing_below(rng, model->cnt)];
   for (uint32_t i = 0; i < 4 && !range->tag; i++)
     range = &model->range[testing_below(rng, model->cnt)];
-  op_t op = {.what = what, .root = (uint32_t)testing_below(rng, MODEL_ROOTS)};
+  op_t op = {
+      .what = what, .seed = model->seed + 1, .root = (uint32_t)testing_below(rng, MODEL_ROOTS)};
   op.align = testing_below(rng, 2) ? 64 : 64UL << testing_below(rng, 10);
   op.size = testing_below(rng, 2) ? 64 * (1 + testing_below(rng, 4))
                                   : 1 + testing_below(rng, 1UL << testing_below(rng, 16));
@@ -71,9 +73,23 @@ static op_t op_random(model_t const *model, testing_rng_t *rng, uint32_t what) {
   return op;
 }
 
-/* Takes the lock and changes nothing. */
-static int recover(fd_wksp_t *wksp) {
-  return fd_wksp_root_remove(wksp, "no such root");
+/* Of what is not damaged a rebuild loses nothing, begun anew as often as may be. */
+static void on_loss(void *arg, char const *sentence) {
+  print_error("lost: %s\n", sentence);
+  _exit(8);
+}
+
+/* Takes the lock and changes nothing; 1. 0 if a rebuild was begun and not ended: then that is done
+   again, which op says how. */
+static int recover(fd_wksp_t *wksp, op_t const *op) {
+  int rc = fd_wksp_root_remove(wksp, "no such root");
+  if (rc == WKSP_E_NOTFOUND) return 1;
+  if (rc != WKSP_E_CORRUPT || op->what != OP_REBUILD ||
+      fd_wksp_rebuild(wksp, op->seed, on_loss, NULL)) {
+    print_error("recovery failed: %s\n", wksp_last_error());
+    _exit(8);
+  }
+  return 0;
 }
 
 /* Does it; returns what an alloc gave. */
@@ -95,8 +111,11 @@ static ulong op_run(fd_wksp_t *wksp, op_t const *op) {
   case OP_ROOT_REMOVE:
     fd_wksp_root_remove(wksp, name);
     break;
-  default:
+  case OP_RESET:
     fd_wksp_reset(wksp, (uint)op->size);
+    break;
+  default:
+    fd_wksp_rebuild(wksp, op->seed, on_loss, NULL);
     break;
   }
   return 0;
@@ -125,27 +144,30 @@ static void op_model(model_t *model, op_t const *op, ulong gave) {
   case OP_ROOT_REMOVE:
     model->root[op->root] = (model_root_t){0};
     break;
-  default:
+  case OP_RESET:
     model_reset(model, (uint)op->size);
+    break;
+  default:
+    model->seed = op->seed;
     break;
   }
 }
 
 /* Processes ------------------------------------------------------------------------------------ */
 
-/* Runs it in a process that ends at its at-th store; what NULL: one that only takes the lock, and
-   so recovers. 1 if it ended there, 0 if it came to its end. */
-static int end_at(fd_wksp_t *wksp, op_t const *op, uint64_t at) {
+/* Runs it in a process that ends at its at-th store, or has a process recover from it, which ends
+   there. 1 if it ended there, 0 if it came to its end. */
+static int end_at(fd_wksp_t *wksp, op_t const *op, int recovers, uint64_t at) {
   int status;
   fflush(stdout); /* or the child's end would say it twice */
   pid_t pid = fork();
   assert_true(pid >= 0);
   if (!pid) {
     g_left = at;
-    if (op)
-      op_run(wksp, op);
+    if (recovers)
+      recover(wksp, op);
     else
-      recover(wksp);
+      op_run(wksp, op);
     _exit(0);
   }
   assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -198,11 +220,12 @@ static long left_between(fd_wksp_t *wksp, model_t const *before, model_t const *
                                                    : 0; /* the new seed says that all is done */
 }
 
-/* Takes the lock, and with it over from the dead. Then as above; for one change: 1 before, 0
-   after. */
+/* Takes the lock, and with it over from the dead. Then as above; for one change: 1 before, 0 after.
+   A rebuild that was begun has to be done again, which counts as before. */
 static long left_of(fd_wksp_t *wksp, op_t const *op, model_t const *before, model_t const *after) {
-  assert_int_equal(recover(wksp), WKSP_E_NOTFOUND);
+  int begun = !recover(wksp, op); /* a rebuild, which has been done now */
   if (wksp__part_check(wksp, testing_finding, NULL)) return -1;
+  if (begun) return model_differs(after, wksp) ? -1 : 1;
   if (op->what == OP_TAG_FREE || op->what == OP_RESET) return left_between(wksp, before, after);
   if (!model_differs(after, wksp)) return 0;
   return model_differs(before, wksp) ? -1 : 1;
@@ -239,25 +262,26 @@ static long kill_recoverers(story_t *story, uint64_t at, long left_max) {
   uint64_t points = 0;
   for (uint64_t m = 1;; m++) {
     memcpy(story->wksp, dead.byte, dead.size);
-    int ended = end_at(story->wksp, NULL, m);
+    int ended = end_at(story->wksp, &story->op, 1, m);
     points += (uint64_t)ended;
     left = look(story, at, m, first < 0 ? left_max : first);
-    /* once decided it is decided, however far the recoverer came */
+    /* once decided it is decided, however far the recoverer came; who does a rebuild again ends it
+     */
     if (first < 0) first = left;
-    assert_int_equal(left, first);
+    assert_true(left == first || story->op.what == OP_REBUILD);
     if (!ended) break;
     assert_true(m < TEST_AT_MAX);
   }
   story->recoverers += points;
   free(dead.byte);
-  return left;
+  return first;
 }
 
 /* The last operation, killed at each of its stores; chosen: the one after which all recoverers are
    killed, if it is not every one. */
 static void kill_at_each(story_t *story, uint64_t chosen) {
   image_t start = image_of(story->wksp);
-  long left = end_at(story->wksp, &story->op, 0), total; /* to its end */
+  long left = end_at(story->wksp, &story->op, 0, 0), total; /* to its end */
   assert_int_equal(left, 0);
   left = look(story, 0, 0, 0);
   memcpy(story->wksp, start.byte, start.size);
@@ -266,16 +290,17 @@ static void kill_at_each(story_t *story, uint64_t chosen) {
   left = total;
   for (uint64_t at = 1;; at++) {
     memcpy(story->wksp, start.byte, start.size);
-    if (!end_at(story->wksp, &story->op, at)) break;
+    if (!end_at(story->wksp, &story->op, 0, at)) break;
     assert_true(at < TEST_AT_MAX);
     story->points++;
     if (story->all || at == chosen)
       left = kill_recoverers(story, at, left);
     else {
       uint64_t m = 1 + testing_below(story->rng, 60);
-      if (at % 3 == 0) story->recoverers += (uint64_t)end_at(story->wksp, NULL, m);
+      if (at % 3 == 0) story->recoverers += (uint64_t)end_at(story->wksp, &story->op, 1, m);
       left = look(story, at, at % 3 ? 0 : m, left);
     }
+    if (story->op.what == OP_REBUILD) left = total; /* a recoverer may have ended it */
     story->between += left > 0 && left < total;
   }
   look(story, 0, 0, 0);
@@ -284,8 +309,9 @@ static void kill_at_each(story_t *story, uint64_t chosen) {
 
 /* A sequence; afterwards the workspace is as after it. */
 static void sequence(story_t *story) {
-  uint32_t const last[] = {OP_ALLOC,    OP_ALLOC,    OP_ALLOC,    OP_FREE,        OP_FREE, OP_FREE,
-                           OP_TAG_FREE, OP_TAG_FREE, OP_ROOT_SET, OP_ROOT_REMOVE, OP_RESET};
+  uint32_t const last[] = {OP_REBUILD,  OP_ALLOC,    OP_ALLOC,       OP_ALLOC,
+                           OP_FREE,     OP_FREE,     OP_FREE,        OP_TAG_FREE,
+                           OP_TAG_FREE, OP_ROOT_SET, OP_ROOT_REMOVE, OP_RESET};
   for (uint64_t n = testing_below(story->rng, TEST_OPS_MAX); n; n--) {
     uint32_t what = testing_below(story->rng, 100) < 90
                         ? (testing_below(story->rng, 5) < 3 ? OP_ALLOC : OP_FREE)
@@ -294,7 +320,8 @@ static void sequence(story_t *story) {
     op_model(&story->before, &op, op_run(story->wksp, &op));
   }
   assert_null(model_differs(&story->before, story->wksp));
-  story->op = op_random(&story->before, story->rng, last[testing_below(story->rng, 11)]);
+  story->op = op_random(&story->before, story->rng,
+                        last[testing_below(story->rng, sizeof last / sizeof *last)]);
 
   image_t start = image_of(story->wksp);
   g_met = 0;
@@ -319,7 +346,7 @@ static void test_sequences(void **state) {
   model_new(&story.before, story.wksp);
   model_new(&story.after, story.wksp);
   /* the test's own slot, before any image */
-  assert_int_equal(recover(story.wksp), WKSP_E_NOTFOUND);
+  assert_int_equal(fd_wksp_root_remove(story.wksp, "none"), WKSP_E_NOTFOUND);
   for (uint32_t i = 0; i < cnt; i++) {
     story.all = is_full && i % 50 == 0;
     sequence(&story);

@@ -17,7 +17,8 @@
 
 /* What a run has met: what is 0 in the end has not been tested. */
 typedef struct met {
-  uint64_t steps, lives, taken, given, no_hole, no_entry, exact, tag_freed, queried, resets, roots;
+  uint64_t steps, lives, taken, given, no_hole, no_entry, exact, tag_freed, queried, resets,
+      rebuilds, roots;
 } met_t;
 
 typedef struct life {
@@ -213,6 +214,18 @@ static void do_reset(life_t *life) {
   life->met->resets++;
 }
 
+static void on_loss(void *arg, char const *sentence) {
+  print_error("lost: %s\n", sentence);
+  fail();
+}
+
+/* Of what is not damaged nothing is lost, and nothing moves. */
+static void do_rebuild(life_t *life) {
+  life->model.seed = (uint)testing_next(life->rng);
+  assert_int_equal(fd_wksp_rebuild(life->wksp, life->model.seed, on_loss, NULL), 0);
+  life->met->rebuilds++;
+}
+
 /* Clears a small partition and nothing beside it. */
 static void do_memset(life_t *life) {
   model_t *model = &life->model;
@@ -248,8 +261,10 @@ static void step(life_t *life, ulong bias) {
     do_usage(life);
   else if (what < 980)
     do_root(life);
-  else if (what < 998)
+  else if (what < 996)
     do_memset(life);
+  else if (what < 998)
+    do_rebuild(life);
   else
     do_reset(life);
 }
@@ -295,11 +310,11 @@ static ulong scale(void) {
 static void tell(met_t const *met) {
   printf(
       "# %lu steps in %lu lives: %lu allocs (%lu exact), %lu refused for want of room and %lu of "
-      "entries; %lu freed, %lu by tag; %lu queried, %lu root calls, %lu resets\n",
+      "entries; %lu freed, %lu by tag; %lu queried, %lu root calls, %lu resets, %lu rebuilds\n",
       met->steps, met->lives, met->taken, met->exact, met->no_hole, met->no_entry, met->given,
-      met->tag_freed, met->queried, met->roots, met->resets);
+      met->tag_freed, met->queried, met->roots, met->resets, met->rebuilds);
   assert_true(met->taken && met->exact && met->no_hole && met->given && met->tag_freed &&
-              met->queried && met->roots && met->resets);
+              met->queried && met->roots && met->resets && met->rebuilds);
 }
 
 /* In small workspaces the table equals the model and its indexes are whole after every step. */
