@@ -84,6 +84,11 @@ uint64_t wksp__geometry_hash(void);
  * (reported). map_size: bytes that are mapped, 0 if unknown. */
 int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size);
 
+/* As fd_wksp_new, but of the data only the first data_sz bytes, a multiple of spans, are usable
+   until a resize: the pages behind these need not be there, or be mapped. */
+void *wksp__new(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
+                ulong data_sz);
+
 /* 1 if name is a legal workspace name. */
 int wksp__name_ok(char const *name);
 

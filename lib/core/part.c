@@ -13,6 +13,8 @@
        free     <=> in the size index       used     <=> in the tag index
        first of its page <=> in the page index
 
+   The last one may be what lies beyond the present end, neither used nor free (part_resize.c).
+
    An alloc takes the smallest free partition that is large enough once aligned (best fit; of equal
    sizes the one freed last), from its lowest aligned address, and leaves what is before and behind
    as free partitions. With an alignment, a block of the right size may be misplaced: a few of the
@@ -58,46 +60,6 @@ void wksp__part_dims(uint64_t part_max, uint64_t data_max, wksp__part_dims_t *re
 
 /* Entries -------------------------------------------------------------------------------------- */
 
-/* How many entries can still be taken. */
-static uint32_t ent_left(wksp__pop_t *op) {
-  uint32_t total = wksp__lo32(wksp__ld(&op->head->cnt));
-  return total < op->part_max ? op->part_max - total : 0;
-}
-
-/* Takes an entry from the pool and fills its addr; nothing leads to it yet. Null if the pool is
-   impossible (bad). */
-WKSP__INLINE uint32_t ent_take(wksp__pop_t *op, uint64_t addr_word, wksp__ent_t **ret_ent) {
-  uint64_t pool = wksp__ld(&op->head->pool);
-  uint32_t idx = wksp__lo32(pool), top = wksp__hi32(pool), next = 0;
-  if (!idx) idx = ++top;
-  wksp__ent_t *ent = wksp__ent_rw(op, idx);
-  if (wksp__lo32(pool)) next = wksp__lo32(wksp__ld(&ent->w[WKSP_PART_IDX]));
-  if (next > op->part_max || wksp__tx_note(&op->tx, &ent->w[WKSP_PART_ADDR])) op->bad = 1;
-  if (wksp__unlikely(op->bad)) return 0;
-  wksp__tx_arm(&op->tx);
-  wksp__st_kept(&op->head->pool, wksp__pair(next, top));
-  wksp__st_kept(&ent->w[WKSP_PART_ADDR], addr_word);
-  *ret_ent = ent;
-  return idx;
-}
-
-/* Gives it back: its addr is noted and armed. */
-WKSP__INLINE void ent_give(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
-  uint64_t pool = wksp__ld(&op->head->pool), word = wksp__ld(&ent->w[WKSP_PART_IDX]);
-  wksp__st_kept(&ent->w[WKSP_PART_ADDR], 0UL);
-  /* No note: as long as it is in use nobody asks for its next. */
-  if (wksp__likely(!op->bad))
-    wksp__st_kept(&ent->w[WKSP_PART_IDX], wksp__with_lo(word, wksp__lo32(pool)));
-  wksp__st_kept(&op->head->pool, wksp__with_lo(pool, idx));
-}
-
-/* Adds to the counters, which are noted with the begin. */
-WKSP__INLINE void count(wksp__pop_t *op, uint32_t total, uint32_t free, uint64_t free_sz) {
-  uint64_t cnt = wksp__ld(&op->head->cnt);
-  wksp__st_kept(&op->head->cnt, wksp__pair(wksp__lo32(cnt) + total, wksp__hi32(cnt) + free));
-  wksp__st_kept(&op->head->free_sz, wksp__ld(&op->head->free_sz) + free_sz);
-}
-
 WKSP__INLINE uint64_t size_of(wksp__ent_t const *ent) {
   return wksp__ld(&ent->w[WKSP_PART_SIZE]) & WKSP_PART_RANGE_MASK;
 }
@@ -119,7 +81,8 @@ static int fits(wksp__pop_t *op, uint32_t idx, uint64_t align, uint64_t sz, uint
   uint64_t addr = wksp__ld(&ent->w[WKSP_PART_ADDR]), size = size_of(ent);
   uint64_t lo = addr & WKSP_PART_RANGE_MASK, at = up(lo, align);
   if (at < lo || at - lo > size || size - (at - lo) < sz) return 0;
-  if (ent_left(op) < 2 && ent_left(op) < (uint32_t)(at != lo) + (at + sz != lo + size)) return 0;
+  if (wksp__ent_left(op) < 2 && wksp__ent_left(op) < (uint32_t)(at != lo) + (at + sz != lo + size))
+    return 0;
   if (addr != (lo | WKSP_PART_FREE) || lo < op->tx.wksp->data_lo || lo > op->tx.wksp->data_hi ||
       size > op->tx.wksp->data_hi - lo)
     op->bad = 1;
@@ -168,7 +131,7 @@ WKSP__INLINE uint32_t fit_easy(wksp__pop_t *op, uint64_t align, uint64_t sz, uin
   ent = wksp__ent_rw(op, idx);
   uint64_t size = wksp__ld(&ent->w[WKSP_PART_SIZE]), addr = wksp__ld(&ent->w[WKSP_PART_ADDR]);
   uint64_t lo = addr & WKSP_PART_RANGE_MASK;
-  if (size < sz || (size != sz && !ent_left(op))) return 0;
+  if (size < sz || (size != sz && !wksp__ent_left(op))) return 0;
   if (addr != (lo | WKSP_PART_FREE) || lo < op->tx.wksp->data_lo || lo > op->tx.wksp->data_hi ||
       size > op->tx.wksp->data_hi - lo || size % FD_WKSP_PART_GRAIN)
     op->bad = 1;
@@ -209,7 +172,7 @@ WKSP__INLINE void take_whole(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent,
     wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_SIZE], wksp__ent_size_word(want->sz, want->kind));
   wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_ADDR], wksp__ent_addr_word(want->at, want->kind));
   wksp__tag_add(op, idx, ent, want->tag, 0);
-  count(op, 0, -1U, -want->sz);
+  wksp__part_count(op, 0, -1U, -want->sz);
 }
 
 /* Its front does; it stays the free one, behind. */
@@ -217,7 +180,7 @@ WKSP__INLINE void take_front(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent,
                              part_want_t const *want) {
   uint64_t end = want->at + want->sz, before_nbr = 0;
   wksp__ent_t *used_ent, *before_ent = NULL;
-  uint32_t used = ent_take(op, wksp__ent_addr_word(want->at, want->kind), &used_ent);
+  uint32_t used = wksp__ent_take(op, wksp__ent_addr_word(want->at, want->kind), &used_ent);
   if (!used) return;
   uint64_t nbr = wksp__tx_note(&op->tx, &ent->w[WKSP_PART_NBR]);
   wksp__tx_note(&op->tx, &ent->w[WKSP_PART_ADDR]);
@@ -234,7 +197,7 @@ WKSP__INLINE void take_front(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent,
   wksp__addr_swap(op, want->at, idx, used);
   wksp__addr_begin(op, end, want->at, idx);
   wksp__size_change(op, idx, ent, size_of(ent) - want->sz);
-  count(op, 1, 0, -want->sz);
+  wksp__part_count(op, 1, 0, -want->sz);
 }
 
 /* A part of it that does not begin where it begins does. */
@@ -243,8 +206,8 @@ WKSP__INLINE void take_behind(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent,
   uint64_t lo = gaddr_of(ent), hi = lo + size_of(ent), end = want->at + want->sz;
   uint32_t after = wksp__hi32(wksp__ld(&ent->w[WKSP_PART_NBR])), rest = 0;
   wksp__ent_t *used_ent, *rest_ent = NULL;
-  uint32_t used = ent_take(op, wksp__ent_addr_word(want->at, want->kind), &used_ent);
-  if (used && end != hi) rest = ent_take(op, end | WKSP_PART_FREE, &rest_ent);
+  uint32_t used = wksp__ent_take(op, wksp__ent_addr_word(want->at, want->kind), &used_ent);
+  if (used && end != hi) rest = wksp__ent_take(op, end | WKSP_PART_FREE, &rest_ent);
   if (!used || (end != hi && !rest)) return;
   wksp__size_change(op, idx, ent, want->at - lo);
   if (rest) {
@@ -257,7 +220,7 @@ WKSP__INLINE void take_behind(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent,
   wksp__addr_begin(op, want->at, lo, used);
   wksp__ent_set_hi(op, idx, WKSP_PART_NBR, used);
   if (after) wksp__ent_set_lo(op, after, WKSP_PART_NBR, rest ? rest : used);
-  count(op, rest ? 2 : 1, rest ? 1 : 0, -want->sz);
+  wksp__part_count(op, rest ? 2 : 1, rest ? 1 : 0, -want->sz);
 }
 
 /* Makes that part of the free partition idx, into which it fits, a used one. */
@@ -280,7 +243,7 @@ static void ride_along(wksp__pop_t *op, wksp__part_also_t also, void *arg, uint6
 
 /* Why there was no room, from figures taken under the lock. */
 typedef struct part_room {
-  uint64_t free_sz, free_max;
+  uint64_t free_sz, free_max, beyond_sz;
   uint32_t free_cnt, left;
 } part_room_t;
 
@@ -293,8 +256,10 @@ static int report_nomem(fd_wksp_t const *wksp, uint64_t align, uint64_t sz,
                       wksp->name, sz, wksp->part_max - room->left, wksp->part_max);
   return wksp__fail(WKSP_E_NOMEM,
                     "workspace %s: no room for %lu bytes aligned to %lu: %lu bytes are free in %u "
-                    "pieces, the largest has %lu; free some, or create it larger",
-                    wksp->name, sz, align, room->free_sz, room->free_cnt, room->free_max);
+                    "pieces, the largest has %lu; free some, or %s",
+                    wksp->name, sz, align, room->free_sz, room->free_cnt, room->free_max,
+                    room->beyond_sz ? "resize it, which is not at its max-size yet"
+                                    : "create it larger");
 }
 
 static void room_of(fd_wksp_t const *wksp, part_room_t *ret_room) {
@@ -304,7 +269,8 @@ static void room_of(fd_wksp_t const *wksp, part_room_t *ret_room) {
   ret_room->free_max = largest ? wksp__ent_size(op, largest) : 0;
   ret_room->free_sz = wksp__ld(&op->head->free_sz);
   ret_room->free_cnt = wksp__hi32(wksp__ld(&op->head->cnt));
-  ret_room->left = ent_left(op);
+  ret_room->left = wksp__ent_left(op);
+  ret_room->beyond_sz = wksp__ent_size(op, wksp__part_beyond(op));
 }
 
 int wksp__part_alloc(wksp__call_t *call, uint64_t timeout_ns, uint64_t align, uint64_t sz,
@@ -367,9 +333,9 @@ WKSP__INLINE void give_before(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, i
   wksp__tx_note(&op->tx, &ent->w[WKSP_PART_ADDR]);
   if (after_free) wksp__tx_note(&op->tx, &after_ent->w[WKSP_PART_ADDR]);
   wksp__tx_arm(&op->tx);
-  if (after_free) ent_give(op, after, after_ent);
-  ent_give(op, idx, ent);
-  count(op, after_free ? -2U : -1U, after_free ? -1U : 0, size);
+  if (after_free) wksp__ent_give(op, after, after_ent);
+  wksp__ent_give(op, idx, ent);
+  wksp__part_count(op, after_free ? -2U : -1U, after_free ? -1U : 0, size);
 }
 
 /* The free partition behind idx does. */
@@ -387,14 +353,14 @@ WKSP__INLINE void give_after(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
     before_nbr = wksp__tx_note(&op->tx, &before_ent->w[WKSP_PART_NBR]);
   }
   wksp__tx_arm(&op->tx);
-  ent_give(op, idx, ent);
+  wksp__ent_give(op, idx, ent);
   wksp__st_kept(&after_ent->w[WKSP_PART_ADDR], lo | WKSP_PART_FREE);
   wksp__st_kept(&after_ent->w[WKSP_PART_NBR], wksp__with_lo(after_nbr, before));
   if (before) wksp__st_kept(&before_ent->w[WKSP_PART_NBR], wksp__with_hi(before_nbr, after));
   wksp__addr_swap(op, lo, idx, after);
   wksp__addr_end(op, lo + size, lo, wksp__hi32(after_nbr));
   wksp__size_change(op, after, after_ent, size_of(after_ent) + size);
-  count(op, -1U, 0, size);
+  wksp__part_count(op, -1U, 0, size);
 }
 
 /* Both neighbours are used. */
@@ -404,7 +370,7 @@ WKSP__INLINE void give_alone(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
     wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_SIZE], size);
   wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_ADDR], gaddr_of(ent) | WKSP_PART_FREE);
   wksp__size_add(op, idx, ent, 0);
-  count(op, 0, 1, size);
+  wksp__part_count(op, 0, 1, size);
 }
 
 /* Makes the used partition idx a free one, and one with its free neighbours. */
@@ -466,7 +432,7 @@ int wksp__part_free(wksp__call_t *call, uint64_t timeout_ns, uint64_t gaddr, uin
 
   if (found < 0) return wksp__part_corrupt(wksp);
   if (found) return 0;
-  if (is.kind == WKSP_PART_FREE)
+  if (!wksp__part_used(is.kind))
     return wksp__fail(WKSP_E_NOTFOUND, "workspace %s: gaddr 0x%lx is not allocated", wksp->name,
                       gaddr);
   return wksp__fail(WKSP_E_NOTFOUND,
@@ -478,21 +444,30 @@ int wksp__part_free(wksp__call_t *call, uint64_t timeout_ns, uint64_t gaddr, uin
 
 /* New ------------------------------------------------------------------------------------------ */
 
-void wksp__part_new(fd_wksp_t *wksp) {
+void wksp__part_new(fd_wksp_t *wksp, uint64_t data_sz) {
   wksp__pop_t op;
   wksp__pop_begin(&op, wksp);
   /* The memory is zero and nobody else's: nothing to note. */
   wksp__ent_t *ent = wksp__pop_ent(&op);
-  op.head->pool = 1UL << 32;
-  op.head->cnt = 1 | 1UL << 32;
-  op.head->free_sz = wksp->data_max;
+  uint32_t beyond = data_sz < wksp->data_max ? 2 : 0;
+  op.head->pool = (beyond ? 2UL : 1UL) << 32;
+  op.head->cnt = (beyond ? 2UL : 1UL) | 1UL << 32;
+  op.head->free_sz = data_sz;
   ent[1].w[WKSP_PART_ADDR] = wksp->data_lo | WKSP_PART_FREE;
-  ent[1].w[WKSP_PART_SIZE] = wksp->data_max;
+  ent[1].w[WKSP_PART_SIZE] = data_sz;
+  ent[1].w[WKSP_PART_NBR] = (uint64_t)beyond << 32;
   ent[1].w[WKSP_PART_LIST] = 1 | 1UL << 32;
-  uint32_t bin = wksp__size_bin(wksp->data_max), top = bin / WKSP_PART_BIN_SUBS;
+  uint32_t bin = wksp__size_bin(data_sz), top = bin / WKSP_PART_BIN_SUBS;
   op.head->bin_top = 1UL << top;
   op.head->bin_map[top] = 1U << bin % WKSP_PART_BIN_SUBS;
   op.head->bins[bin] = 1;
   wksp__pop_pages(&op)[0] = 1;
   for (uint32_t i = 0; i < wksp->part.levels; i++) wksp__part_bits(&op, i)[0] = 1;
+  if (!beyond) return;
+  uint64_t page = data_sz >> WKSP_PART_PAGE_LG;
+  ent[2].w[WKSP_PART_ADDR] = (wksp->data_lo + data_sz) | WKSP_PART_BEYOND;
+  ent[2].w[WKSP_PART_SIZE] = wksp->data_max - data_sz;
+  ent[2].w[WKSP_PART_NBR] = 1;
+  wksp__pop_pages(&op)[page] = 2;
+  wksp__page_bits_set(op.head, wksp, page);
 }

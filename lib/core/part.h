@@ -10,8 +10,9 @@
 /* Where the parts of the partition region lie, and its size: a multiple of 4096. */
 void wksp__part_dims(uint64_t part_max, uint64_t data_max, wksp__part_dims_t *ret_dims);
 
-/* Formats the region: one free partition over all the data. Part of fd_wksp_new. */
-void wksp__part_new(fd_wksp_t *wksp);
+/* Formats the region: one free partition over the first data_sz bytes of data, a multiple of spans.
+ * Part of fd_wksp_new. */
+void wksp__part_new(fd_wksp_t *wksp, uint64_t data_sz);
 
 /* What else has to happen together with an alloc or free: adds its own words (at most
    WKSP_PART_ALSO_MAX, each once, by wksp__tx_put64) to the change. They are stored once it is
@@ -52,6 +53,26 @@ int wksp__part_look_next(fd_wksp_t const *wksp, uint64_t gaddr_from, fd_wksp_par
 /* As fd_wksp_usage; the tags are not 0. */
 int wksp__part_usage(fd_wksp_t const *wksp, ulong const *tags, uint64_t tag_cnt,
                      fd_wksp_usage_t *ret_usage);
+
+/* What became of a resize. why 0: it is as wanted. USED: block, which is in use, is in the way of
+ * more. TABLE: every entry of the table is in use, nothing was changed. */
+enum { WKSP_RESIZED_USED = 1, WKSP_RESIZED_TABLE = 2 };
+typedef struct wksp__resized {
+  uint64_t data_sz; /* bytes of data at present, after it */
+  int why;
+  fd_wksp_part_t block;
+} wksp__resized_t;
+
+/* Moves the present end of the data to data_sz bytes from their start, or, downwards, as far as
+   what is at the end is free. The end is at a multiple of unit (a power of two from
+   FD_WKSP_PART_GRAIN on), or at the end of all addresses. Upwards the pages must be there already;
+   downwards they may go after it. 0 and *ret_resized, E_INVAL (data_sz is not in [WKSP_SPAN_SZ,
+   data_max], or not of units), E_TIMEDOUT, E_CORRUPT; then nothing was changed (reported). */
+int wksp__part_resize(wksp__call_t *call, uint64_t timeout_ns, uint64_t data_sz, uint64_t unit,
+                      wksp__resized_t *ret_resized);
+
+/* As fd_wksp_data_sz. 0, E_AGAIN, E_CORRUPT (reported). */
+int wksp__part_data_sz(fd_wksp_t const *wksp, uint64_t *ret_data_sz);
 
 /* Invariants of the region, see part.c. Tells each violation; 0 or their number. The lock is held,
  * or the memory is still. */

@@ -22,7 +22,7 @@ typedef struct check {
   void *arg;
   uint32_t cnt;
   /* From the walk in the order of addresses. */
-  uint64_t total, free_cnt, free_sz, first_cnt;
+  uint64_t total, free_cnt, free_sz, first_cnt, beyond_cnt;
 } check_t;
 
 #define SAY(check, ...)                          \
@@ -65,6 +65,15 @@ static int check_entry(check_t *check, uint32_t idx, uint32_t before, uint64_t w
         wksp__ent_lo(op, idx, WKSP_PART_NBR), before);
   if (kind == WKSP_PART_FREE && before && is_free(check, before))
     SAY(check, "partition %u at 0x%lx: free, as is the one before it", idx, gaddr);
+  if (kind == WKSP_PART_BEYOND) {
+    if (wksp__ent_hi(op, idx, WKSP_PART_NBR) || !before)
+      SAY(check, "partition %u at 0x%lx: what is beyond the end, but not the last or the first",
+          idx, gaddr);
+    if (wksp__ent_get(op, idx, WKSP_PART_TAG))
+      SAY(check, "partition %u at 0x%lx: what is beyond the end has tag %lu", idx, gaddr,
+          wksp__ent_get(op, idx, WKSP_PART_TAG));
+    return 1;
+  }
   if (kind != WKSP_PART_FREE &&
       ((kind & 0xff) < FD_WKSP_KIND_USER || (kind & 0xff) > FD_WKSP_KIND_LARGE))
     SAY(check, "partition %u at 0x%lx: unknown kind %u", idx, gaddr, kind & 0xff);
@@ -86,6 +95,7 @@ static void check_order(check_t *check) {
       check->free_cnt++;
       check->free_sz += size;
     }
+    check->beyond_cnt += wksp__ent_kind(op, idx) == WKSP_PART_BEYOND;
     page_before = page;
     want += size; /* grows, and stays in the data region: the walk ends */
     before = idx;
@@ -229,12 +239,13 @@ static void check_sizes(check_t *check) {
 
 static void check_tags(check_t *check) {
   wksp__pop_t *op = &check->op;
-  uint64_t met = 0, used = check->total - check->free_cnt;
+  uint64_t met = 0, used = check->total - check->free_cnt - check->beyond_cnt;
   for (uint64_t b = 0; b < 1UL << op->tx.wksp->part.tag_lg && check->cnt <= CHECK_MAX; b++) {
     uint64_t steps = 0;
     uint32_t idx = wksp__ld(&wksp__pop_tags(op)[b]);
     for (; idx && check->cnt <= CHECK_MAX; idx = wksp__ent_hi(op, idx, WKSP_PART_IDX)) {
-      if (!known(check, idx) || is_free(check, idx) || steps++ > op->part_max) {
+      if (!known(check, idx) || is_free(check, idx) || steps++ > op->part_max ||
+          wksp__ent_kind(op, idx) == WKSP_PART_BEYOND) {
         SAY(check, "tag index: bucket %lu leads to %u, which is not used, or does not end", b, idx);
         break;
       }

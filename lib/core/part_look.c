@@ -32,7 +32,7 @@ static int look_find(void *arg) {
   wksp__pop_begin(&op, look->wksp);
   wksp__part_of(&op, wksp__addr_at(&op, look->gaddr), &look->part);
   if (op.bad) return WKSP_E_CORRUPT;
-  return look->part.kind != WKSP_PART_FREE;
+  return wksp__part_used(look->part.kind);
 }
 
 int wksp__part_find(fd_wksp_t const *wksp, uint64_t gaddr, fd_wksp_part_t *ret_part) {
@@ -53,6 +53,7 @@ static int look_next(void *arg) {
   /* free ones have no free neighbour */
   if (idx && wksp__ent_kind(&op, idx) == WKSP_PART_FREE)
     idx = wksp__ent_hi(&op, idx, WKSP_PART_NBR);
+  if (idx && wksp__ent_kind(&op, idx) == WKSP_PART_BEYOND) idx = 0; /* the last */
   if (idx) {
     wksp__part_of(&op, idx, &look->part);
     if (look->part.kind == WKSP_PART_FREE || look->part.gaddr < look->gaddr) op.bad = 1;
@@ -111,10 +112,10 @@ static int look_usage(void *arg) {
   wksp__pop_t op;
   wksp__pop_begin(&op, look->wksp);
   uint64_t cnt = wksp__ld(&op.head->cnt);
-  uint32_t largest = wksp__size_max(&op);
-  fd_wksp_usage_t usage = {.total_max = look->wksp->part_max,
-                           .total_cnt = wksp__lo32(cnt),
-                           .total_sz = look->wksp->data_max,
+  uint32_t largest = wksp__size_max(&op), beyond = wksp__part_beyond(&op);
+  fd_wksp_usage_t usage = {.total_max = look->wksp->part_max - !!beyond,
+                           .total_cnt = wksp__lo32(cnt) - !!beyond,
+                           .total_sz = look->wksp->data_max - wksp__ent_size(&op, beyond),
                            .free_cnt = wksp__hi32(cnt),
                            .free_sz = wksp__ld(&op.head->free_sz)};
   usage.free_sz_max = largest ? wksp__ent_size(&op, largest) : 0;

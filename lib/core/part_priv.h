@@ -29,7 +29,8 @@
 #define WKSP_PART_PAGE_STARTS ((1UL << WKSP_PART_PAGE_LG) / FD_WKSP_PART_GRAIN)
 
 /* Kinds of entries besides FD_WKSP_KIND_*: 0 is an entry that is not in use. */
-#define WKSP_PART_FREE 8U
+#define WKSP_PART_FREE   8U
+#define WKSP_PART_BEYOND 9U /* beyond the present end; one, the last: part_resize.c */
 
 /* What may ride on the words addr and size: see there. The kind of a partition, as part.h has it,
  * is the kind proper in its low 8 bits (of which 6 are kept) and an owner id in the upper 24. */
@@ -52,9 +53,9 @@
 
    addr   gaddr in bits 6 to 46, the kind below, the low 17 bits of the owner id above
    size   bytes in bits 6 to 46, the high 7 bits of the owner id above
-   tag    used: the tag. free: (child 0, child 1) in the size trie
+   tag    used: the tag. free: (child 0, child 1) in the size trie. beyond: 0
    nbr    (the partition before it, the one after it) in the order of addresses
-   list   (previous, next) in a ring: used: of the same tag. free: of the same size
+   list   (previous, next) in a ring: used: of the same tag. free: of the same size. beyond: -
    idx    (next, up). next: in the pool the entry after it; means nothing elsewhere.
           up: used: the next tag's representative in the same tag bucket; free: the parent in the
           size trie, null at the root; in both cases OFF if the ring's other member stands there
@@ -286,6 +287,11 @@ WKSP__INLINE int wksp__part_in_data(fd_wksp_t const *wksp, uint64_t gaddr) {
   return gaddr >= wksp->data_lo && gaddr < wksp->data_hi;
 }
 
+/* Whether a partition of this kind is somebody's. */
+WKSP__INLINE int wksp__part_used(uint32_t kind) {
+  return kind != WKSP_PART_FREE && kind != WKSP_PART_BEYOND;
+}
+
 /* What a partition's entry says; bad if that is impossible. */
 WKSP__INLINE void wksp__part_of(wksp__pop_t *op, uint32_t idx, fd_wksp_part_t *ret_part) {
   wksp__ent_t const *ent = wksp__ent(op, idx);
@@ -313,6 +319,9 @@ uint32_t wksp__size_max(wksp__pop_t *op);
 
 /* A member of the tag's ring, null if it has none. */
 uint32_t wksp__tag_first(wksp__pop_t *op, uint64_t tag);
+
+/* The partition of kind BEYOND, null if there is none. */
+uint32_t wksp__part_beyond(wksp__pop_t *op);
 
 /* The partition that contains gaddr, which must lie in the data region. */
 uint32_t wksp__addr_at(wksp__pop_t *op, uint64_t gaddr);

@@ -5,7 +5,7 @@
    that its own words need no note; idx and ent are the same entry, known to be one. Neighbours that
    are out of range become entry 0 and the operation bad (part_priv.h).
 
-   used by: part, part_size, part_index. */
+   used by: part, part_size, part_index, part_resize. */
 
 #ifndef WKSP_CORE_PART_RING_H
 #define WKSP_CORE_PART_RING_H
@@ -229,6 +229,50 @@ WKSP__INLINE void wksp__size_change(wksp__pop_t *op, uint32_t idx, wksp__ent_t *
   wksp__size_cut(op, idx, ent);
   wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_SIZE], size);
   wksp__size_add(op, idx, ent, 0);
+}
+
+/* Entries. */
+
+/* How many entries can still be taken. */
+WKSP__INLINE uint32_t wksp__ent_left(wksp__pop_t *op) {
+  uint32_t total = wksp__lo32(wksp__ld(&op->head->cnt));
+  return total < op->part_max ? op->part_max - total : 0;
+}
+
+/* Takes an entry from the pool and fills its addr; nothing leads to it yet. Null if the pool is
+   impossible (bad). */
+WKSP__INLINE uint32_t wksp__ent_take(wksp__pop_t *op, uint64_t addr_word, wksp__ent_t **ret_ent) {
+  uint64_t pool = wksp__ld(&op->head->pool);
+  uint32_t idx = wksp__lo32(pool), top = wksp__hi32(pool), next = 0;
+  if (!idx) idx = ++top;
+  wksp__ent_t *ent = wksp__ent_rw(op, idx);
+  if (wksp__lo32(pool)) next = wksp__lo32(wksp__ld(&ent->w[WKSP_PART_IDX]));
+  if (next > op->part_max || wksp__tx_note(&op->tx, &ent->w[WKSP_PART_ADDR])) op->bad = 1;
+  if (wksp__unlikely(op->bad)) return 0;
+  wksp__tx_arm(&op->tx);
+  wksp__st_kept(&op->head->pool, wksp__pair(next, top));
+  wksp__st_kept(&ent->w[WKSP_PART_ADDR], addr_word);
+  *ret_ent = ent;
+  return idx;
+}
+
+/* Gives it back: its addr is noted and armed. */
+WKSP__INLINE void wksp__ent_give(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
+  uint64_t pool = wksp__ld(&op->head->pool), word = wksp__ld(&ent->w[WKSP_PART_IDX]);
+  wksp__st_kept(&ent->w[WKSP_PART_ADDR], 0UL);
+  /* No note: as long as it is in use nobody asks for its next. */
+  if (wksp__likely(!op->bad))
+    wksp__st_kept(&ent->w[WKSP_PART_IDX], wksp__with_lo(word, wksp__lo32(pool)));
+  wksp__st_kept(&op->head->pool, wksp__with_lo(pool, idx));
+}
+
+/* Adds to the counters, which are noted with the begin; differences may be negative, as two's
+   complement. */
+WKSP__INLINE void wksp__part_count(wksp__pop_t *op, uint32_t total, uint32_t free,
+                                   uint64_t free_sz) {
+  uint64_t cnt = wksp__ld(&op->head->cnt);
+  wksp__st_kept(&op->head->cnt, wksp__pair(wksp__lo32(cnt) + total, wksp__hi32(cnt) + free));
+  wksp__st_kept(&op->head->free_sz, wksp__ld(&op->head->free_sz) + free_sz);
 }
 
 #endif

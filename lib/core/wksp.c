@@ -61,7 +61,8 @@ static int page_is_zero(void const *page) {
   return 1;
 }
 
-void *fd_wksp_new(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max) {
+void *wksp__new(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
+                ulong data_sz) {
   struct fd_wksp *hdr = shmem;
   wksp__geom_t geom;
   if (!shmem || (uintptr_t)shmem % FD_WKSP_ALIGN) {
@@ -83,6 +84,11 @@ void *fd_wksp_new(void *shmem, char const *name, uint seed, ulong part_max, ulon
                WKSP_DATA_MAX_MAX);
     return NULL;
   }
+  if (data_sz < WKSP_SPAN_SZ || data_sz > geom.data_max || data_sz % WKSP_SPAN_SZ) {
+    wksp__fail(WKSP_E_INVAL, "new: %lu bytes of data at first: a multiple of %lu up to %lu",
+               data_sz, WKSP_SPAN_SZ, geom.data_max);
+    return NULL;
+  }
   if (!page_is_zero(shmem)) {
     wksp__fail(WKSP_E_INVAL, "new: the memory at %p is not zero%s", shmem,
                hdr->magic == WKSP_MAGIC ? ", a workspace is there: delete it first"
@@ -92,9 +98,15 @@ void *fd_wksp_new(void *shmem, char const *name, uint seed, ulong part_max, ulon
   if (uuid_make(hdr->uuid)) return NULL;
   header_fill(hdr, name, seed, &geom);
   wksp__slots_new(hdr);
-  wksp__part_new(hdr);
+  wksp__part_new(hdr, data_sz);
   wksp__st_release(&hdr->magic, WKSP_MAGIC); /* pairs with the acquire in wksp__header_check */
   return shmem;
+}
+
+void *fd_wksp_new(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max) {
+  wksp__geom_t geom;
+  ulong data_sz = wksp__geom(&geom, part_max, data_max) ? WKSP_SPAN_SZ : geom.data_max;
+  return wksp__new(shmem, name, seed, part_max, data_max, data_sz);
 }
 
 static fd_wksp_t *join(void *shwksp, int ro) {
@@ -170,6 +182,11 @@ ulong fd_wksp_gaddr_hi(fd_wksp_t const *wksp) {
 
 ulong fd_wksp_data_max(fd_wksp_t const *wksp) {
   return wksp ? wksp->data_max : 0;
+}
+
+ulong fd_wksp_data_sz(fd_wksp_t const *wksp) {
+  uint64_t data_sz;
+  return wksp && !wksp__part_data_sz(wksp, &data_sz) ? data_sz : 0;
 }
 
 uint fd_wksp_owner(fd_wksp_t const *wksp) {

@@ -69,9 +69,10 @@ typedef struct fd_wksp_root {
 
 /* Figures of a workspace, or of some of its tags. Sizes are in bytes. */
 typedef struct fd_wksp_usage {
-  ulong total_max;   /* partitions, free ones included, that there can be at all */
+  ulong total_max;   /* partitions, free ones included, that there can be at all (part_max, or one
+                        less while a part of the data region has no memory) */
   ulong total_cnt;   /* partitions, free ones included */
-  ulong total_sz;    /* size of the data region */
+  ulong total_sz;    /* size of the data region at present: fd_wksp_data_sz */
   ulong free_cnt;    /* free partitions */
   ulong free_sz;     /* bytes in them */
   ulong free_sz_max; /* the largest of them */
@@ -143,7 +144,13 @@ WKSP_API uint fd_wksp_seed(fd_wksp_t const *wksp); /* as given to new, or to the
 WKSP_API ulong fd_wksp_part_max(fd_wksp_t const *wksp);
 WKSP_API ulong fd_wksp_data_max(fd_wksp_t const *wksp);
 WKSP_API ulong fd_wksp_gaddr_lo(fd_wksp_t const *wksp); /* first gaddr of the data region */
-WKSP_API ulong fd_wksp_gaddr_hi(fd_wksp_t const *wksp); /* one past its last */
+WKSP_API ulong fd_wksp_gaddr_hi(fd_wksp_t const *wksp); /* one past its last, as large as it can be */
+
+/* Bytes of data at present, from fd_wksp_gaddr_lo on; 0 on failure (E_AGAIN, E_CORRUPT). Of a
+   workspace that the daemon made with a max-size this is less than data_max until it has been
+   resized to all of that; what lies behind has no memory and must not be touched. It may change at
+   any time, upwards, and downwards as far as nothing is allocated. */
+WKSP_API ulong fd_wksp_data_sz(fd_wksp_t const *wksp);
 
 /* The pid, as it sees itself, of the process that holds the workspace's lock, 0 if nobody does. For
    people: a moment later it may be another. A dead holder is named until the next call takes over
