@@ -7,6 +7,8 @@
 
 #include "daemon/child/result.h"
 
+#include "core/part.h"
+
 #include <string.h>
 
 static int part_ok(result_ask_t const *ask, fd_wksp_part_t const *part, uint64_t from) {
@@ -21,6 +23,17 @@ static int usage_ok(result_ask_t const *ask, fd_wksp_usage_t const *usage) {
          usage->free_sz_max <= usage->free_sz && usage->used_sz <= usage->total_sz &&
          usage->total_cnt <= usage->total_max && usage->free_cnt <= usage->total_cnt &&
          usage->used_cnt <= usage->total_cnt;
+}
+
+/* What is impossible about where a resize says that it ended. */
+static char const *resize_why(result_ask_t const *ask, result_head_t const *head) {
+  if (head->resized_to < ask->size_min || head->resized_to > ask->size ||
+      (head->resized_to % ask->page_bytes && head->resized_to != ask->size))
+    return "an impossible size";
+  if (head->resized_why > WKSP_RESIZED_TABLE) return "an impossible reason";
+  if (head->resized_why == WKSP_RESIZED_USED && !part_ok(ask, &head->block, 1))
+    return "an impossible partition";
+  return NULL;
 }
 
 char const *result_query_why(result_ask_t const *ask, result_t const *result) {
@@ -71,6 +84,7 @@ int result_check(result_ask_t const *ask, void const *bytes, size_t len, result_
   if (!head->status && ask->op == RESULT_COMPACT && head->compacted.freed_sz > ask->size) {
     why = "more memory was given back than there is";
   }
+  if (!head->status && ask->op == RESULT_RESIZE) why = resize_why(ask, head);
   if (why) {
     *ret_why = why;
     return 0;

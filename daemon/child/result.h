@@ -29,7 +29,7 @@
 /* Leases of workers; those of clients are below. */
 #define RESULT_LEASE_FIRST (1UL << 28)
 
-enum { RESULT_QUERY = 1, RESULT_COMPACT = 2, RESULT_REAP = 3 };
+enum { RESULT_QUERY = 1, RESULT_COMPACT = 2, RESULT_REAP = 3, RESULT_RESIZE = 4 };
 
 /* The question: followed by tag_cnt tags and lease_cnt leases, 8 bytes each. */
 typedef struct result_ask {
@@ -37,11 +37,14 @@ typedef struct result_ask {
   uint32_t op;        /* RESULT_* */
   uint32_t page_size; /* QUERY: partitions, 1 to RESULT_PARTS_MAX */
   uint64_t page_gaddr;
-  uint64_t size;  /* bytes of the workspace, as the daemon knows it */
+  uint64_t size;  /* bytes to map, as the daemon knows it: the most that the workspace can have */
   uint64_t lease; /* what it joins with: RESULT_LEASE_FIRST and up. Of two workers that live at the
                      same time each has its own */
   uint32_t cpu_s; /* processor time that it may take */
   uint32_t tag_cnt, lease_cnt, pad;
+  uint64_t resize_to;  /* RESIZE: where it is to end, bytes; 0: only tell where it does */
+  uint64_t size_min;   /* RESIZE: bytes, the least */
+  uint64_t page_bytes; /* RESIZE: 4096 or more; it ends at a multiple of that, or of spans */
 } result_ask_t;
 
 #define RESULT_ASK_MAX (sizeof(result_ask_t) + 8UL * RESULT_TAGS_MAX + 8UL * RESULT_LEASES_MAX)
@@ -55,6 +58,9 @@ typedef struct result_head {
   uint64_t next_page_gaddr;       /* 0: at the end */
   fd_wksp_usage_t usage;          /* QUERY */
   fd_alloc_compacted_t compacted; /* COMPACT */
+  uint64_t resized_to;            /* RESIZE: where it ends, bytes, in [size_min, size] */
+  uint32_t resized_why, pad;      /* RESIZE: 0 as wanted, or WKSP_RESIZED_* of lib/core/part.h */
+  fd_wksp_part_t block;           /* RESIZE: what is in the way, or zeroes */
   char sentence[RESULT_SENTENCE_MAX];
 } result_head_t;
 

@@ -13,6 +13,7 @@
 
 #include "core/alloc.h"
 #include "core/fail.h"
+#include "core/part.h"
 #include "daemon/child/result.h"
 #include "daemon/child/sandbox.h"
 
@@ -60,7 +61,7 @@ static int write_all(void const *bytes, size_t len) {
 static int read_ask(job_t *job) {
   result_ask_t *ask = &job->ask;
   return read_all(ask, sizeof *ask) && ask->magic == RESULT_MAGIC && ask->op >= RESULT_QUERY &&
-         ask->op <= RESULT_REAP && ask->tag_cnt <= RESULT_TAGS_MAX &&
+         ask->op <= RESULT_RESIZE && ask->tag_cnt <= RESULT_TAGS_MAX &&
          ask->lease_cnt <= RESULT_LEASES_MAX && ask->page_size <= RESULT_PARTS_MAX &&
          read_all(job->tags, ask->tag_cnt * sizeof *job->tags) &&
          read_all(job->leases, ask->lease_cnt * sizeof *job->leases);
@@ -126,12 +127,44 @@ static int reap(job_t *job, fd_wksp_t *wksp) {
   return err;
 }
 
+/* How long a resize waits for the lock: less than the daemon waits for us, so that it is told who
+ * holds it. */
+#define RESIZE_LOCK_NS 2000000000UL
+
+/* Size and end of the data: spans are whole, and what is behind the last is of no use. */
+static int resize(job_t *job, fd_wksp_t *wksp) {
+  result_ask_t const *ask = &job->ask;
+  uint64_t unit = ask->page_bytes > WKSP_SPAN_SZ ? ask->page_bytes : WKSP_SPAN_SZ;
+  uint64_t end = ask->resize_to & ~(WKSP_SPAN_SZ - 1);
+  if (end > wksp->data_hi) end = wksp->data_hi;
+  if (ask->resize_to && end < wksp->data_lo + WKSP_SPAN_SZ)
+    return wksp__fail(WKSP_E_INVAL, "resize: %lu bytes do not hold its tables", ask->resize_to);
+
+  wksp__call_t call;
+  wksp__resized_t resized;
+  int err = wksp__call_begin(wksp, &call);
+  if (err) return err;
+  err = wksp__part_resize(&call, RESIZE_LOCK_NS, ask->resize_to ? end - wksp->data_lo : 0, unit,
+                          &resized);
+  wksp__call_end(&call);
+  if (err) return err;
+  uint64_t at = wksp->data_lo + resized.data_sz;
+  uint64_t size =
+      at == wksp->data_hi ? ask->size : (at + ask->page_bytes - 1) & ~(ask->page_bytes - 1);
+  job->head.resized_to = ask->resize_to && at == end ? ask->resize_to : size;
+  job->head.resized_why = (uint32_t)resized.why;
+  job->head.block = resized.block;
+  return 0;
+}
+
 static int work(job_t *job, fd_wksp_t *wksp) {
   switch (job->ask.op) {
   case RESULT_QUERY:
     return query(job, wksp);
   case RESULT_COMPACT:
     return fd_wksp_compact(wksp, &job->head.compacted);
+  case RESULT_RESIZE:
+    return resize(job, wksp);
   default:
     return reap(job, wksp);
   }

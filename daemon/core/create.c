@@ -73,6 +73,7 @@ void create_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   text_printable(req->u.create.name, ws->spec.name, sizeof(ws->spec.name));
   memcpy(ws->spec.uuid, req->u.create.uuid, sizeof(ws->spec.uuid));
   ws->spec.size = req->u.create.size;
+  ws->spec.max_size = req->u.create.max_size ? req->u.create.max_size : req->u.create.size;
   ws->spec.page_size = req->u.create.page_size;
   ws->spec.part_max = req->u.create.part_max;
   ws->spec.mode = req->u.create.mode ? req->u.create.mode : CREATE_MODE_DEFAULT;
@@ -109,8 +110,8 @@ static void create_undo(engine_t *e, ws_t *ws, engine_reply_t const *fault) {
   emit_persist(e, ws, SPEC_MAKING);
 }
 
-static void fault_disk(ws_t const *ws, char const *what, engine_event_t const *event,
-                       engine_reply_t *ret_fault) {
+void fault_disk(ws_t const *ws, char const *what, engine_event_t const *event,
+                engine_reply_t *ret_fault) {
   int err = event->u.done.err;
   fault_set(ret_fault, ENGINE_CODE_INTERNAL, "disk", "workspace \"%s\" could not be %s: %s",
             ws->spec.name, what, event->u.done.detail ? event->u.done.detail : strerror(err));
@@ -127,9 +128,10 @@ static void create_publish(engine_t *e, ws_t *ws) {
   ws->call = NULL;
   call->ws = NULL;
   emit_log(e, ENGINE_LOG_INFO,
-           "event=created workspace=%s id=%" PRIu64 " size=%" PRIu64 " page_size=%" PRIu64
-           " uid=%" PRIu32,
-           ws->spec.name, ws->spec.ws_id, ws->spec.size, ws->spec.page_size, ws->spec.uid);
+           "event=created workspace=%s id=%" PRIu64 " size=%" PRIu64 " max_size=%" PRIu64
+           " page_size=%" PRIu64 " uid=%" PRIu32,
+           ws->spec.name, ws->spec.ws_id, ws->spec.size, ws->spec.max_size, ws->spec.page_size,
+           ws->spec.uid);
   engine_workspace_t *view = browse_view(e, ws);
   call_answer(e, call)->u.workspace = view;
   emit_event(e, ENGINE_EVENT_CREATED, ws->spec.name);
@@ -166,7 +168,8 @@ int create_persisted(engine_t *e, ws_t *ws, engine_event_t const *event) {
   return 0;
 }
 
-static void fault_memory(ws_t const *ws, engine_event_t const *event, engine_reply_t *ret_fault) {
+void fault_memory(ws_t const *ws, char const *what, engine_event_t const *event,
+                  engine_reply_t *ret_fault) {
   char const *detail = event->u.memory_made.detail;
   uint64_t wanted = event->u.memory_made.wanted, free = event->u.memory_made.free;
 
@@ -196,7 +199,7 @@ static void fault_memory(ws_t const *ws, engine_event_t const *event, engine_rep
     break;
   default:
     fault_set(ret_fault, ENGINE_CODE_INTERNAL, "memory",
-              "memory of workspace \"%s\" could not be made: %s", ws->spec.name,
+              "memory of workspace \"%s\" could not be %s: %s", ws->spec.name, what,
               detail ? detail : "the daemon gives no reason");
     fault_hint(ret_fault, "see the daemon's log");
   }
@@ -216,7 +219,7 @@ int create_memory_made(engine_t *e, engine_event_t const *event) {
     return 0;
   }
   if (!ws->has_memory) {
-    fault_memory(ws, event, &fault);
+    fault_memory(ws, "made", event, &fault);
     create_undo(e, ws, &fault);
     return 0;
   }
@@ -224,12 +227,15 @@ int create_memory_made(engine_t *e, engine_event_t const *event) {
   spec_t made = ws->spec;
   made.state = SPEC_READY;
   made.size = event->u.memory_made.size;
+  made.max_size = event->u.memory_made.max_size;
   made.page_size = event->u.memory_made.page_size;
   made.data_max = event->u.memory_made.data_max;
   made.part_max = event->u.memory_made.part_max;
   made.layout_version = event->u.memory_made.layout_version;
   made.geometry_hash = event->u.memory_made.geometry_hash;
-  if (spec_check(&made)) return WKSP_E_INVAL;
+  if (spec_check(&made) || event->u.memory_made.size_min > made.size) return WKSP_E_INVAL;
+  ws->size_min = event->u.memory_made.size_min;
+  ws->settled = 1;
   ws->spec = made;
   ws->state = WS_SPEC_READY;
   ws->maybe_ready = 1;

@@ -10,8 +10,10 @@
      those of registry.h, lease.h, call.h, job.h and timers.h
      await_cnt == workspaces awaiting + leases in the making
      a call's timer is running if it has a deadline; all running timers are those of calls and
-   retries a workspace's Create or Delete names the workspace as the thing it waits for no id is
-   above the highest given out
+     retries
+     a workspace's Create, Delete or Resize names the workspace as the thing it waits for
+     a resize in its worker's step has a job, queued or running
+     no id is above the highest given out
 
    Refuses events out of order (START, recovery, the rest) and answers that nobody asked for. */
 
@@ -106,6 +108,8 @@ static int conn_open(engine_t *e, engine_event_t const *event) {
 static void call_abandon(engine_t *e, call_t *call) {
   if (call->ws && call->method == ENGINE_CREATE)
     create_abandon(e, call);
+  else if (call->ws && call->method == ENGINE_RESIZE)
+    resize_abandon(e, call);
   else if (call->ws)
     remove_abandon(e, call);
   else if (call->lease)
@@ -173,6 +177,9 @@ static int request_route(engine_t *e, call_t *call, engine_request_t const *req)
   case ENGINE_COMPACT:
     work_begin(e, call, req);
     return 0;
+  case ENGINE_RESIZE:
+    resize_begin(e, call, req);
+    return 0;
   case ENGINE_WATCH:
     browse_watch(e, call, req);
     return 0;
@@ -237,7 +244,9 @@ static void deadline_passed(engine_t *e, call_t *call) {
               "the deadline passed before it was done; %s",
               call->method == ENGINE_DELETE   ? "the removal may still happen"
               : call->method == ENGINE_CREATE ? "what had been made is undone"
-                                              : "it was given up");
+              : call->method == ENGINE_RESIZE
+                  ? "its size may have changed: show it, or resize again"
+                  : "it was given up");
   if (!call->fault) fault_hint(&fault, "give it more time");
   call_abandon(e, call);
   call_fail(e, call, &fault);
@@ -290,6 +299,8 @@ static int persisted(engine_t *e, engine_event_t const *event) {
   case WS_SPEC_REMOVING:
   case WS_RESTORING:
     return remove_persisted(e, ws, event);
+  case WS_RESIZING:
+    return resize_persisted(e, ws, event);
   default:
     return WKSP_E_INVAL;
   }
@@ -317,6 +328,8 @@ static int event_route(engine_t *e, engine_event_t const *event) {
     return persisted(e, event);
   case ENGINE_EV_MEMORY_MADE:
     return create_memory_made(e, event);
+  case ENGINE_EV_MEMORY_RESIZED:
+    return resize_memory(e, event);
   case ENGINE_EV_REMOVED:
     return remove_done(e, event);
   case ENGINE_EV_LEASE_MADE:
@@ -401,6 +414,8 @@ static char const *check_workspaces(engine_t const *e, uint64_t *ret_await, size
     if (ws->call && ws->call->ws != ws) return "a workspace's call waits for it";
     if (ws->reap && ws->reap->ws != ws) return "a workspace's reap is of it";
     if (ws->ended && !ws->reap && !e->stopping) return "leases that have ended have a reap coming";
+    if (ws->resize.step == RESIZE_WORK && !ws->resize.aborted && !work_resize_job(e, ws))
+      return "a resize that waits for its worker has one";
     if (ws->state == WS_UNSPEC && !ws->awaiting && !ws->retry.place && !e->stopping &&
         e->phase == ENGINE_PHASE_SERVING)
       return "a workspace that goes is on its way";

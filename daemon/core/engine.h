@@ -69,7 +69,8 @@ enum engine_method {
   ENGINE_COMPACT,
   ENGINE_WATCH,
   ENGINE_VERSION,
-  ENGINE_STATS
+  ENGINE_STATS,
+  ENGINE_RESIZE
 };
 
 /* Values of proto/wkspd.proto's OpenMode and EventKind. */
@@ -79,7 +80,8 @@ enum {
   ENGINE_EVENT_REMOVED = 2, /* the name is gone; with force the memory may stay for a while */
   ENGINE_EVENT_ATTACHED = 3,
   ENGINE_EVENT_DETACHED = 4,
-  ENGINE_EVENT_QUARANTINED = 5
+  ENGINE_EVENT_QUARANTINED = 5,
+  ENGINE_EVENT_RESIZED = 6
 };
 
 /* Requests
@@ -98,7 +100,7 @@ typedef struct engine_request {
   union {
     struct {
       char name[ENGINE_TEXT_MAX];
-      uint64_t size, page_size, part_max;
+      uint64_t size, max_size, page_size, part_max; /* max_size 0: as size */
       uint32_t mode, seed;
       uint8_t uuid[16]; /* from the shell: random, for the workspace that may come of it */
     } create;
@@ -128,6 +130,10 @@ typedef struct engine_request {
     struct {
       char name[ENGINE_TEXT_MAX];
     } compact;
+    struct {
+      char name[ENGINE_TEXT_MAX];
+      uint64_t size;
+    } resize;
     struct {
       char name[ENGINE_TEXT_MAX]; /* "": all */
     } watch;
@@ -178,6 +184,7 @@ enum engine_event_kind {
   /* Answers to effects; see there. */
   ENGINE_EV_PERSISTED,
   ENGINE_EV_MEMORY_MADE,
+  ENGINE_EV_MEMORY_RESIZED,
   ENGINE_EV_REMOVED,
   ENGINE_EV_LEASE_MADE,
   ENGINE_EV_WORKER_DONE,
@@ -220,6 +227,14 @@ enum engine_memory_status {
   ENGINE_MEMORY_FAILED     /* a system call (INTERNAL) */
 };
 
+/* A worker's answer to ENGINE_OP_RESIZE. */
+enum { ENGINE_RESIZED_AS_WANTED = 0, ENGINE_RESIZED_USED, ENGINE_RESIZED_TABLE };
+typedef struct engine_resized {
+  uint64_t size;                               /* bytes up to which the workspace can be used */
+  int why;                                     /* it is not what was wanted: ENGINE_RESIZED_* */
+  uint64_t block_gaddr, block_size, block_tag; /* USED: the partition that is in the way */
+} engine_resized_t;
+
 typedef struct engine_event {
   int kind;             /* ENGINE_EV_* */
   uint64_t now_mono_ns; /* of every event; never 0; going back is taken as standing still */
@@ -231,7 +246,8 @@ typedef struct engine_event {
                       that it has seen and raises START's ws_id_high accordingly */
       int spec_known; /* 0: spec is unreadable or absent: only ws_id counts, and size if it is known
                          (the shell keeps the damaged file where UNPERSIST will remove it) */
-      int memory;     /* 1: its memory was found and satisfies the spec (size, uuid) */
+      uint64_t size_min;  /* bytes: as in MEMORY_MADE; 0 if spec_known is 0 */
+      int memory;         /* 1: its memory was found and satisfies the spec (max_size, uuid) */
       char const *reason; /* why memory is 0 or spec_known is 0, for people; else NULL. READY
                              without memory, or unknown, is quarantined for this reason */
     } recovered_workspace;
@@ -268,15 +284,16 @@ typedef struct engine_event {
       uint64_t ws_id;
       int status; /* ENGINE_MEMORY_* */
       /* OK: */
-      uint64_t size, page_size, data_max, part_max;
+      uint64_t size, max_size, page_size, data_max, part_max;
+      uint64_t size_min; /* the least that it can be resized to */
       uint32_t layout_version;
       uint64_t geometry_hash;
       /* SHORT: in pages of page_size; node -1: none in particular; hint: how to get more */
       uint64_t wanted, free;
       int32_t node;
-      char const *hint;   /* or NULL */
-      char const *detail; /* a sentence for SHORT, INVALID and FAILED, or NULL */
-    } memory_made;
+      char const *hint;            /* or NULL */
+      char const *detail;          /* a sentence for SHORT, INVALID and FAILED, or NULL */
+    } memory_made, memory_resized; /* of MEMORY_RESIZED: ws_id, status, page_size and the figures */
     struct {
       uint64_t lease_id;
       int err;
@@ -291,6 +308,9 @@ typedef struct engine_event {
       char const *detail; /* or NULL */
       void *result; /* OK: stays the shell's; passed to the reply (Query, Compact) if there still is
                        one */
+      /* RESIZE, OK: what the table says now. From memory that strangers write: the shell has seen
+         to it that it lies within [size_min, size_max] and is of whole pages, or is size_max */
+      engine_resized_t resized;
     } worker_done;
     struct {
       uint64_t ws_id;
@@ -339,7 +359,7 @@ typedef struct engine_reply {
   char detail_hint[ENGINE_HINT_MAX]; /* "" if none */
   /* code == OK: */
   union {
-    engine_workspace_t const *workspace; /* Create, Get */
+    engine_workspace_t const *workspace; /* Create, Get, Resize */
     struct {
       int deferred;
     } del;
@@ -349,7 +369,7 @@ typedef struct engine_reply {
       char next_page_token[ENGINE_TEXT_MAX];
     } list;
     struct {
-      engine_workspace_t const *workspace; /* map_size is spec.size */
+      engine_workspace_t const *workspace; /* map_size is spec.max_size */
       uint64_t lease_id; /* its memory fd and client end of the lifeline ride along: fds = 2 */
       int mode;          /* ENGINE_OPEN_*: which memory fd to send */
     } open;
@@ -373,12 +393,20 @@ enum engine_effect_kind {
      being there is success. Answered by REMOVED, with an error also if the fd store does not
      confirm; then all of it is asked for again. */
   ENGINE_FX_UNPERSIST,
-  /* Take pages, format, check, seal, and put the memory in the fd store, all confirmed. Failing
-     leaves nothing behind. Answered by MEMORY_MADE. */
+  /* Make memory of max_size bytes, take pages for size of them, format, check, seal, and put the
+     memory in the fd store, all confirmed. Failing leaves nothing behind. Answered by MEMORY_MADE.
+   */
   ENGINE_FX_MEMORY_MAKE,
-  /* The making of ws_id is not wanted any more: end it early if that is possible. MEMORY_MADE still
-     comes, with any status; if it is OK the engine drops the memory. No answer of its own. */
+  /* The making or filling of ws_id is not wanted any more: end it early if that is possible.
+     MEMORY_MADE or MEMORY_RESIZED still comes, with any status; if it is OK the engine drops the
+     memory, or punches it. No answer of its own. */
   ENGINE_FX_MEMORY_CANCEL,
+  /* Take the pages of ws_id's memory in [from, to), placed as the others. Failing gives those back
+     that were not there before: nobody uses any of them then. Answered by MEMORY_RESIZED. */
+  ENGINE_FX_MEMORY_FILL,
+  /* Give the pages of ws_id's memory in [from, to) back. Answered by MEMORY_RESIZED, OK or FAILED.
+   */
+  ENGINE_FX_MEMORY_PUNCH,
   /* Take ws_id's memory out of the fd store and close it, if there is any. Running workers of it
      have been cancelled and have their own descriptor. No answer. Unreaped pages are the kernel's.
    */
@@ -405,7 +433,7 @@ enum engine_effect_kind {
   ENGINE_FX_LOG
 };
 
-enum { ENGINE_OP_QUERY = 1, ENGINE_OP_COMPACT = 2, ENGINE_OP_REAP = 3 };
+enum { ENGINE_OP_QUERY = 1, ENGINE_OP_COMPACT = 2, ENGINE_OP_REAP = 3, ENGINE_OP_RESIZE = 4 };
 
 enum { ENGINE_LOG_ERROR = 1, ENGINE_LOG_WARN = 2, ENGINE_LOG_INFO = 3 };
 
@@ -417,6 +445,10 @@ typedef struct engine_effect {
       uint64_t ws_id;
     } workspace; /* UNPERSIST, MEMORY_CANCEL, MEMORY_DROP */
     spec_t memory_make;
+    struct {
+      uint64_t ws_id, page_size;
+      uint64_t from, to; /* bytes, of whole pages */
+    } memory_resize;     /* MEMORY_FILL, MEMORY_PUNCH */
     struct {
       uint64_t lease_id, ws_id;
       int mode; /* ENGINE_OPEN_* */
@@ -445,6 +477,11 @@ typedef struct engine_effect {
       uint64_t const
           *leases; /* REAP: lease_cnt (1 to ENGINE_REAP_LEASES_MAX) leases that have ended */
       size_t lease_cnt;
+      /* RESIZE: move the end of what can be used to this many bytes (0: only tell where it is), or,
+         downwards, as far as what is there is free; at a multiple of page_bytes. What it comes to
+         is in [size_min, map size].
+       */
+      uint64_t resize_to, size_min, page_bytes;
     } worker_start;
     struct {
       uint64_t job_id;

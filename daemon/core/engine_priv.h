@@ -5,7 +5,8 @@
      create.c   making a workspace, and unmaking it
      remove.c   removing one, quarantine
      open.c     leases, from the open to the reap
-     work.c     jobs: query, compact, reap
+     resize.c   growing and shrinking a workspace
+     work.c     jobs: query, compact, reap, resize
      browse.c   get, list, watch, version, stats
      fault.c    what is wrong with a request, in words
      update.c   the effects of a step
@@ -41,7 +42,8 @@ struct engine {
   calls_t calls;
   jobs_t jobs;
   timers_t timers;
-  uint64_t await_cnt; /* answers under way: PERSISTED, REMOVED, MEMORY_MADE, LEASE_MADE */
+  uint64_t await_cnt; /* answers under way: PERSISTED, REMOVED, MEMORY_MADE, MEMORY_RESIZED,
+                         LEASE_MADE */
   uint64_t request_cnt, refused_cnt, violation_cnt;
   engine_update_t *update;        /* of the step */
   engine_effect_t scratch_effect; /* where effects go that had no memory */
@@ -98,6 +100,7 @@ void text_printable(char const *in, char *out, size_t out_size);
 
 /* Checks of requests: 1 and *ret_fault if there is something wrong, else 0. */
 int fault_name(char const *name, engine_reply_t *ret_fault);
+int fault_size(engine_t const *e, uint64_t size, engine_reply_t *ret_fault);
 int fault_create(engine_t const *e, engine_request_t const *req, engine_reply_t *ret_fault);
 int fault_limit(char const *what, uint64_t in_use, uint64_t limit, engine_reply_t *ret_fault);
 
@@ -120,6 +123,7 @@ void create_begin(engine_t *e, call_t *call, engine_request_t const *req);
 void remove_begin(engine_t *e, call_t *call, engine_request_t const *req);
 void open_begin(engine_t *e, call_t *call, engine_request_t const *req);
 void work_begin(engine_t *e, call_t *call, engine_request_t const *req);
+void resize_begin(engine_t *e, call_t *call, engine_request_t const *req);
 void browse_get(engine_t *e, call_t *call, engine_request_t const *req);
 void browse_list(engine_t *e, call_t *call, engine_request_t const *req);
 void browse_watch(engine_t *e, call_t *call, engine_request_t const *req);
@@ -131,10 +135,13 @@ void create_abandon(engine_t *e, call_t *call);
 void remove_abandon(engine_t *e, call_t *call);
 void open_abandon(engine_t *e, call_t *call);
 void work_abandon(engine_t *e, call_t *call);
+void resize_abandon(engine_t *e, call_t *call);
 
 /* Answers from the shell. 0, ENGINE_STALE or negative. */
 int create_persisted(engine_t *e, ws_t *ws, engine_event_t const *event);
 int create_memory_made(engine_t *e, engine_event_t const *event);
+int resize_persisted(engine_t *e, ws_t *ws, engine_event_t const *event);
+int resize_memory(engine_t *e, engine_event_t const *event); /* MEMORY_RESIZED */
 int remove_persisted(engine_t *e, ws_t *ws, engine_event_t const *event);
 int remove_done(engine_t *e, engine_event_t const *event); /* REMOVED */
 int remove_quarantine(engine_t *e, engine_event_t const *event);
@@ -157,6 +164,34 @@ void remove_rest(engine_t *e, ws_t *ws);
 
 /* Wants leases of ws that have ended to be reaped. */
 void work_reap(engine_t *e, ws_t *ws);
+
+/* A worker for the resize of ws. It is resize_worked's when it ends, unless it was cancelled with
+ * its workspace. */
+void work_resize(engine_t *e, ws_t *ws, uint64_t to, uint64_t deadline_mono_ns);
+/* It, unless it is cancelled; NULL: none. */
+job_t *work_resize_job(engine_t const *e, ws_t const *ws);
+
+/* Cancels it: 1 if it runs, and will end; 0 if there is none any more. */
+int work_resize_cancel(engine_t *e, ws_t *ws);
+void resize_worked(engine_t *e, ws_t *ws, engine_event_t const *event);
+
+/* What a worker's failure is to a caller. */
+void fault_worker(ws_t const *ws, engine_event_t const *event, engine_reply_t *ret_fault);
+
+/* What the shell's MEMORY_MADE or MEMORY_RESIZED, not OK, is to a caller; what: "made", "resized".
+ */
+void fault_memory(ws_t const *ws, char const *what, engine_event_t const *event,
+                  engine_reply_t *ret_fault);
+
+/* What a failed PERSISTED is to a caller; what: "written down", ... */
+void fault_disk(ws_t const *ws, char const *what, engine_event_t const *event,
+                engine_reply_t *ret_fault);
+
+/* ws is not served any longer: its resize, if there is one, ends as soon as it can. */
+void resize_quarantined(engine_t *e, ws_t *ws, engine_reply_t const *fault);
+
+/* ws says in memory what the disk may not: tried again until it is written. */
+void remove_restore(engine_t *e, ws_t *ws);
 
 /* Ends all jobs of ws; their calls get the fault. Leases that waited for a reap are dropped. */
 void work_cancel_workspace(engine_t *e, ws_t *ws, engine_reply_t const *fault);

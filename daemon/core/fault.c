@@ -66,7 +66,7 @@ int fault_limit(char const *what, uint64_t in_use, uint64_t limit, engine_reply_
   return 1;
 }
 
-static int fault_size(engine_t const *e, uint64_t size, engine_reply_t *ret_fault) {
+int fault_size(engine_t const *e, uint64_t size, engine_reply_t *ret_fault) {
   if (!size || size > SPEC_SIZE_MAX) {
     fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "size",
               "a workspace of %" PRIu64 " bytes cannot be: the size must be 1 to %lu (64 TiB)",
@@ -92,6 +92,18 @@ int fault_create(engine_t const *e, engine_request_t const *req, engine_reply_t 
 
   if (fault_name(req->u.create.name, ret_fault)) return 1;
   if (fault_size(e, req->u.create.size, ret_fault)) return 1;
+  /* What it may grow to is charged now: a writer can touch beyond its present end. */
+  uint64_t max_size = req->u.create.max_size;
+  if (max_size && max_size < req->u.create.size) {
+    fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "max_size",
+              "a workspace of %" PRIu64 " bytes cannot have a max-size of %" PRIu64
+              ": it must be at least the size, or 0 for the same",
+              req->u.create.size, max_size);
+    fault_figures(ret_fault, max_size, req->u.create.size);
+    fault_hint(ret_fault, "give a larger max-size, or leave it out");
+    return 1;
+  }
+  if (max_size && fault_size(e, max_size, ret_fault)) return 1;
   if (page_size && page_size != 4096 && page_size != 2097152) {
     fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "page_size",
               "there are no pages of %" PRIu64 " bytes: the page size must be 4096, 2097152 or 0 "

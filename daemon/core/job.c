@@ -1,5 +1,5 @@
-/* job: see job.h. First come, first served, but a compact that has to wait for another one of its
-   workspace does not hold up those behind it. Refuses to know what a job is for. */
+/* job: see job.h. First come, first served, but a compact or resize that has to wait for another
+   one of its workspace does not hold up those behind it. Refuses to know what a job is for. */
 
 #include "daemon/core/job.h"
 
@@ -9,6 +9,11 @@
 #include "daemon/core/call.h"
 #include "daemon/core/engine.h"
 #include "daemon/core/registry.h"
+
+/* Of these only one works on a workspace at a time. */
+static int takes_turns(job_t const *job) {
+  return job->op == ENGINE_OP_COMPACT || job->op == ENGINE_OP_RESIZE;
+}
 
 job_t *jobs_add(jobs_t *jobs, ws_t *ws, call_t *call, int op) {
   job_t *job = calloc(1, sizeof(*job));
@@ -40,7 +45,7 @@ job_t *jobs_by_id(jobs_t const *jobs, uint64_t job_id) {
 
 job_t *jobs_next(jobs_t const *jobs) {
   job_t *job = jobs->first;
-  while (job && job->op == ENGINE_OP_COMPACT && job->ws->compacting) job = job->next;
+  while (job && takes_turns(job) && job->ws->compacting) job = job->next;
   return job;
 }
 
@@ -62,13 +67,13 @@ void jobs_run(jobs_t *jobs, job_t *job) {
   jobs_dequeue(jobs, job);
   job->running = 1;
   jobs->running_cnt++;
-  if (job->op == ENGINE_OP_COMPACT) job->ws->compacting = 1;
+  if (takes_turns(job)) job->ws->compacting = 1;
 }
 
 void jobs_remove(jobs_t *jobs, job_t *job) {
   if (job->running) {
     jobs->running_cnt--;
-    if (job->ws && job->op == ENGINE_OP_COMPACT) job->ws->compacting = 0;
+    if (job->ws && takes_turns(job)) job->ws->compacting = 0;
   } else {
     jobs_dequeue(jobs, job);
   }
@@ -94,8 +99,8 @@ char const *jobs_check(jobs_t const *jobs) {
     if (job->call && job->call->job != job) return "a job's call waits for it";
     if (job->ws && job->op == ENGINE_OP_REAP && job->ws->reap != job)
       return "a workspace has one reap";
-    if (job->ws && job->op == ENGINE_OP_COMPACT && job->running && !job->ws->compacting)
-      return "a workspace knows that a compact runs";
+    if (job->ws && takes_turns(job) && job->running && !job->ws->compacting)
+      return "a workspace knows that a compact or resize runs";
   }
   for (job_t const *job = jobs->first; job; job = job->next) {
     if (job->running) return "the queue has only queued jobs";

@@ -2,8 +2,8 @@
 
    Invariants (jobs_check):
      queued ones are in the queue, in the order of their asking; running_cnt counts the others
-     queued_cnt counts queued ones that a request waits for
-     at most one compact of a workspace runs, and ws->compacting says so
+     queued_cnt counts queued ones but reaps: those that a request waits for
+     at most one compact or resize of a workspace runs, and ws->compacting says so
      at most one reap of a workspace is queued or running, and it is ws->reap
      a job without a workspace is running and cancelled: the workspace has gone */
 
@@ -21,7 +21,7 @@ struct call;
 typedef struct job {
   uint64_t job_id;
   struct ws *ws;     /* NULL: gone */
-  struct call *call; /* NULL: a reap, or nobody waits any more */
+  struct call *call; /* NULL: a reap, a resize, or nobody waits any more */
   int op;            /* ENGINE_OP_* */
   int running;
   int cancelled;
@@ -30,6 +30,7 @@ typedef struct job {
   size_t tag_cnt;
   uint64_t page_gaddr;
   uint32_t page_size;
+  uint64_t resize_to;
   struct job *prev, *next; /* in the queue */
 } job_t;
 
@@ -38,7 +39,7 @@ typedef struct jobs {
   job_t *first, *last; /* the queue */
   uint64_t id_high;
   uint32_t running_cnt;
-  uint32_t queued_cnt; /* with a call */
+  uint32_t queued_cnt; /* those but reaps */
 } jobs_t;
 
 /* A new job at the end of the queue. NULL: no memory. */

@@ -71,10 +71,11 @@ int recover_workspace(engine_t *e, engine_event_t const *event) {
   if (spec->ws_id > e->ws_id_high) e->ws_id_high = spec->ws_id;
   ws->spec_known = spec_known;
   ws->has_memory = event->u.recovered_workspace.memory;
+  ws->size_min = event->u.recovered_workspace.size_min;
   if (spec_known) {
     ws->spec = *spec;
   } else {
-    ws->spec.size = spec->size;
+    ws->spec.size = ws->spec.max_size = spec->size;
     ws->spec.uid = spec->uid; /* of the daemon: it is the operator's to judge */
     ws->spec.gid = spec->gid;
   }

@@ -149,8 +149,8 @@ uint32_t ws_lease_cnt(ws_t const *ws) {
 }
 
 int ws_visible(ws_t const *ws) {
-  return ws->named &&
-         (ws->state == WS_READY || ws->state == WS_RESTORING || ws->state == WS_SPEC_REMOVING);
+  return ws->named && (ws->state == WS_READY || ws->state == WS_RESIZING ||
+                       ws->state == WS_RESTORING || ws->state == WS_SPEC_REMOVING);
 }
 
 int ws_undone(ws_t const *ws) {
@@ -158,6 +158,7 @@ int ws_undone(ws_t const *ws) {
 }
 
 static char const *ws_check(ws_t const *ws) {
+  int served = ws->state == WS_READY || ws->state == WS_RESIZING || ws->state == WS_RESTORING;
   uint32_t rw_cnt = 0, ro_cnt = 0, making_cnt = 0;
   for (lease_t const *lease = ws->leases; lease; lease = lease->next) {
     if (lease->ws != ws) return "a lease in a workspace's list belongs to it";
@@ -175,18 +176,19 @@ static char const *ws_check(ws_t const *ws) {
   for (lease_t const *lease = ws->ended; lease; lease = lease->next)
     if (lease->ws != ws || lease->state != LEASE_ENDED || lease->mode)
       return "leases that wait for a reap were read-write and have ended";
-  if (ws->ended && ws->state != WS_READY && ws->state != WS_RESTORING &&
-      ws->state != WS_SPEC_REMOVING)
+  if (ws->ended && !served && ws->state != WS_SPEC_REMOVING)
     return "only a served workspace has leases that wait for a reap";
-  if (ws->leases && ws->state != WS_READY && ws->state != WS_RESTORING &&
-      ws->state != WS_SPEC_REMOVING && ws->state != WS_REMOVING)
+  if (ws->leases && !served && ws->state != WS_SPEC_REMOVING && ws->state != WS_REMOVING)
     return "only a published or removed workspace has leases";
 
   int must = ws->state == WS_SPEC_MAKING || ws->state == WS_MEMORY || ws->state == WS_SPEC_READY ||
-             ws->state == WS_SPEC_UNMAKING || ws->state == WS_SPEC_REMOVING;
+             ws->state == WS_SPEC_UNMAKING || ws->state == WS_SPEC_REMOVING ||
+             (ws->state == WS_RESIZING && ws->resize.step != RESIZE_WORK);
   int may = must || ws->state == WS_RESTORING || ws->state == WS_UNSPEC;
   if ((must && !ws->awaiting) || (!may && ws->awaiting))
     return "a workspace awaits an answer exactly in the states that have one";
+  if ((ws->state == WS_RESIZING) != (ws->resize.step != RESIZE_NONE))
+    return "a workspace is in a step of a resize exactly while it is resized";
   if (ws->retry.place && (ws->awaiting || !may)) return "a retry waits when nothing else does";
   return NULL;
 }

@@ -11,8 +11,11 @@
           | REMOVED                                                                v
        forgotten                                             READY <-- ok -- RESTORING
 
-   RESTORING is READY to everybody but Delete: a removal could not be written down, and until READY
-   has been written again a restart might find either.
+   RESTORING is READY to everybody but Delete and Resize: a removal or a new size could not be
+   written down, and until READY has been written again a restart might find either.
+
+   RESIZING is READY to everybody but Delete and Resize, too; from READY to READY or RESTORING, by
+   the steps of resize.c.
 
    Names. A workspace holds its name (named) from the moment a create is accepted until its removal
    is on disk, or its making is rolled back. So there is one holder of a name at most, and what the
@@ -25,7 +28,8 @@
      by_uuid is sorted by uuid and has none twice
      lease_cnt == rw_cnt + ro_cnt + making_cnt == leases in the list leases
      awaiting always in SPEC_MAKING, MEMORY, SPEC_READY, SPEC_UNMAKING and SPEC_REMOVING
-     awaiting never in READY and REMOVING */
+     awaiting never in READY and REMOVING; in RESIZING in all steps but that of the worker
+     in RESIZING a step, in all other states none */
 
 #ifndef WKSPD_CORE_REGISTRY_H
 #define WKSPD_CORE_REGISTRY_H
@@ -48,11 +52,25 @@ enum ws_state {
   WS_SPEC_READY,
   WS_SPEC_UNMAKING,
   WS_READY,
+  WS_RESIZING,
   WS_RESTORING,
   WS_SPEC_REMOVING,
   WS_REMOVING,
   WS_UNSPEC
 };
+
+/* Where a resize is; see resize.c. */
+enum { RESIZE_NONE = 0, RESIZE_FILL, RESIZE_WORK, RESIZE_SPEC, RESIZE_PUNCH };
+
+typedef struct resize {
+  int step;                  /* RESIZE_* */
+  int settling;              /* what an interrupted one has left is being found out */
+  int filled;                /* pages beyond the end have been taken for this one */
+  int aborted;               /* nobody wants it any more, or ws is quarantined */
+  uint64_t to;               /* bytes wanted */
+  uint64_t reached;          /* bytes that it came to; once the worker has answered */
+  uint64_t deadline_mono_ns; /* 0: none */
+} resize_t;
 
 typedef struct ws {
   spec_t spec;
@@ -66,13 +84,16 @@ typedef struct ws {
                     */
   int quarantined;
   char reason[ENGINE_REASON_MAX];
-  struct call *call;    /* the Create or Delete that waits for this workspace, or NULL */
+  uint64_t size_min; /* the least that it can be resized to */
+  int settled;       /* 1: the end of what can be used is not beyond spec.size */
+  resize_t resize;
+  struct call *call;    /* the Create, Delete or Resize that waits for this workspace, or NULL */
   struct lease *leases; /* in the making or held */
   uint32_t rw_cnt, ro_cnt, making_cnt;
   struct lease *ended; /* read-write ones that have hung up and wait for a reap */
   uint32_t reap_tries; /* that have failed in a row */
   struct job *reap;    /* queued or running */
-  int compacting;      /* a compact runs */
+  int compacting;      /* a compact or a resize's worker runs */
   timer_node_t retry;  /* RESTORING, UNSPEC: when the disk is tried again */
 } ws_t;
 

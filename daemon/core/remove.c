@@ -9,7 +9,8 @@
                       last lease ends -> MEMORY_DROP, UNPERSIST
 
    A removal that could not be written down has not happened: the spec is written as ready again,
-   for the failure may have come after the new one was in place. What fails on disk is tried again
+   for the failure may have come after the new one was in place. So it is with a size that could not
+   be written down (resize.c). What fails on disk is tried again
    every ENGINE_DISK_RETRY_NS. One without a readable spec cannot be written down; its removal is
    lost in a restart in between, after which it is quarantined again: so if its end fails at first,
    the caller is told. Refuses to remove what is being made. */
@@ -25,9 +26,12 @@ static int fault_removable(ws_t const *ws, int force, engine_reply_t *ret_fault)
   uint32_t lease_cnt = ws_lease_cnt(ws);
 
   if (ws->state == WS_SPEC_REMOVING) return fault_served(ws, ret_fault);
-  if (ws->state == WS_RESTORING && ws->awaiting) {
+  if ((ws->state == WS_RESTORING && ws->awaiting) || ws->state == WS_RESIZING) {
     fault_set(ret_fault, ENGINE_CODE_UNAVAILABLE, "busy",
-              "an earlier removal of workspace \"%s\" failed and is being undone", ws->spec.name);
+              ws->state == WS_RESIZING
+                  ? "workspace \"%s\" is being resized"
+                  : "an earlier change of workspace \"%s\" failed and is being undone",
+              ws->spec.name);
     fault_workspace(ret_fault, ws->spec.name);
     fault_hint(ret_fault, "try again in a moment");
     return 1;
@@ -113,6 +117,11 @@ static void retry_later(engine_t *e, ws_t *ws) {
   ws->retry.kind = TIMER_RETRY;
   if (timers_start(&e->timers, &ws->retry, e->now_mono_ns + ENGINE_DISK_RETRY_NS))
     e->err = WKSP_E_NOMEM;
+}
+
+void remove_restore(engine_t *e, ws_t *ws) {
+  ws->state = WS_RESTORING;
+  retry_later(e, ws);
 }
 
 static void log_disk(engine_t *e, ws_t const *ws, char const *what, engine_event_t const *event) {
@@ -236,6 +245,7 @@ int remove_quarantine(engine_t *e, engine_event_t const *event) {
             "workspace \"%s\" is not served any longer: %s", ws->spec.name, ws->reason);
   fault_workspace(&fault, ws->spec.name);
   fault_hint(&fault, "its owner or root may remove it");
+  resize_quarantined(e, ws, &fault);
   work_cancel_workspace(e, ws, &fault);
   emit_log(e, ENGINE_LOG_ERROR, "event=quarantined workspace=%s id=%" PRIu64 " reason=\"%s\"",
            ws->spec.name, ws->spec.ws_id, ws->reason);

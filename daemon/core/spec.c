@@ -32,6 +32,7 @@ enum {
   LINE_CREATED,
   LINE_LAYOUT,
   LINE_GEOMETRY,
+  LINE_MAX_SIZE,
   LINE_CRC
 };
 
@@ -57,10 +58,12 @@ int spec_check(spec_t const *spec) {
   if (!spec_name_ok(spec->name)) return LINE_NAME;
   /* The memory is rounded up to pages, which may be past the limit for what was asked. */
   if (!spec->size || spec->size > SPEC_SIZE_MAX + SPEC_PAGE_HUGE) return LINE_SIZE;
+  if (spec->max_size < spec->size || spec->max_size > SPEC_SIZE_MAX + SPEC_PAGE_HUGE)
+    return LINE_MAX_SIZE;
   if (spec->page_size != SPEC_PAGE_SMALL && spec->page_size != SPEC_PAGE_HUGE &&
       !(making && !spec->page_size))
     return LINE_PAGE_SIZE;
-  if (making ? spec->data_max != 0 : !spec->data_max || spec->data_max > spec->size)
+  if (making ? spec->data_max != 0 : !spec->data_max || spec->data_max > spec->max_size)
     return LINE_DATA_MAX;
   if (!(making && !spec->part_max) &&
       (spec->part_max < SPEC_PART_MIN || spec->part_max > SPEC_PART_MAX))
@@ -93,7 +96,7 @@ int spec_encode(spec_t const *spec, char ret_text[SPEC_TEXT_MAX]) {
   size_t len = 0;
   if (spec_check(spec)) return WKSP_E_INVAL;
 
-  spec_line(ret_text, &len, "wkspd-spec=1\n");
+  spec_line(ret_text, &len, "wkspd-spec=2\n");
   spec_line(ret_text, &len, "id=%" PRIu64 "\n", spec->ws_id);
   spec_line(ret_text, &len, "state=%s\n", spec_states[spec->state]);
   spec_line(ret_text, &len, "name=%s\nuuid=", spec->name);
@@ -109,6 +112,7 @@ int spec_encode(spec_t const *spec, char ret_text[SPEC_TEXT_MAX]) {
   spec_line(ret_text, &len, "created_ns=%" PRIu64 "\n", spec->created_ns);
   spec_line(ret_text, &len, "layout=%" PRIu32 "\n", spec->layout_version);
   spec_line(ret_text, &len, "geometry=%016" PRIx64 "\n", spec->geometry_hash);
+  spec_line(ret_text, &len, "max_size=%" PRIu64 "\n", spec->max_size);
   spec_line(ret_text, &len, "crc=%08" PRIx32 "\n", spec_crc(ret_text, len));
   return (int)len;
 }
@@ -202,7 +206,7 @@ static int reader_uuid(reader_t *reader, uint8_t ret_uuid[16]) {
 }
 
 /* The lines between the first and the last. 0, or the number of the wrong one. */
-static int spec_read_fields(reader_t *reader, spec_t *spec) {
+static int spec_read_fields(reader_t *reader, int version, spec_t *spec) {
   uint64_t mode;
 
   if (!reader_u64(reader, "id", &spec->ws_id)) return LINE_ID;
@@ -222,6 +226,8 @@ static int spec_read_fields(reader_t *reader, spec_t *spec) {
   if (!reader_u32(reader, "layout", &spec->layout_version)) return LINE_LAYOUT;
   if (!reader_number(reader, "geometry", 16, 16, UINT64_MAX, &spec->geometry_hash))
     return LINE_GEOMETRY;
+  spec->max_size = spec->size;
+  if (version > 1 && !reader_u64(reader, "max_size", &spec->max_size)) return LINE_MAX_SIZE;
   return 0;
 }
 
@@ -231,16 +237,19 @@ int spec_decode(char const *text, size_t len_bytes, spec_t *ret_spec) {
   uint64_t crc;
 
   if (!text || !len_bytes) return LINE_MAGIC;
-  if (!reader_line(&reader, "wkspd-spec") || !reader_is(&reader, "1")) return LINE_MAGIC;
-  int line = spec_read_fields(&reader, &spec);
+  if (!reader_line(&reader, "wkspd-spec")) return LINE_MAGIC;
+  int version = reader_is(&reader, "2") ? 2 : reader_is(&reader, "1") ? 1 : 0;
+  if (!version) return LINE_MAGIC;
+  int line_crc = version > 1 ? LINE_CRC : LINE_CRC - 1;
+  int line = spec_read_fields(&reader, version, &spec);
   if (line) return line;
   line = spec_check(&spec);
   if (line) return line;
 
   size_t body_len = (size_t)(reader.at - text);
-  if (!reader_number(&reader, "crc", 16, 8, UINT32_MAX, &crc)) return LINE_CRC;
-  if (crc != spec_crc(text, body_len)) return LINE_CRC;
-  if (reader.at != reader.end) return LINE_CRC + 1;
+  if (!reader_number(&reader, "crc", 16, 8, UINT32_MAX, &crc)) return line_crc;
+  if (crc != spec_crc(text, body_len)) return line_crc;
+  if (reader.at != reader.end) return line_crc + 1;
 
   *ret_spec = spec;
   return 0;

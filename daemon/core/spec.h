@@ -4,7 +4,7 @@
    or removal has come stands in one small file per workspace. This file is the text of it: plain
    struct to bytes and back, no I/O. The text is for people too:
 
-     wkspd-spec=1
+     wkspd-spec=2
      id=17
      state=ready
      name=orders
@@ -16,6 +16,9 @@
    and hashes in lower-case hex of full width). The last line is CRC-32 (the one of zip) of every
    byte before it. So there is exactly one text per spec, and any flipped bit is found: one in the
    body by the checksum, one in the last line by itself.
+
+   Version 1, before workspaces could grow, had no max_size: it is read, with that of size, and
+   written no more.
 
    What it refuses to do: guess. A text that is not exactly one that spec_encode writes is refused
    with the number of its first wrong line. */
@@ -39,7 +42,7 @@
 
 #define SPEC_MODE_MAX 0777U
 
-/* Bytes of the longest text, its NUL included: 16 lines of at most 60 bytes. */
+/* Bytes of the longest text, its NUL included: 17 lines of at most 60 bytes. */
 #define SPEC_TEXT_MAX 1024U
 
 enum spec_state {
@@ -55,9 +58,10 @@ typedef struct spec {
   int state;      /* SPEC_* */
   char name[SPEC_NAME_MAX + 1];
   uint8_t uuid[16];
-  uint64_t size;      /* bytes: asked for while MAKING, then what it takes in all */
+  uint64_t size;      /* bytes: asked for while MAKING, then what it takes in all at present */
+  uint64_t max_size;  /* bytes that it can be resized to; those of the memory's addresses */
   uint64_t page_size; /* 0 auto (only while MAKING), 4096, 2097152 */
-  uint64_t data_max;  /* 0 while MAKING */
+  uint64_t data_max;  /* that of max_size; 0 while MAKING */
   uint64_t part_max;  /* 0 an estimate (only while MAKING) */
   uint32_t mode;      /* 0 to 0777 */
   uint32_t uid, gid;  /* owner */

@@ -17,6 +17,7 @@ static spec_t spec_example(void) {
                  .state = SPEC_READY,
                  .name = "orders",
                  .size = 4194304,
+                 .max_size = 8388608,
                  .page_size = 2097152,
                  .data_max = 4000000,
                  .part_max = 64,
@@ -38,14 +39,14 @@ static void test_round_trip(void **state) {
   specs[1].state = SPEC_REMOVING;
   memset(specs[1].uuid, 0xff, 16);
   memset(specs[1].name, 'z', SPEC_NAME_MAX);
-  specs[1].size = specs[1].data_max = SPEC_SIZE_MAX;
+  specs[1].size = specs[1].max_size = specs[1].data_max = SPEC_SIZE_MAX;
   specs[1].part_max = SPEC_PART_MAX;
   specs[1].mode = SPEC_MODE_MAX;
   specs[1].uid = specs[1].gid = specs[1].seed = specs[1].layout_version = UINT32_MAX;
   specs[1].created_ns = specs[1].geometry_hash = UINT64_MAX;
   specs[2].mode = specs[2].uid = specs[2].gid = specs[2].seed = 0;
   specs[2].created_ns = specs[2].geometry_hash = 0;
-  specs[2].size = specs[2].data_max = 1;
+  specs[2].size = specs[2].max_size = specs[2].data_max = 1;
   specs[2].part_max = SPEC_PART_MIN;
   specs[3].state = SPEC_MAKING;
   specs[3].page_size = specs[3].part_max = specs[3].data_max = 0;
@@ -70,7 +71,7 @@ static void test_text(void **state) {
   spec_t spec = spec_example();
   char text[SPEC_TEXT_MAX];
   spec_encode(&spec, text);
-  assert_string_equal(text, "wkspd-spec=1\n"
+  assert_string_equal(text, "wkspd-spec=2\n"
                             "id=17\n"
                             "state=ready\n"
                             "name=orders\n"
@@ -86,7 +87,39 @@ static void test_text(void **state) {
                             "created_ns=1700000000000000000\n"
                             "layout=1\n"
                             "geometry=000000000000feed\n"
-                            "crc=e59dcdd0\n");
+                            "max_size=8388608\n"
+                            "crc=c7f8f308\n");
+}
+
+/* What the first version has left on disk is read: as large as it can be. Its checksum, and what
+   comes after it, are refused in lines of their own. */
+static void test_version_1(void **state) {
+  static char const text[] = "wkspd-spec=1\n"
+                             "id=17\n"
+                             "state=ready\n"
+                             "name=orders\n"
+                             "uuid=00112233445566778899aabbccddeeff\n"
+                             "size=4194304\n"
+                             "page_size=2097152\n"
+                             "data_max=4000000\n"
+                             "part_max=64\n"
+                             "mode=0640\n"
+                             "uid=1000\n"
+                             "gid=100\n"
+                             "seed=7\n"
+                             "created_ns=1700000000000000000\n"
+                             "layout=1\n"
+                             "geometry=000000000000feed\n"
+                             "crc=e59dcdd0\n";
+  spec_t spec = spec_example(), decoded;
+  char damaged[sizeof(text) + 1];
+  spec.max_size = spec.size;
+  assert_int_equal(spec_decode(text, sizeof(text) - 1, &decoded), 0);
+  assert_memory_equal(&decoded, &spec, sizeof(spec));
+  assert_int_equal(spec_decode(text, sizeof(text), &decoded), 18);
+  memcpy(damaged, text, sizeof(text));
+  damaged[sizeof(text) - 3] ^= 1;
+  assert_int_equal(spec_decode(damaged, sizeof(text) - 1, &decoded), 17);
 }
 
 /* Every flipped bit is found. */
@@ -97,7 +130,7 @@ static void test_bit_flips(void **state) {
   for (size_t bit = 0; bit < len * 8; bit++) {
     text[bit / 8] ^= (char)(1 << bit % 8);
     int line = spec_decode(text, len, &decoded);
-    if (line < 1 || line > 18) fail_msg("bit %zu: %d", bit, line);
+    if (line < 1 || line > 19) fail_msg("bit %zu: %d", bit, line);
     assert_int_equal(decoded.ws_id, 5);
     text[bit / 8] ^= (char)(1 << bit % 8);
   }
@@ -114,10 +147,10 @@ static void test_lengths(void **state) {
     assert_int_equal(spec_decode(text, cut, &decoded), newlines + 1);
     newlines += text[cut] == '\n';
   }
-  assert_int_equal(newlines, 17);
-  assert_int_equal(spec_decode(text, len + 1, &decoded), 18);
+  assert_int_equal(newlines, 18);
+  assert_int_equal(spec_decode(text, len + 1, &decoded), 19);
   text[len] = '\n';
-  assert_int_equal(spec_decode(text, len + 1, &decoded), 18);
+  assert_int_equal(spec_decode(text, len + 1, &decoded), 19);
   assert_true(spec_decode(NULL, 0, &decoded) > 0);
 }
 
@@ -140,8 +173,9 @@ static void test_lines(void **state) {
     char const *from, *to;
     int line;
   } const ways[] = {
-      {"wkspd-spec=1", "wkspd-spec=2", 1},
-      {"wkspd-spec=1", "wkspd-spec=01", 1},
+      {"wkspd-spec=2", "wkspd-spec=3", 1},
+      {"wkspd-spec=2", "wkspd-spec=1", 17},
+      {"wkspd-spec=2", "wkspd-spec=02", 1},
       {"wkspd-spec", "Wkspd-spec", 1},
       {"id=17", "id=0", 2},
       {"id=17", "id=017", 2},
@@ -171,7 +205,7 @@ static void test_lines(void **state) {
       {"page_size=2097152", "page_size=0", 7},
       {"page_size=2097152", "page_size=4097", 7},
       {"data_max=4000000", "data_max=0", 8},
-      {"data_max=4000000", "data_max=4194305", 8},
+      {"data_max=4000000", "data_max=8388609", 8},
       {"part_max=64", "part_max=7", 9},
       {"part_max=64", "part_max=2147483648", 9},
       {"mode=0640", "mode=640", 10},
@@ -186,9 +220,12 @@ static void test_lines(void **state) {
       {"geometry=0", "geometry=", 16},
       {"geometry=0", "geometry=00", 16},
       {"feed", "feeD", 16},
-      {"crc=", "crc=0", 17},
-      {"crc=", "CRC=", 17},
-      {"seed=7", "seed=8", 17},
+      {"max_size=8388608", "max_size=4194303", 17},
+      {"max_size=8388608", "max_size=70368746274817", 17},
+      {"max_size=8388608\n", "", 17},
+      {"crc=", "crc=0", 18},
+      {"crc=", "CRC=", 18},
+      {"seed=7", "seed=8", 18},
   };
   for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
     int line = refused_line(ways[i].from, ways[i].to);
@@ -256,9 +293,10 @@ static void test_names(void **state) {
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(test_round_trip), cmocka_unit_test(test_text),
-      cmocka_unit_test(test_bit_flips),  cmocka_unit_test(test_lengths),
-      cmocka_unit_test(test_lines),      cmocka_unit_test(test_nul),
-      cmocka_unit_test(test_check),      cmocka_unit_test(test_names),
+      cmocka_unit_test(test_version_1),  cmocka_unit_test(test_bit_flips),
+      cmocka_unit_test(test_lengths),    cmocka_unit_test(test_lines),
+      cmocka_unit_test(test_nul),        cmocka_unit_test(test_check),
+      cmocka_unit_test(test_names),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* work: what a worker does on a workspace: query, compact, reap.
+/* work: what a worker does on a workspace: query, compact, reap, resize.
 
    Jobs wait in one queue for one of few places. A request that gives up takes its job along: out of
    the queue, or its worker is killed (which the format survives, as it survives any kill); the
@@ -94,6 +94,32 @@ void work_abandon(engine_t *e, call_t *call) {
   job_cancel(e, job);
 }
 
+void work_resize(engine_t *e, ws_t *ws, uint64_t to, uint64_t deadline_mono_ns) {
+  job_t *job = jobs_add(&e->jobs, ws, NULL, ENGINE_OP_RESIZE);
+  if (!job) {
+    e->err = WKSP_E_NOMEM;
+    return;
+  }
+  job->resize_to = to;
+  job->deadline_mono_ns = deadline_mono_ns;
+}
+
+job_t *work_resize_job(engine_t const *e, ws_t const *ws) {
+  size_t place = 0;
+  job_t *job;
+
+  while ((job = idmap_next(&e->jobs.by_id, &place)))
+    if (job->ws == ws && job->op == ENGINE_OP_RESIZE && !job->cancelled) break;
+  return job;
+}
+
+int work_resize_cancel(engine_t *e, ws_t *ws) {
+  job_t *job = work_resize_job(e, ws);
+  int running = job && job->running;
+  if (job) job_cancel(e, job);
+  return running;
+}
+
 void work_reap(engine_t *e, ws_t *ws) {
   if (ws->reap || !ws->ended || e->stopping) return;
   if (!jobs_add(&e->jobs, ws, NULL, ENGINE_OP_REAP)) e->err = WKSP_E_NOMEM;
@@ -127,6 +153,9 @@ static void job_start(engine_t *e, job_t *job) {
     reap_start(e, job->ws, start);
     return;
   }
+  start->u.worker_start.resize_to = job->resize_to;
+  start->u.worker_start.size_min = job->ws->size_min;
+  start->u.worker_start.page_bytes = job->ws->spec.page_size;
   start->u.worker_start.page_gaddr = job->page_gaddr;
   start->u.worker_start.page_size = job->page_size;
   if (!job->tag_cnt) return;
@@ -148,7 +177,7 @@ void work_dispatch(engine_t *e) {
   }
 }
 
-static void fault_worker(ws_t const *ws, engine_event_t const *event, engine_reply_t *ret_fault) {
+void fault_worker(ws_t const *ws, engine_event_t const *event, engine_reply_t *ret_fault) {
   static struct {
     int code;
     char const *kind, *what, *hint;
@@ -221,10 +250,11 @@ int work_done(engine_t *e, engine_event_t const *event) {
   if (status < ENGINE_WORKER_OK || status > ENGINE_WORKER_CANCELLED) return WKSP_E_INVAL;
   ws_t *ws = job->ws;
   call_t *call = job->call;
-  int reap = job->op == ENGINE_OP_REAP;
+  int reap = job->op == ENGINE_OP_REAP, resize = job->op == ENGINE_OP_RESIZE;
 
   if (call) call->job = NULL;
   jobs_remove(&e->jobs, job);
+  if (resize && ws) resize_worked(e, ws, event);
   if (reap && ws && !e->stopping) reap_done(e, ws, event);
   if (!call) return 0;
   if (status == ENGINE_WORKER_OK) {

@@ -88,6 +88,9 @@ static int apply(loop_t *loop, engine_effect_t const *effect) {
   case ENGINE_FX_MEMORY_CANCEL:
     wsmem_cancel(loop, effect->u.workspace.ws_id);
     return 0;
+  case ENGINE_FX_MEMORY_FILL:
+  case ENGINE_FX_MEMORY_PUNCH:
+    return wsmem_resize(loop, effect);
   case ENGINE_FX_MEMORY_DROP:
     wsmem_drop(loop, effect->u.workspace.ws_id);
     return 0;

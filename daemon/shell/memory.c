@@ -8,6 +8,10 @@
    formats them, then the memfd is sealed against resizing and further sealing. On several nodes the
    memory prefers the node that makes it.
 
+   A workspace that can grow has a memfd, addresses and tables of its largest size, pages for its
+   present one. Growing takes more pages in the same way, by a mapping of just those, where the
+   first page lies; shrinking punches them out. Sealed memory cannot be resized, but that it can.
+
    Refuses: to hand out anything that is not whole; to wait for memory. */
 
 #include "daemon/shell/memory.h"
@@ -154,11 +158,35 @@ static int fail_pages(memory_fail_t *ret_fail, uint64_t page_size, uint64_t want
   return 1;
 }
 
-/* Sizes and partitions of the format for size bytes, which are whole pages. */
-static int dimensions(memory_want_t const *want, uint64_t size, memory_got_t *ret_got,
-                      memory_fail_t *ret_fail) {
-  uint64_t part_max = want->part_max ? want->part_max : fd_wksp_part_max_est(size, 0);
-  uint64_t data_max = part_max ? fd_wksp_data_max_est(size, part_max) : 0;
+uint64_t memory_data_end(uint64_t data_hi, uint64_t size) {
+  uint64_t end = size & ~(WKSP_SPAN_SZ - 1);
+  return end < data_hi ? end : data_hi;
+}
+
+uint64_t memory_size_min(uint64_t part_max, uint64_t data_max, uint64_t page_size) {
+  wksp__geom_t geom;
+  if (wksp__geom(&geom, part_max, data_max)) return 0;
+  return (geom.data_lo + WKSP_SPAN_SZ + page_size - 1) & ~(page_size - 1);
+}
+
+/* Sizes and partitions of the format for got's max_size, of which size is to be used; both are
+ * whole pages. */
+static int dimensions(memory_want_t const *want, memory_got_t *got, memory_fail_t *ret_fail) {
+  uint64_t part_max = want->part_max ? want->part_max : fd_wksp_part_max_est(got->max_size, 0);
+  uint64_t data_max = part_max ? fd_wksp_data_max_est(got->max_size, part_max) : 0;
+  if (data_max) got->size_min = memory_size_min(part_max, data_max, got->page_size);
+  if (data_max && got->size < got->size_min && got->size < got->max_size) {
+    *ret_fail =
+        (memory_fail_t){.kind = MEMORY_FAIL_SIZE, .wanted = got->size_min, .free = want->size};
+    snprintf(ret_fail->text, sizeof ret_fail->text,
+             "its tables, which are those of its max-size of %lu bytes, leave no room for data in "
+             "that; the least is %lu bytes",
+             got->max_size, got->size_min);
+    snprintf(ret_fail->hint, sizeof ret_fail->hint,
+             "ask for at least %lu bytes, or a smaller max-size", got->size_min);
+    return 1;
+  }
+  if (got->size_min > got->size) got->size_min = got->size;
   if (!data_max) {
     uint64_t least =
         fd_wksp_footprint(want->part_max ? want->part_max : WKSP_PART_MAX_MIN, WKSP_SPAN_SZ);
@@ -174,9 +202,8 @@ static int dimensions(memory_want_t const *want, uint64_t size, memory_got_t *re
     }
     return 1;
   }
-  ret_got->part_max = part_max;
-  ret_got->data_max = data_max;
-  ret_got->size = size;
+  got->part_max = part_max;
+  got->data_max = data_max;
   return 0;
 }
 
@@ -191,10 +218,15 @@ static int open_memfd(char const *name, uint64_t page_size) {
 }
 
 /* On one node there is nothing to choose, and no need to ask libnuma. PREFERRED: pages of another
- * node are better than none; policies are the user's business later. */
-static void prefer_local(void *mem, uint64_t size) {
+   node are better than none; policies are the user's business later. Hugetlb keeps no policy of the
+   memory but of the mapping, so that each has to be told. like: a page of the node to prefer, NULL:
+   the one that this thread runs on. */
+static void prefer(void *mem, uint64_t size, void *like) {
   if (numa_available() < 0 || numa_num_configured_nodes() < 2) return;
-  int node = numa_node_of_cpu(sched_getcpu());
+  int node = -1;
+  if (!like || get_mempolicy(&node, NULL, 0, like, MPOL_F_NODE | MPOL_F_ADDR)) {
+    node = numa_node_of_cpu(sched_getcpu());
+  }
   if (node < 0) return;
   struct bitmask *mask = numa_allocate_nodemask();
   numa_bitmask_setbit(mask, (unsigned)node);
@@ -224,7 +256,10 @@ static int populate(memory_t *memory, uint8_t *mem, uint64_t size, uint64_t *cla
 
 static int format(memory_want_t const *want, memory_got_t const *got, void *mem,
                   memory_fail_t *ret_fail) {
-  if (!fd_wksp_new(mem, want->name, want->seed, got->part_max, got->data_max)) {
+  wksp__geom_t geom = {0};
+  (void)wksp__geom(&geom, got->part_max, got->data_max);
+  uint64_t data_sz = memory_data_end(geom.data_hi, got->size) - geom.data_lo;
+  if (!wksp__new(mem, want->name, want->seed, got->part_max, got->data_max, data_sz)) {
     *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_SYS};
     snprintf(ret_fail->text, sizeof ret_fail->text, "%s", wksp_last_error());
     snprintf(ret_fail->hint, sizeof ret_fail->hint, "check name and dimensions");
@@ -234,60 +269,73 @@ static int format(memory_want_t const *want, memory_got_t const *got, void *mem,
   return 0;
 }
 
+/* Whether size bytes are to be had at all; what is promised to this make of ordinary pages is in
+ * *ret_claim, to be given back. 0, or 1 and *ret_fail. */
+static int afford(memory_t *memory, uint64_t page_size, uint64_t size, uint64_t *ret_claim,
+                  memory_fail_t *ret_fail) {
+  uint64_t avail;
+  if (page_size == MEMORY_PAGE_2M) {
+    avail = memory_free_2m();
+    return avail < size / page_size ? fail_pages(ret_fail, page_size, size / page_size, avail) : 0;
+  }
+  uint64_t others = atomic_fetch_add(&memory->claimed, size);
+  *ret_claim = size;
+  avail = memory_free_4k();
+  avail = avail > others ? avail - others : 0;
+  return avail < size ? fail_pages(ret_fail, page_size, size / page_size, avail / page_size) : 0;
+}
+
+/* Maps the bytes [from, from + size) of fd and takes their pages, on the node of fd's first page if
+   that is there already. 0 and *ret_mem, or 1 and *ret_fail; some may have been taken then. */
+static int take(memory_t *memory, int fd, uint64_t page_size, uint64_t from, uint64_t size,
+                uint64_t *claim, _Atomic int const *cancel, void **ret_mem,
+                memory_fail_t *ret_fail) {
+  void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)from);
+  if (mem == MAP_FAILED) {
+    if (errno == ENOMEM && page_size == MEMORY_PAGE_2M)
+      return fail_pages(ret_fail, page_size, size / page_size, memory_free_2m());
+    return fail_sys(ret_fail, "mmap");
+  }
+  void *first = from ? mmap(NULL, page_size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+  prefer(mem, size, first == MAP_FAILED ? NULL : first);
+  if (first != MAP_FAILED) munmap(first, page_size);
+  int bad = populate(memory, mem, size, claim, cancel);
+  if (!bad) {
+    *ret_mem = mem;
+    return 0;
+  }
+  if (bad == 1) {
+    fail_pages(ret_fail, page_size, size / page_size,
+               page_size == MEMORY_PAGE_2M ? memory_free_2m() : memory_free_4k() / page_size);
+  } else if (bad == 2) {
+    *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_CANCELLED};
+    snprintf(ret_fail->text, sizeof ret_fail->text, "taking pages was cancelled");
+  } else {
+    fail_sys(ret_fail, "madvise(MADV_POPULATE_WRITE)");
+  }
+  munmap(mem, size);
+  return 1;
+}
+
 static int make_with(memory_t *memory, memory_want_t const *want, uint64_t page_size,
                      _Atomic int const *cancel, memory_got_t *ret_got, memory_fail_t *ret_fail) {
   memory_got_t got = {.fd = -1, .page_size = page_size};
   struct stat st;
-  void *mem = MAP_FAILED;
+  void *mem = NULL;
   uint64_t claim = 0;
-  uint64_t size = (want->size + page_size - 1) & ~(page_size - 1);
-  uint64_t avail;
+  uint64_t max_size = want->max_size ? want->max_size : want->size;
   int bad = 1;
 
-  if (dimensions(want, size, &got, ret_fail)) return 1;
-  if (page_size == MEMORY_PAGE_2M) {
-    avail = memory_free_2m();
-    if (avail < size / page_size) return fail_pages(ret_fail, page_size, size / page_size, avail);
-  } else {
-    uint64_t others = atomic_fetch_add(&memory->claimed, size);
-    claim = size;
-    avail = memory_free_4k();
-    avail = avail > others ? avail - others : 0;
-    if (avail < size) {
-      fail_pages(ret_fail, page_size, size / page_size, avail / page_size);
-      goto out;
-    }
-  }
+  got.size = (want->size + page_size - 1) & ~(page_size - 1);
+  got.max_size = (max_size + page_size - 1) & ~(page_size - 1);
+  if (dimensions(want, &got, ret_fail)) return 1;
+  if (afford(memory, page_size, got.size, &claim, ret_fail)) goto out;
   got.fd = open_memfd(want->name, page_size);
-  if (got.fd < 0 || fchmod(got.fd, 0600) || ftruncate(got.fd, (off_t)size)) {
+  if (got.fd < 0 || fchmod(got.fd, 0600) || ftruncate(got.fd, (off_t)got.max_size)) {
     fail_sys(ret_fail, "memfd_create");
     goto out;
   }
-  mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, got.fd, 0);
-  if (mem == MAP_FAILED) {
-    if (errno == ENOMEM && page_size == MEMORY_PAGE_2M) {
-      fail_pages(ret_fail, page_size, size / page_size, memory_free_2m());
-    } else {
-      fail_sys(ret_fail, "mmap");
-    }
-    goto out;
-  }
-  prefer_local(mem, size);
-  switch (populate(memory, mem, size, &claim, cancel)) {
-  case 0:
-    break;
-  case 1:
-    fail_pages(ret_fail, page_size, size / page_size,
-               page_size == MEMORY_PAGE_2M ? memory_free_2m() : memory_free_4k() / page_size);
-    goto out;
-  case 2:
-    *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_CANCELLED};
-    snprintf(ret_fail->text, sizeof ret_fail->text, "creation was cancelled");
-    goto out;
-  default:
-    fail_sys(ret_fail, "madvise(MADV_POPULATE_WRITE)");
-    goto out;
-  }
+  if (take(memory, got.fd, page_size, 0, got.size, &claim, cancel, &mem, ret_fail)) goto out;
   if (format(want, &got, mem, ret_fail)) goto out;
   if (fcntl(got.fd, F_ADD_SEALS, SEALS) || fstat(got.fd, &st)) {
     fail_sys(ret_fail, "fcntl(F_ADD_SEALS)");
@@ -298,8 +346,31 @@ static int make_with(memory_t *memory, memory_want_t const *want, uint64_t page_
   bad = 0;
 
 out:
-  if (mem != MAP_FAILED) munmap(mem, size);
+  if (mem) munmap(mem, got.size);
   if (bad && got.fd >= 0) close(got.fd);
+  if (claim) atomic_fetch_sub(&memory->claimed, claim);
+  return bad;
+}
+
+int memory_punch(int fd, uint64_t from, uint64_t to, memory_fail_t *ret_fail) {
+  if (from >= to ||
+      !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)))
+    return 0;
+  return fail_sys(ret_fail, "fallocate(FALLOC_FL_PUNCH_HOLE)");
+}
+
+int memory_fill(memory_t *memory, int fd, uint64_t page_size, uint64_t from, uint64_t to,
+                _Atomic int const *cancel, memory_fail_t *ret_fail) {
+  uint64_t claim = 0;
+  void *mem = NULL;
+  int bad = afford(memory, page_size, to - from, &claim, ret_fail);
+  if (!bad) {
+    bad = take(memory, fd, page_size, from, to - from, &claim, cancel, &mem, ret_fail);
+    memory_fail_t unused;
+    if (bad)
+      (void)memory_punch(fd, from, to, &unused); /* what it leaves goes with the next punch */
+  }
+  if (mem) munmap(mem, to - from);
   if (claim) atomic_fetch_sub(&memory->claimed, claim);
   return bad;
 }
@@ -314,6 +385,12 @@ int memory_make(memory_t *memory, memory_want_t const *want, _Atomic int const *
              want->page_size, MEMORY_SIZE_MAX);
     return 1;
   }
+  if (want->max_size && (want->max_size < want->size || want->max_size > MEMORY_SIZE_MAX)) {
+    *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_SIZE};
+    snprintf(ret_fail->text, sizeof ret_fail->text, "a max-size of %lu bytes: %lu to %lu",
+             want->max_size, want->size, MEMORY_SIZE_MAX);
+    return 1;
+  }
   if (want->page_size) {
     return make_with(memory, want, want->page_size, cancel, ret_got, ret_fail);
   }
@@ -324,12 +401,12 @@ int memory_make(memory_t *memory, memory_want_t const *want, _Atomic int const *
   return make_with(memory, want, MEMORY_PAGE_4K, cancel, ret_got, ret_fail);
 }
 
-char const *memory_check(int fd, uint64_t size, uint64_t inode, uint8_t const uuid[16]) {
+char const *memory_check(int fd, uint64_t max_size, uint64_t inode, uint8_t const uuid[16]) {
   struct stat st;
   struct fd_wksp header;
   if (fstat(fd, &st) || !S_ISREG(st.st_mode)) return "what was kept is not memory";
   if (inode && st.st_ino != inode) return "what was kept is another memfd (inode)";
-  if ((uint64_t)st.st_size != size) return "its size is not the recorded one";
+  if ((uint64_t)st.st_size != max_size) return "its size is not the recorded one";
   int seals = fcntl(fd, F_GET_SEALS);
   if (seals < 0 || (seals & SEALS) != SEALS) return "it is not sealed against resizing";
   if (pread(fd, &header, sizeof header, 0) != (ssize_t)sizeof header) {

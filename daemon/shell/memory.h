@@ -18,7 +18,8 @@
 typedef struct memory_want {
   char name[40];
   uint8_t uuid[16];
-  uint64_t size;      /* bytes, rounded up to pages */
+  uint64_t size;      /* bytes that have pages and can be used at first, rounded up to pages */
+  uint64_t max_size;  /* bytes that it can grow to, rounded up to pages; 0: as size */
   uint64_t page_size; /* 0 auto, MEMORY_PAGE_* */
   uint64_t part_max;  /* 0: an estimate */
   uint32_t seed;
@@ -26,7 +27,8 @@ typedef struct memory_want {
 
 typedef struct memory_got {
   int fd; /* read-write, close-on-exec, sealed */
-  uint64_t size, page_size, part_max, data_max, inode;
+  uint64_t size, max_size, page_size, part_max, data_max, inode;
+  uint64_t size_min; /* what its tables and the least of data take, in whole pages */
 } memory_got_t;
 
 typedef enum memory_kind {
@@ -54,10 +56,26 @@ typedef struct memory {
 int memory_make(memory_t *memory, memory_want_t const *want, _Atomic int const *cancel,
                 memory_got_t *ret_got, memory_fail_t *ret_fail);
 
-/* Whether fd, kept by somebody else meanwhile, is the memory it should be: a memfd of that size and
+/* Takes the pages of fd in [from, to), both of whole pages, placed as its first page is: any
+   thread, takes as long as clearing them. Nothing of what others may write is read or written. 0,
+   or 1 and *ret_fail; then those that it took are given back, also those that were there before:
+   nobody may be using any of them. */
+int memory_fill(memory_t *memory, int fd, uint64_t page_size, uint64_t from, uint64_t to,
+                _Atomic int const *cancel, memory_fail_t *ret_fail);
+
+/* Gives the pages of fd in [from, to) back; zeros are there then. 0, or 1 and *ret_fail. */
+int memory_punch(int fd, uint64_t from, uint64_t to, memory_fail_t *ret_fail);
+
+/* The size_min of a workspace of these dimensions; 0 if they are impossible. */
+uint64_t memory_size_min(uint64_t part_max, uint64_t data_max, uint64_t page_size);
+
+/* Where the data of a workspace ends (gaddr) when size bytes of it can be used: spans are whole. */
+uint64_t memory_data_end(uint64_t data_hi, uint64_t size);
+
+/* Whether fd, kept by somebody else meanwhile, is the memory it should be: a memfd of max_size and
    inode (0: any), sealed against resizing, with the uuid in its header. NULL, or a constant
    sentence that says what differs. Reads by pread alone. */
-char const *memory_check(int fd, uint64_t size, uint64_t inode, uint8_t const uuid[16]);
+char const *memory_check(int fd, uint64_t max_size, uint64_t inode, uint8_t const uuid[16]);
 
 /* The same memory opened for reading only; -1 and errno. */
 int memory_reopen_ro(int fd);

@@ -187,12 +187,14 @@ static void tell_spec(recover_t *recover, spec_t const *spec) {
     log_info(recover->loop->log, "removal-resumed", "workspace=%s id=%lu memory=%d", spec->name,
              spec->ws_id, mem != NULL);
   }
-  if (mem && spec->state == SPEC_READY) why = memory_check(mem->fd, spec->size, 0, spec->uuid);
-  if (mem) hold(recover, mem, spec->size);
+  if (mem && spec->state == SPEC_READY) why = memory_check(mem->fd, spec->max_size, 0, spec->uuid);
+  if (mem) hold(recover, mem, spec->max_size);
   engine_event_t event = {.kind = ENGINE_EV_RECOVERED_WORKSPACE};
   event.u.recovered_workspace.spec = *spec;
   event.u.recovered_workspace.spec_known = 1;
   event.u.recovered_workspace.memory = mem && !why;
+  event.u.recovered_workspace.size_min =
+      memory_size_min(spec->part_max, spec->data_max, spec->page_size);
   event.u.recovered_workspace.reason = why;
   loop_post(recover->loop, &event, NULL);
 }

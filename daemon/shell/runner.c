@@ -9,6 +9,7 @@
 
 #include "daemon/shell/runner.h"
 
+#include "core/part.h"
 #include "daemon/child/worker.h"
 #include "daemon/shell/wsmem.h"
 
@@ -143,6 +144,17 @@ static void kill_it(runner_t *runner, int why) {
   if (!runner->exited) uv_process_kill(&runner->process, SIGKILL);
 }
 
+static void put_resized(result_head_t const *head, engine_resized_t *ret) {
+  static int const why[] = {[0] = ENGINE_RESIZED_AS_WANTED,
+                            [WKSP_RESIZED_USED] = ENGINE_RESIZED_USED,
+                            [WKSP_RESIZED_TABLE] = ENGINE_RESIZED_TABLE};
+  *ret = (engine_resized_t){.size = head->resized_to,
+                            .why = why[head->resized_why],
+                            .block_gaddr = head->block.gaddr,
+                            .block_size = head->block.size,
+                            .block_tag = head->block.tag};
+}
+
 static void end_if_done(runner_t *runner) {
   if (!runner->exited || !runner->at_end) return;
   engine_event_t event = {.kind = ENGINE_EV_WORKER_DONE};
@@ -152,6 +164,8 @@ static void end_if_done(runner_t *runner) {
       runner_verdict(&runner->ask, runner->exit_status, runner->term_signal, runner->killed,
                      answer->bytes, runner->len, &answer->result, &event.u.worker_done.detail);
   event.u.worker_done.result = &answer->result;
+  if (runner->ask.op == RESULT_RESIZE && event.u.worker_done.status == ENGINE_WORKER_OK)
+    put_resized(answer->result.head, &event.u.worker_done.resized);
   runner->answer = NULL;
   loop_t *loop = runner->loop;
   close_all(runner);
@@ -282,7 +296,10 @@ int runner_start(loop_t *loop, engine_effect_t const *effect) {
                                .lease = free_lease(loop),
                                .cpu_s = ms / 1000 + 2,
                                .tag_cnt = (uint32_t)effect->u.worker_start.tag_cnt,
-                               .lease_cnt = (uint32_t)effect->u.worker_start.lease_cnt};
+                               .lease_cnt = (uint32_t)effect->u.worker_start.lease_cnt,
+                               .resize_to = effect->u.worker_start.resize_to,
+                               .size_min = effect->u.worker_start.size_min,
+                               .page_bytes = effect->u.worker_start.page_bytes};
   int in = write_ask(&runner->ask, effect->u.worker_start.tags, effect->u.worker_start.leases);
   int ends[2] = {-1, -1};
   if (in < 0 || pipe2(ends, O_CLOEXEC)) {

@@ -6,6 +6,9 @@
    memory is made all the same and does not outlive the daemon (Stats says so); but a daemon whose
    supervisor has gone refuses, for its users were promised more.
 
+   Filling and punching pages of memory that is there is such an item as well, with a descriptor of
+   its own; the manager has nothing to do with it, for the memfd stays the same.
+
    The way back is confirmed as well: the spec of what is removed stays on disk, in the state
    removing, until the manager has let go of the memory, so that a kill in between finds it and goes
    on. Drops go out in batches, one barrier for each:
@@ -22,6 +25,7 @@
 #include "daemon/shell/fdnames.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +37,8 @@ typedef struct make {
   loop_t *loop;
   uint64_t ws_id;
   memory_want_t want;
+  int resize; /* ENGINE_FX_MEMORY_FILL or _PUNCH: of got.fd, [from, to); 0: a make */
+  uint64_t from, to;
   _Atomic int cancel;
   int bad;
   memory_got_t got;
@@ -183,18 +189,20 @@ void wsmem_free(loop_t *loop) {
 
 /* Answers and ends the make. */
 static void answer(make_t *make) {
-  engine_event_t event = {.kind = ENGINE_EV_MEMORY_MADE};
+  engine_event_t event = {.kind = make->resize ? ENGINE_EV_MEMORY_RESIZED : ENGINE_EV_MEMORY_MADE};
   event.u.memory_made.ws_id = make->ws_id;
   event.u.memory_made.node = -1;
-  if (!make->bad) {
-    event.u.memory_made.status = ENGINE_MEMORY_OK;
+  event.u.memory_made.status = ENGINE_MEMORY_OK;
+  if (!make->bad && !make->resize) {
     event.u.memory_made.size = make->got.size;
+    event.u.memory_made.max_size = make->got.max_size;
+    event.u.memory_made.size_min = make->got.size_min;
     event.u.memory_made.page_size = make->got.page_size;
     event.u.memory_made.data_max = make->got.data_max;
     event.u.memory_made.part_max = make->got.part_max;
     event.u.memory_made.layout_version = WKSP_LAYOUT_VERSION;
     event.u.memory_made.geometry_hash = wksp__geometry_hash();
-  } else {
+  } else if (make->bad) {
     static int const status[] = {[MEMORY_FAIL_SIZE] = ENGINE_MEMORY_INVALID,
                                  [MEMORY_FAIL_PAGES] = ENGINE_MEMORY_SHORT,
                                  [MEMORY_FAIL_CANCELLED] = ENGINE_MEMORY_CANCELLED,
@@ -235,7 +243,14 @@ static void on_stored(void *arg, int ok) {
 
 static void on_work(uv_work_t *work) {
   make_t *make = work->data;
-  make->bad = memory_make(&make->loop->memory, &make->want, &make->cancel, &make->got, &make->fail);
+  memory_t *memory = &make->loop->memory;
+  if (make->resize == ENGINE_FX_MEMORY_FILL)
+    make->bad = memory_fill(memory, make->got.fd, make->got.page_size, make->from, make->to,
+                            &make->cancel, &make->fail);
+  else if (make->resize)
+    make->bad = memory_punch(make->got.fd, make->from, make->to, &make->fail);
+  else
+    make->bad = memory_make(memory, &make->want, &make->cancel, &make->got, &make->fail);
 }
 
 static void on_made(uv_work_t *work, int status);
@@ -246,6 +261,7 @@ static void start_makes(loop_t *loop) {
     make_t *make = loop->waiting;
     loop->waiting = make->next;
     if (uv_queue_work(&loop->uv, &make->work, on_work, on_made)) {
+      if (make->resize) close(make->got.fd);
       refuse(make, "no thread to make it", "try again");
       answer(make);
     } else {
@@ -259,7 +275,12 @@ static void on_made(uv_work_t *work, int status) {
   loop_t *loop = make->loop;
   loop->making--;
   start_makes(loop);
-  if (!make->bad && wsmem_add(loop, make->ws_id, make->got.fd, make->got.size)) {
+  if (make->resize) {
+    close(make->got.fd);
+    answer(make);
+    return;
+  }
+  if (!make->bad && wsmem_add(loop, make->ws_id, make->got.fd, make->got.max_size)) {
     close(make->got.fd);
     refuse(make, "no memory for the daemon's own list", "try again");
   }
@@ -283,6 +304,13 @@ static void on_made(uv_work_t *work, int status) {
     notify_barrier(loop->notify, on_stored, make);
 }
 
+static void wait_make(make_t *make) {
+  make_t **at = &make->loop->waiting;
+  while (*at) at = &(*at)->next;
+  *at = make;
+  start_makes(make->loop);
+}
+
 int wsmem_make(loop_t *loop, spec_t const *spec) {
   make_t *make = calloc(1, sizeof *make);
   if (!make) return 1;
@@ -292,6 +320,7 @@ int wsmem_make(loop_t *loop, spec_t const *spec) {
   memcpy(make->want.name, spec->name, sizeof make->want.name);
   memcpy(make->want.uuid, spec->uuid, sizeof make->want.uuid);
   make->want.size = spec->size;
+  make->want.max_size = spec->max_size;
   make->want.page_size = spec->page_size;
   make->want.part_max = spec->part_max;
   make->want.seed = spec->seed;
@@ -304,10 +333,32 @@ int wsmem_make(loop_t *loop, spec_t const *spec) {
     answer(make);
     return 0;
   }
-  make_t **at = &loop->waiting;
-  while (*at) at = &(*at)->next;
-  *at = make;
-  start_makes(loop);
+  wait_make(make);
+  return 0;
+}
+
+int wsmem_resize(loop_t *loop, engine_effect_t const *effect) {
+  uint64_t ws_id = effect->u.memory_resize.ws_id;
+  wsmem_t const *mem = wsmem_get(loop, ws_id);
+  make_t *make = calloc(1, sizeof *make);
+  if (!make || idmap_add(&loop->makes, ws_id, make)) {
+    free(make);
+    return 1;
+  }
+  make->work.data = make;
+  make->loop = loop;
+  make->ws_id = ws_id;
+  make->resize = effect->kind;
+  make->from = effect->u.memory_resize.from;
+  make->to = effect->u.memory_resize.to;
+  make->got.page_size = effect->u.memory_resize.page_size;
+  make->got.fd = mem ? fcntl(mem->fd, F_DUPFD_CLOEXEC, 3) : -1;
+  if (make->got.fd < 0) {
+    refuse(make, mem ? "no descriptor for it" : "its memory is not there", "try again");
+    answer(make);
+    return 0;
+  }
+  wait_make(make);
   return 0;
 }
 

@@ -1,5 +1,5 @@
-/* wsmem: the memory of each workspace, by its id: made off the loop, kept with the service manager,
-   given back. */
+/* wsmem: the memory of each workspace, by its id: made, filled and punched off the loop, kept with
+   the service manager, given back. */
 
 #ifndef WKSPD_SHELL_WSMEM_H
 #define WKSPD_SHELL_WSMEM_H
@@ -17,13 +17,17 @@
 
 typedef struct wsmem {
   int fd;
-  uint64_t size; /* as the daemon knows it */
+  uint64_t size; /* bytes to map, as the daemon knows it: of its max-size */
 } wsmem_t;
 
 /* Starts making it. Answered by MEMORY_MADE, whatever happens; 1: no memory, no answer. */
 int wsmem_make(loop_t *loop, spec_t const *spec);
 
-/* A make of ws_id in progress ends early; it is answered as always. */
+/* Starts taking or giving back pages: effect is ENGINE_FX_MEMORY_FILL or _PUNCH. Answered by
+   MEMORY_RESIZED, whatever happens; 1: no memory, no answer. */
+int wsmem_resize(loop_t *loop, engine_effect_t const *effect);
+
+/* A make or fill of ws_id in progress ends early; it is answered as always. */
 void wsmem_cancel(loop_t *loop, uint64_t ws_id);
 
 /* Takes a found memory over. 1: there is one already, or no memory; fd is not taken. */

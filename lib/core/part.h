@@ -66,7 +66,8 @@ typedef struct wksp__resized {
 /* Moves the present end of the data to data_sz bytes from their start, or, downwards, as far as
    what is at the end is free. The end is at a multiple of unit (a power of two from
    FD_WKSP_PART_GRAIN on), or at the end of all addresses. Upwards the pages must be there already;
-   downwards they may go after it. 0 and *ret_resized, E_INVAL (data_sz is not in [WKSP_SPAN_SZ,
+   downwards they may go after it. data_sz 0: only tells where the end is, once what a dead thread
+   has decided about it is done. 0 and *ret_resized, E_INVAL (data_sz is not in [WKSP_SPAN_SZ,
    data_max], or not of units), E_TIMEDOUT, E_CORRUPT; then nothing was changed (reported). */
 int wksp__part_resize(wksp__call_t *call, uint64_t timeout_ns, uint64_t data_sz, uint64_t unit,
                       wksp__resized_t *ret_resized);

@@ -150,12 +150,14 @@ static void test_refused(void **state) {
   assert_int_equal(wksp__call_begin(wksp, &call), 0);
   static struct {
     ulong data_sz, unit;
-  } const bad[] = {{0, UNIT}, {SPAN - 1, 64}, {SPANS * SPAN + SPAN, UNIT}, {~0UL, UNIT},
-                   {SPAN, 0}, {SPAN, 96},     {SPAN + 64, UNIT},           {SPAN, 32}};
+  } const bad[] = {{SPAN - 1, 64}, {SPANS * SPAN + SPAN, UNIT}, {~0UL, UNIT}, {SPAN, 0},
+                   {SPAN, 96},     {SPAN + 64, UNIT},           {SPAN, 32}};
   for (uint32_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
     assert_int_equal(
         wksp__part_resize(&call, WKSP_LOCK_CALL_NS, bad[i].data_sz, bad[i].unit, &resized),
         WKSP_E_INVAL);
+  assert_int_equal(wksp__part_resize(&call, WKSP_LOCK_CALL_NS, 0, UNIT, &resized), 0);
+  assert_int_equal(resized.data_sz, SPAN); /* only tells */
   /* the end of all is allowed whatever the unit; else the end is a multiple of it as a gaddr */
   assert_int_equal(wksp__part_resize(&call, WKSP_LOCK_CALL_NS, SPANS * SPAN, 1UL << 30, &resized),
                    0);

@@ -66,19 +66,6 @@ static void disk_remove(sim_t *sim, uint64_t ws_id) {
     }
 }
 
-static size_t memory_find(sim_t const *sim, uint64_t ws_id) {
-  size_t i = 0;
-  while (i < sim->memory.cnt && sim->memory.items[i].ws_id != ws_id) i++;
-  return i;
-}
-
-static void memory_add(sim_t *sim, spec_t const *spec) {
-  sim_memory_t *memory = PUSH(&sim->memory);
-  memory->ws_id = spec->ws_id;
-  memory->page_size = spec->page_size ? spec->page_size : 4096;
-  memory->size = (spec->size + memory->page_size - 1) / memory->page_size * memory->page_size;
-}
-
 static void lifeline_add(sim_t *sim, engine_effect_t const *make) {
   sim_lifeline_t *line = PUSH(&sim->lifelines);
   line->lease_id = make->u.lease_make.lease_id;
@@ -92,10 +79,6 @@ static void lifeline_add(sim_t *sim, engine_effect_t const *make) {
 spec_t const *sim_on_disk(sim_t *sim, uint64_t ws_id) {
   sim_disk_t *disk = disk_find(sim, ws_id);
   return disk && disk->spec.state ? &disk->spec : NULL;
-}
-
-int sim_in_memory(sim_t const *sim, uint64_t ws_id) {
-  return memory_find(sim, ws_id) < sim->memory.cnt;
 }
 
 sim_lifeline_t *sim_lifeline(sim_t *sim, uint64_t lease_id) {
@@ -115,7 +98,7 @@ static sim_request_t *request_find(sim_t *sim, uint64_t conn, uint32_t stream) {
   return NULL;
 }
 
-static sim_pending_t *pend(sim_t *sim, int answer, uint64_t id, engine_effect_t const *effect) {
+sim_pending_t *sim_pend(sim_t *sim, int answer, uint64_t id, engine_effect_t const *effect) {
   for (size_t i = 0; i < sim->pending.cnt; i++) {
     sim_pending_t const *other = &sim->pending.items[i];
     int same = other->answer == answer || (other->answer <= SIM_REMOVED && answer <= SIM_REMOVED);
@@ -158,7 +141,8 @@ static void fx_reply(sim_t *sim, engine_reply_t const *reply) {
   request->reply = *reply;
   sim->reply_cnt[reply->code & 15]++;
   if (reply->code == ENGINE_CODE_OK) {
-    if (reply->method == ENGINE_CREATE || reply->method == ENGINE_GET)
+    if (reply->method == ENGINE_CREATE || reply->method == ENGINE_GET ||
+        reply->method == ENGINE_RESIZE)
       request->view = *reply->u.workspace;
     if (reply->method == ENGINE_OPEN) request->view = *reply->u.open.workspace;
     if (reply->method == ENGINE_LIST && reply->u.list.workspace_cnt) {
@@ -191,7 +175,7 @@ static void fx_stream_event(sim_t *sim, engine_effect_t const *effect) {
 
 static void fx_worker_start(sim_t *sim, engine_effect_t const *effect) {
   sim_check_worker(sim, effect);
-  sim_pending_t *pending = pend(sim, SIM_WORKER, effect->u.worker_start.job_id, effect);
+  sim_pending_t *pending = sim_pend(sim, SIM_WORKER, effect->u.worker_start.job_id, effect);
   pending->effect.u.worker_start.tags = NULL;
   pending->effect.u.worker_start.leases = NULL;
   if (effect->u.worker_start.op != ENGINE_OP_REAP) return;
@@ -217,7 +201,7 @@ static void fx_cancel(sim_t *sim, int answer, uint64_t id) {
 static void fx_drop(sim_t *sim, engine_effect_t const *effect) {
   sim_check_drop(sim, effect);
   if (effect->kind == ENGINE_FX_MEMORY_DROP) {
-    size_t i = memory_find(sim, effect->u.workspace.ws_id);
+    size_t i = sim_memory_find(sim, effect->u.workspace.ws_id);
     TAKE(&sim->memory, i);
   } else {
     size_t i = (size_t)(sim_lifeline(sim, effect->u.lease_drop.lease_id) - sim->lifelines.items);
@@ -241,7 +225,7 @@ static void fx_make(sim_t *sim, engine_effect_t const *effect) {
 
   if (!spec || spec->state != SPEC_MAKING) sim_broken(sim, "memory is made without an intent");
   if (sim_in_memory(sim, ws_id)) sim_broken(sim, "memory is made twice");
-  pend(sim, SIM_MEMORY, ws_id, effect);
+  sim_pend(sim, SIM_MEMORY, ws_id, effect);
 }
 
 static void fx_lease(sim_t *sim, engine_effect_t const *effect) {
@@ -250,7 +234,7 @@ static void fx_lease(sim_t *sim, engine_effect_t const *effect) {
   if (lease_id <= sim->lease_id_high) sim_broken(sim, "lease %lu was given out before", lease_id);
   sim->lease_id_high = lease_id;
   if (!sim_in_memory(sim, effect->u.lease_make.ws_id)) sim_broken(sim, "a lease of no memory");
-  pend(sim, SIM_LEASE, lease_id, effect);
+  sim_pend(sim, SIM_LEASE, lease_id, effect);
 }
 
 static void fx_persist(sim_t *sim, engine_effect_t const *effect) {
@@ -262,7 +246,7 @@ static void fx_persist(sim_t *sim, engine_effect_t const *effect) {
       sim_broken(sim, "workspace %lu was given out before", spec->ws_id);
     sim->ws_id_high = spec->ws_id;
   }
-  pend(sim, SIM_PERSISTED, spec->ws_id, effect);
+  sim_pend(sim, SIM_PERSISTED, spec->ws_id, effect);
 }
 
 static void apply(sim_t *sim, engine_effect_t const *effect) {
@@ -271,13 +255,18 @@ static void apply(sim_t *sim, engine_effect_t const *effect) {
     fx_persist(sim, effect);
     break;
   case ENGINE_FX_UNPERSIST:
-    pend(sim, SIM_REMOVED, effect->u.workspace.ws_id, effect);
+    sim_pend(sim, SIM_REMOVED, effect->u.workspace.ws_id, effect);
     break;
   case ENGINE_FX_MEMORY_MAKE:
     fx_make(sim, effect);
     break;
   case ENGINE_FX_MEMORY_CANCEL:
-    fx_cancel(sim, SIM_MEMORY, effect->u.workspace.ws_id);
+    fx_cancel(sim, sim_in_memory(sim, effect->u.workspace.ws_id) ? SIM_RESIZED : SIM_MEMORY,
+              effect->u.workspace.ws_id);
+    break;
+  case ENGINE_FX_MEMORY_FILL:
+  case ENGINE_FX_MEMORY_PUNCH:
+    sim_resize_begin(sim, effect);
     break;
   case ENGINE_FX_MEMORY_DROP:
   case ENGINE_FX_LEASE_DROP:
@@ -347,34 +336,6 @@ static void done_event(sim_t *sim, sim_pending_t const *pending, int fail, engin
   event->u.done.detail = fail ? "write of the spec: No space left on device" : NULL;
 }
 
-static void memory_event(sim_t *sim, sim_pending_t const *pending, int fail,
-                         engine_event_t *event) {
-  spec_t const *spec = &pending->effect.u.memory_make;
-  int status = sim->memory_status ? sim->memory_status : ENGINE_MEMORY_SHORT;
-
-  if (fail && sim->wild) status = ENGINE_MEMORY_SHORT + (int)(sim_random(sim) % 4);
-  if (fail && pending->cancelled) status = ENGINE_MEMORY_CANCELLED;
-  event->kind = ENGINE_EV_MEMORY_MADE;
-  event->u.memory_made.ws_id = pending->id;
-  event->u.memory_made.status = fail ? status : ENGINE_MEMORY_OK;
-  if (fail) {
-    event->u.memory_made.page_size = 2097152;
-    event->u.memory_made.wanted = 512;
-    event->u.memory_made.free = 100;
-    event->u.memory_made.node = 1;
-    event->u.memory_made.hint = "raise nr_hugepages on node 1";
-    return;
-  }
-  memory_add(sim, spec);
-  sim_memory_t const *memory = &sim->memory.items[sim->memory.cnt - 1];
-  event->u.memory_made.size = memory->size;
-  event->u.memory_made.page_size = memory->page_size;
-  event->u.memory_made.data_max = memory->size / 2;
-  event->u.memory_made.part_max = spec->part_max ? spec->part_max : 64;
-  event->u.memory_made.layout_version = 1;
-  event->u.memory_made.geometry_hash = 0xabcdef;
-}
-
 static void worker_event(sim_t *sim, sim_pending_t const *pending, int fail,
                          engine_event_t *event) {
   int status = sim->worker_status ? sim->worker_status : ENGINE_WORKER_KILLED;
@@ -386,6 +347,7 @@ static void worker_event(sim_t *sim, sim_pending_t const *pending, int fail,
   event->u.worker_done.status = fail || pending->cancelled ? status : ENGINE_WORKER_OK;
   event->u.worker_done.detail = fail ? "signal 9" : NULL;
   event->u.worker_done.result = (void *)(uintptr_t)pending->id;
+  if (pending->effect.u.worker_start.op == ENGINE_OP_RESIZE) sim_resize_work(sim, pending, event);
 }
 
 void sim_answer(sim_t *sim, size_t index, int fail) {
@@ -400,7 +362,10 @@ void sim_answer(sim_t *sim, size_t index, int fail) {
     done_event(sim, &pending, fail, &event);
     break;
   case SIM_MEMORY:
-    memory_event(sim, &pending, fail, &event);
+    sim_memory_event(sim, &pending, fail, &event);
+    break;
+  case SIM_RESIZED:
+    sim_resized_event(sim, &pending, fail, &event);
     break;
   case SIM_WORKER:
     worker_event(sim, &pending, fail, &event);
@@ -464,7 +429,7 @@ static void drop_request(sim_t *sim, size_t i) {
 static void mishap(sim_t *sim) {
   if (!sim->disk.cnt) return;
   sim_disk_t *disk = &sim->disk.items[sim_random(sim) % sim->disk.cnt];
-  size_t memory = memory_find(sim, disk->ws_id), bit;
+  size_t memory = sim_memory_find(sim, disk->ws_id), bit;
   for (size_t i = 0; i < sim->published.cnt; i++)
     if (sim->published.items[i].ws_id == disk->ws_id) sim->published.items[i].doomed = 1;
 
@@ -493,6 +458,7 @@ static void recover(sim_t *sim) {
     if (disk->spec.state) event.u.recovered_workspace.spec = disk->spec;
     event.u.recovered_workspace.spec.ws_id = disk->ws_id;
     event.u.recovered_workspace.memory = sim_in_memory(sim, disk->ws_id);
+    event.u.recovered_workspace.size_min = disk->spec.state ? SIM_SIZE_MIN : 0;
     event.u.recovered_workspace.reason =
         disk->spec.state ? "its memory is gone" : "its spec cannot be read";
     sim_step(sim, &event);
@@ -540,8 +506,10 @@ static void interrupt(sim_t *sim, sim_pending_t *pending) {
 
   if (happened && pending->answer == SIM_PERSISTED) disk_write(sim, &pending->effect.u.persist);
   if (happened && pending->answer == SIM_REMOVED) disk_remove(sim, pending->id);
-  if (happened && pending->answer == SIM_MEMORY) memory_add(sim, &pending->effect.u.memory_make);
+  if (happened && pending->answer == SIM_MEMORY)
+    sim_memory_add(sim, &pending->effect.u.memory_make);
   if (happened && pending->answer == SIM_LEASE) lifeline_add(sim, &pending->effect);
+  if (happened) sim_resize_interrupted(sim, pending);
   free(pending->lease_ids);
 }
 

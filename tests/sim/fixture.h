@@ -28,7 +28,15 @@
 #define SIM_SEC 1000000000UL
 
 /* The answers that effects ask for. */
-enum sim_answer { SIM_PERSISTED = 0, SIM_REMOVED, SIM_MEMORY, SIM_LEASE, SIM_WORKER, SIM_ANSWERS };
+enum sim_answer {
+  SIM_PERSISTED = 0,
+  SIM_REMOVED,
+  SIM_MEMORY,
+  SIM_RESIZED,
+  SIM_LEASE,
+  SIM_WORKER,
+  SIM_ANSWERS
+};
 
 typedef struct sim_disk {
   uint64_t ws_id;
@@ -38,10 +46,17 @@ typedef struct sim_disk {
   int doubtful; /* a write or removal of it has failed, or its memory was lost */
 } sim_disk_t;
 
+/* The least size of any workspace here. */
+#define SIM_SIZE_MIN 4096UL
+
 typedef struct sim_memory {
   uint64_t ws_id;
-  uint64_t size, page_size;
-  int orphan; /* its spec was taken away behind the daemon's back */
+  uint64_t size, page_size; /* as made */
+  uint64_t max_size;
+  uint64_t filled; /* pages are held up to here at least */
+  uint64_t end;    /* where its table says that it ends; the rest is beyond */
+  uint64_t used;   /* the end cannot be below this */
+  int orphan;      /* its spec was taken away behind the daemon's back */
 } sim_memory_t;
 
 typedef struct sim_lifeline {
@@ -137,7 +152,7 @@ typedef struct sim {
   uint64_t log_cnt[4]; /* by level */
   uint64_t closed_cnt;
   uint64_t reply_cnt[16]; /* by code */
-  uint64_t restart_cnt, quarantine_cnt, reap_cnt, cancel_cnt;
+  uint64_t restart_cnt, quarantine_cnt, reap_cnt, cancel_cnt, grow_cnt, shrink_cnt, blocked_cnt;
 } sim_t;
 
 /* config NULL: all zeroes. It has been started, nothing was found. */
@@ -195,6 +210,23 @@ int sim_in_memory(sim_t const *sim, uint64_t ws_id);
 sim_lifeline_t *sim_lifeline(sim_t *sim, uint64_t lease_id);
 /* How many events of this kind and name a stream has got; sim->keep_events must be set. */
 size_t sim_events(sim_t const *sim, uint64_t conn, uint32_t stream, int kind, char const *name);
+
+sim_request_t *sim_resize(sim_t *sim, uint64_t conn, char const *name, uint64_t size);
+uint32_t sim_send_resize(sim_t *sim, uint64_t conn, char const *name, uint64_t size,
+                         uint64_t timeout_ns);
+
+/* memories.c: making, filling and punching memory, and the worker that moves the end of what is in
+   it. */
+sim_memory_t *sim_memory(sim_t *sim, uint64_t ws_id);     /* NULL: none */
+size_t sim_memory_find(sim_t const *sim, uint64_t ws_id); /* its place; their number: none */
+void sim_memory_add(sim_t *sim, spec_t const *spec);
+void sim_memory_event(sim_t *sim, sim_pending_t const *pending, int fail, engine_event_t *event);
+void sim_resize_begin(sim_t *sim, engine_effect_t const *effect);
+void sim_resized_event(sim_t *sim, sim_pending_t const *pending, int fail, engine_event_t *event);
+void sim_resize_work(sim_t *sim, sim_pending_t const *pending, engine_event_t *event);
+void sim_resize_interrupted(sim_t *sim, sim_pending_t const *pending);
+void sim_check_sizes(sim_t *sim);
+sim_pending_t *sim_pend(sim_t *sim, int answer, uint64_t id, engine_effect_t const *effect);
 
 /* oracle.c: rules over the tables, after every step. Fails the test. */
 void sim_check(sim_t *sim);

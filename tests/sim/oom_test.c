@@ -65,6 +65,7 @@ static engine_event_t *day_add(day_t *day, int kind) {
 static void day_morning(day_t *day) {
   spec_t const found = {.name = "found",
                         .size = 4096,
+                        .max_size = 4096,
                         .page_size = 4096,
                         .data_max = 64,
                         .part_max = 8,
@@ -104,6 +105,7 @@ static void day_create(day_t *day, char const *name) {
   engine_request_t *req = day_request(day, ENGINE_CREATE);
   snprintf(req->u.create.name, ENGINE_TEXT_MAX, "%s", name);
   req->u.create.size = 4096;
+  req->u.create.max_size = 8192;
   req->u.create.uuid[1] = (uint8_t)name[0];
 }
 
@@ -126,8 +128,8 @@ static void day_requests(day_t *day) {
   req->u.query.tag_cnt = 2;
 }
 
-/* Workspace 4 ("a") finds no pages and its spec cannot be unlinked, 5 ("b") is made, lease 3 is
-   not; then lease 1 ends, and 1 is removed by force with lease 4 in the making. */
+/* Workspace 4 ("a") finds no pages and its spec cannot be unlinked, 5 ("b") is made and resized,
+   lease 3 is not; then lease 1 ends, and 1 is removed by force with lease 4 in the making. */
 static void day_answers(day_t *day) {
   engine_event_t *event = day_add(day, ENGINE_EV_LEASE_MADE);
   event->u.lease_made.lease_id = 3;
@@ -143,14 +145,19 @@ static void day_answers(day_t *day) {
   event = day_add(day, ENGINE_EV_MEMORY_MADE);
   event->u.memory_made.ws_id = 5;
   event->u.memory_made.size = event->u.memory_made.page_size = 4096;
+  event->u.memory_made.max_size = 8192;
   event->u.memory_made.data_max = 64;
   event->u.memory_made.part_max = 8;
   event->u.memory_made.layout_version = 1;
   day_add(day, ENGINE_EV_PERSISTED)->u.done.ws_id = 5;
+  engine_request_t *req = day_request(day, ENGINE_RESIZE);
+  snprintf(req->u.resize.name, ENGINE_TEXT_MAX, "b");
+  req->u.resize.size = 8192;
+  day_add(day, ENGINE_EV_MEMORY_RESIZED)->u.memory_resized.ws_id = 5;
   day_add(day, ENGINE_EV_LIFELINE_HUP)->u.lifeline_hup.lease_id = 1;
 
   snprintf(day_request(day, ENGINE_OPEN)->u.open.name, ENGINE_TEXT_MAX, "found");
-  engine_request_t *req = day_request(day, ENGINE_DELETE);
+  req = day_request(day, ENGINE_DELETE);
   snprintf(req->u.del.name, ENGINE_TEXT_MAX, "found");
   req->u.del.force = 1;
   day_add(day, ENGINE_EV_PERSISTED)->u.done.ws_id = 1;

@@ -3,6 +3,7 @@
    After every step:
      memory in the fd store has a spec on disk, so no start finds memory that nobody knows
      a spec on disk that says ready has its memory, and no two of these have one name
+     what the disk or the table of a workspace says that it has, has its pages
      no request is past its deadline, and the engine wants a tick in time for each
    With an effect: a reply says what is so; a worker works on memory that is there, and within the
    limits; nothing is dropped that a client still holds. */
@@ -60,6 +61,7 @@ void sim_check(sim_t *sim) {
   char const *broken = engine_check(sim->engine);
   if (broken) sim_broken(sim, "not so: %s", broken);
   check_store(sim);
+  sim_check_sizes(sim);
   check_deadlines(sim);
 }
 
@@ -115,6 +117,18 @@ void sim_check_reply(sim_t *sim, sim_request_t const *request) {
     if (sim_in_memory(sim, request->target)) sim_broken(sim, "a removed one's memory is there");
     if (spec && spec->state == SPEC_READY) sim_broken(sim, "a removed one is ready on disk");
   }
+  if (request->req.method == ENGINE_RESIZE) {
+    spec_t const *spec = sim_on_disk(sim, request->view.spec.ws_id);
+    sim_memory_t const *memory = sim_memory(sim, request->view.spec.ws_id);
+    uint64_t wanted = request->req.u.resize.size, size = request->view.spec.size;
+    if (!spec || memcmp(spec, &request->view.spec, sizeof(*spec)) != 0)
+      sim_broken(sim, "a resize's answer is not what is on disk");
+    if (size < wanted || (size != spec->max_size && size - wanted >= 2097152))
+      sim_broken(sim, "a resize to %lu came to %lu", wanted, size);
+    if (memory->end != size || memory->filled != size)
+      sim_broken(sim, "a resize to %lu left the end at %lu, pages up to %lu", size, memory->end,
+                 memory->filled);
+  }
   if (request->req.method == ENGINE_OPEN) check_open(sim, request);
   if (request->req.method == ENGINE_LIST)
     for (size_t i = 1; i < reply->u.list.workspace_cnt; i++)
@@ -133,8 +147,12 @@ void sim_check_worker(sim_t *sim, engine_effect_t const *effect) {
   for (size_t i = 0; i < sim->pending.cnt; i++) {
     sim_pending_t const *other = &sim->pending.items[i];
     if (other->answer != SIM_WORKER || op == ENGINE_OP_QUERY) continue;
-    if (other->effect.u.worker_start.ws_id == ws_id && other->effect.u.worker_start.op == op)
-      sim_broken(sim, "two workers do %d on %lu", op, ws_id);
+    int other_op = other->effect.u.worker_start.op;
+    int turns = (op == ENGINE_OP_COMPACT || op == ENGINE_OP_RESIZE) &&
+                (other_op == ENGINE_OP_COMPACT || other_op == ENGINE_OP_RESIZE);
+    if (other->effect.u.worker_start.ws_id == ws_id && (other_op == op || turns) &&
+        !other->cancelled)
+      sim_broken(sim, "two workers do %d and %d on %lu", op, other_op, ws_id);
   }
   if (op == ENGINE_OP_QUERY && (!effect->u.worker_start.page_size ||
                                 effect->u.worker_start.page_size > ENGINE_QUERY_PAGE_MAX))

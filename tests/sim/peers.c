@@ -151,6 +151,7 @@ uint32_t sim_send_named(sim_t *sim, uint64_t conn, int method, char const *name,
                 : method == ENGINE_QUERY   ? req.u.query.name
                 : method == ENGINE_COMPACT ? req.u.compact.name
                 : method == ENGINE_WATCH   ? req.u.watch.name
+                : method == ENGINE_RESIZE  ? req.u.resize.name
                                            : req.u.get.name;
   snprintf(field, ENGINE_TEXT_MAX, "%s", name);
   return sim_send(sim, conn, &req, timeout_ns);
@@ -183,6 +184,18 @@ sim_request_t *sim_open(sim_t *sim, uint64_t conn, char const *name, int mode) {
   snprintf(req.u.open.name, sizeof(req.u.open.name), "%s", name);
   req.u.open.mode = mode;
   return settled(sim, conn, sim_send(sim, conn, &req, 0));
+}
+
+uint32_t sim_send_resize(sim_t *sim, uint64_t conn, char const *name, uint64_t size,
+                         uint64_t timeout_ns) {
+  engine_request_t req = {.method = ENGINE_RESIZE};
+  snprintf(req.u.resize.name, sizeof(req.u.resize.name), "%s", name);
+  req.u.resize.size = size;
+  return sim_send(sim, conn, &req, timeout_ns);
+}
+
+sim_request_t *sim_resize(sim_t *sim, uint64_t conn, char const *name, uint64_t size) {
+  return settled(sim, conn, sim_send_resize(sim, conn, name, size, 0));
 }
 
 size_t sim_events(sim_t const *sim, uint64_t conn, uint32_t stream, int kind, char const *name) {

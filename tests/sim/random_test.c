@@ -54,6 +54,7 @@ static void fill_create(sim_t *sim, engine_request_t *req) {
   pick_name(sim, req->u.create.name);
   int odd = sim_chance(sim, 8);
   req->u.create.size = sizes[sim_random(sim) % (odd ? 7 : 4)];
+  if (sim_chance(sim, 2)) req->u.create.max_size = sizes[sim_random(sim) % (odd ? 7 : 4)];
   odd = sim_chance(sim, 8);
   req->u.create.page_size = pages[sim_random(sim) % (odd ? 5 : 4)];
   odd = sim_chance(sim, 8);
@@ -62,12 +63,12 @@ static void fill_create(sim_t *sim, engine_request_t *req) {
 }
 
 static void random_request(sim_t *sim) {
-  static int const methods[] = {ENGINE_CREATE, ENGINE_CREATE,  ENGINE_CREATE, ENGINE_DELETE,
-                                ENGINE_GET,    ENGINE_LIST,    ENGINE_OPEN,   ENGINE_OPEN,
-                                ENGINE_OPEN,   ENGINE_QUERY,   ENGINE_QUERY,  ENGINE_COMPACT,
-                                ENGINE_WATCH,  ENGINE_VERSION, ENGINE_STATS};
+  static int const methods[] = {
+      ENGINE_CREATE, ENGINE_CREATE,  ENGINE_CREATE, ENGINE_DELETE, ENGINE_GET,   ENGINE_LIST,
+      ENGINE_OPEN,   ENGINE_OPEN,    ENGINE_OPEN,   ENGINE_QUERY,  ENGINE_QUERY, ENGINE_COMPACT,
+      ENGINE_WATCH,  ENGINE_VERSION, ENGINE_STATS,  ENGINE_RESIZE, ENGINE_RESIZE};
   uint64_t tags[3] = {1, 2, 3};
-  engine_request_t req = {.method = methods[sim_random(sim) % 15]};
+  engine_request_t req = {.method = methods[sim_random(sim) % 17]};
 
   if (!sim->conns.cnt) return;
   switch (req.method) {
@@ -101,6 +102,10 @@ static void random_request(sim_t *sim) {
     break;
   case ENGINE_COMPACT:
     pick_name(sim, req.u.compact.name);
+    break;
+  case ENGINE_RESIZE:
+    pick_name(sim, req.u.resize.name);
+    req.u.resize.size = sim_chance(sim, 20) ? sim_random(sim) : sim_random(sim) % (5UL << 20);
     break;
   case ENGINE_WATCH:
     if (sim_chance(sim, 2)) pick_name(sim, req.u.watch.name);
@@ -275,13 +280,16 @@ static void test_random(void **state) {
     if (i % 4000 == 3999) stop(sim);
   }
   print_message("# steps %" PRIu64 " restarts %" PRIu64 " reaps %" PRIu64 " cancels %" PRIu64
-                " quarantined %" PRIu64 " conns refused %" PRIu64 "\n",
+                " quarantined %" PRIu64 " conns refused %" PRIu64 " grown %" PRIu64
+                " shrunk %" PRIu64 " blocked %" PRIu64 "\n",
                 sim->step_cnt, sim->restart_cnt, sim->reap_cnt, sim->cancel_cnt,
-                sim->quarantine_cnt, sim->closed_cnt);
+                sim->quarantine_cnt, sim->closed_cnt, sim->grow_cnt, sim->shrink_cnt,
+                sim->blocked_cnt);
   if (steps >= STEPS_DEFAULT) {
     static int const codes[] = {0, 1, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15};
     for (size_t i = 0; i < sizeof(codes) / sizeof(*codes); i++)
       if (!sim->reply_cnt[codes[i]]) sim_broken(sim, "no reply had code %d", codes[i]);
+    assert_true(sim->grow_cnt > 100 && sim->shrink_cnt > 100 && sim->blocked_cnt > 50);
     assert_true(sim->restart_cnt > 20 && sim->reap_cnt > 1000 && sim->quarantine_cnt > 0);
   }
   for (size_t i = 0; i < 16; i++)
