@@ -121,6 +121,7 @@ extern cli_option_t const cli_global_options[];
 int cmd_create(cli_t *cli, cli_args_t const *args);
 int cmd_ls(cli_t *cli, cli_args_t const *args);
 int cmd_show(cli_t *cli, cli_args_t const *args);
+int cmd_resize(cli_t *cli, cli_args_t const *args);
 int cmd_rm(cli_t *cli, cli_args_t const *args);
 
 int cmd_usage(cli_t *cli, cli_args_t const *args);

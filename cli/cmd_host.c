@@ -71,6 +71,8 @@ static char const *event_word(uint kind) {
     return "detached";
   case WKSP_EVENT_QUARANTINED:
     return "quarantined";
+  case WKSP_EVENT_RESIZED:
+    return "resized";
   default:
     return "unknown";
   }

@@ -1,4 +1,4 @@
-/* cmd_workspace: create, ls, show, rm - workspaces as the daemon keeps them.
+/* cmd_workspace: create, ls, show, resize, rm - workspaces as the daemon keeps them.
 
    All facts come from the daemon; no memory is mapped here. */
 
@@ -14,27 +14,33 @@ static char const *state_of(wksp_info_t const *info) {
 }
 
 static json_t *info_json(wksp_info_t const *info) {
-  return json_pack("{s:o, s:s, s:o, s:o, s:o, s:o, s:s, s:I, s:s, s:I, s:s, s:I, s:s, s:o, s:I, "
-                   "s:I, s:b, s:b, s:o}",
-                   "name", render_json_text(info->name), "uuid", render_uuid(info->uuid).s, "size",
-                   render_json_figure(info->size), "page_size", render_json_figure(info->page_size),
-                   "data_max", render_json_figure(info->data_max), "part_max",
-                   render_json_figure(info->part_max), "mode", render_mode(info->mode).s, "uid",
-                   (json_int_t)info->uid, "owner", render_user(info->uid).s, "gid",
-                   (json_int_t)info->gid, "group", render_group(info->gid).s, "seed",
-                   (json_int_t)info->seed, "created", render_time(info->created_ns).s, "created_ns",
-                   render_json_figure(info->created_ns), "attached_rw",
-                   (json_int_t)info->attached_rw, "attached_ro", (json_int_t)info->attached_ro,
-                   "removing", (int)info->removing, "quarantined", (int)info->quarantined, "reason",
-                   info->quarantined ? render_json_text(info->reason) : json_null());
+  return json_pack(
+      "{s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:s, s:I, s:s, s:I, s:s, s:o, s:I, "
+      "s:I, s:b, s:b, s:o}",
+      "name", render_json_text(info->name), "uuid", render_uuid(info->uuid).s, "size",
+      render_json_figure(info->size), "max_size", render_json_figure(info->max_size), "page_size",
+      render_json_figure(info->page_size), "data_max", render_json_figure(info->data_max),
+      "part_max", render_json_figure(info->part_max), "mode", render_mode(info->mode).s, "uid",
+      (json_int_t)info->uid, "owner", render_user(info->uid).s, "gid", (json_int_t)info->gid,
+      "group", render_group(info->gid).s, "seed", (json_int_t)info->seed, "created",
+      render_time(info->created_ns).s, "created_ns", render_json_figure(info->created_ns),
+      "attached_rw", (json_int_t)info->attached_rw, "attached_ro", (json_int_t)info->attached_ro,
+      "removing", (int)info->removing, "quarantined", (int)info->quarantined, "reason",
+      info->quarantined ? render_json_text(info->reason) : json_null());
 }
 
 int cmd_create(cli_t *cli, cli_args_t const *args) {
   wksp_create_t create = {.name = args->operands[0]};
   char const *size = cli_arg(args, "size"), *page = cli_arg(args, "page");
+  char const *max = cli_arg(args, "max-size");
   char const *mode = cli_arg(args, "mode"), *seed = cli_arg(args, "seed");
   char const *why = parse_size(size, &create.size);
   if (why) return cli_fail_usage(cli, "--size '%s' %s", size, why);
+  if (max && (why = parse_size(max, &create.max_size)))
+    return cli_fail_usage(cli, "--max-size '%s' %s", max, why);
+  if (max && create.max_size < create.size)
+    return cli_fail_usage(cli, "--max-size '%s' is below --size '%s'; give at least as much", max,
+                          size);
   if (page && (why = parse_page(page, &create.page_size))) {
     static char const *const pages[] = {"auto", "4k", "2M"};
     char const *nearest = parse_nearest(page, pages, sizeof pages / sizeof *pages);
@@ -52,8 +58,10 @@ int cmd_create(cli_t *cli, cli_args_t const *args) {
   int const err = wksp_client_create(cli->client, &create, &info);
   if (err) return cli_fail_wksp(cli, err);
   if (cli->json) return render_json(cli, info_json(&info));
-  printf("created %s: %s in pages of %s, mode %s\n", info.name, render_size_exact(info.size).s,
+  printf("created %s: %s in pages of %s, mode %s", info.name, render_size_exact(info.size).s,
          render_size(info.page_size).s, render_mode(info.mode).s);
+  if (info.max_size > info.size) printf(", at most %s", render_size_exact(info.max_size).s);
+  putchar('\n');
   return CLI_OK;
 }
 
@@ -69,23 +77,24 @@ static int list_one(void *arg, wksp_info_t const *info) {
   listing->cnt++;
   /* Non-zero ends the listing: only for want of memory. */
   if (listing->array) return json_array_append_new(listing->array, info_json(info)) ? 1 : 0;
+  render_text_t const max = render_size(info->max_size);
   render_text_t const size = render_size(info->size), page = render_size(info->page_size);
   render_text_t const mode = render_mode(info->mode), user = render_user(info->uid);
   render_text_t const group = render_group(info->gid), created = render_time(info->created_ns);
   render_text_t const rw = render_number(info->attached_rw);
   render_text_t const ro = render_number(info->attached_ro);
   render_table_row(listing->table,
-                   (char const *[]){info->name, size.s, page.s, mode.s, user.s, group.s, rw.s, ro.s,
-                                    state_of(info), created.s});
+                   (char const *[]){info->name, size.s, max.s, page.s, mode.s, user.s, group.s,
+                                    rw.s, ro.s, state_of(info), created.s});
   return 0;
 }
 
 int cmd_ls(cli_t *cli, cli_args_t const *args) {
   int const status = cli_connect(cli);
   if (status) return status;
-  static render_column_t const columns[] = {{"NAME", 0},  {"SIZE", 1},   {"PAGE", 1}, {"MODE", 0},
-                                            {"OWNER", 0}, {"GROUP", 0},  {"RW", 1},   {"RO", 1},
-                                            {"STATE", 0}, {"CREATED", 0}};
+  static render_column_t const columns[] = {{"NAME", 0}, {"SIZE", 1},  {"MAX", 1},    {"PAGE", 1},
+                                            {"MODE", 0}, {"OWNER", 0}, {"GROUP", 0},  {"RW", 1},
+                                            {"RO", 1},   {"STATE", 0}, {"CREATED", 0}};
   listing_t listing = {0};
   if (cli->json)
     listing.array = json_array();
@@ -117,8 +126,10 @@ int cmd_show(cli_t *cli, cli_args_t const *args) {
   if (cli->json) return render_json(cli, info_json(&info));
   render_fact("name", "%s", info.name);
   render_fact("size", "%s", render_size_exact(info.size).s);
+  render_fact("max size", "%s", render_size_exact(info.max_size).s);
   render_fact("page size", "%s", render_size(info.page_size).s);
-  render_fact("data", "%s", render_size_exact(info.data_max).s);
+  render_fact(info.max_size > info.size ? "data at most" : "data", "%s",
+              render_size_exact(info.data_max).s);
   render_fact("partitions", "at most %lu", info.part_max);
   render_fact("mode", "%s", render_mode(info.mode).s);
   render_fact("owner", "%s:%s (%u:%u)", render_user(info.uid).s, render_group(info.gid).s, info.uid,
@@ -134,6 +145,22 @@ int cmd_show(cli_t *cli, cli_args_t const *args) {
     render_fact("reason", "%s", reason);
     free(reason);
   }
+  return CLI_OK;
+}
+
+int cmd_resize(cli_t *cli, cli_args_t const *args) {
+  char const *name = args->operands[0], *size = cli_arg(args, "size");
+  ulong bytes;
+  char const *why = parse_size(size, &bytes);
+  if (why) return cli_fail_usage(cli, "--size '%s' %s", size, why);
+  int const status = cli_connect(cli);
+  if (status) return status;
+  wksp_info_t info;
+  int const err = wksp_client_resize(cli->client, name, bytes, &info);
+  if (err) return cli_fail_wksp(cli, err);
+  if (cli->json) return render_json(cli, info_json(&info));
+  printf("resized %s: %s, at most %s\n", info.name, render_size_exact(info.size).s,
+         render_size_exact(info.max_size).s);
   return CLI_OK;
 }
 

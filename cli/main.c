@@ -21,14 +21,17 @@ static cli_command_t const commands[] = {
   { .name = "create", .operands = {"NAME"},
     .options = {
       {"size", "SIZE", "bytes in all, rounded up to pages; K M G T: powers of 1024", 1, 0},
+      {"max-size", "SIZE", "bytes that resize may grow it to (--size)", 0, 0},
       {"page", "PAGE", "auto (2M if they are to be had, else 4k), 4k or 2M", 0, 0},
       {"mode", "MODE", "who may attach, in octal (0660)", 0, 0},
       {"seed", "N", "a number kept for the programs that use it (0)", 0, 0}},
     .what = "create a workspace",
-    .text = "Its memory is taken and zeroed when this returns.\n"
+    .text = "Its memory is taken and zeroed when this returns; of --max-size addresses and\n"
+            "tables only, the rest by resize.\n"
             "NAME: 1 to 39 letters, digits, '.', '_', '-', first a letter or digit.\n",
     .examples = "  wkspctl create demo --size 64M\n"
-                "  wkspctl create demo --size 1G --page 2M --mode 0600\n",
+                "  wkspctl create demo --size 1G --page 2M --mode 0600\n"
+                "  wkspctl create demo --size 64M --max-size 4G\n",
     .run = cmd_create },
   { .name = "ls",
     .what = "list workspaces",
@@ -39,10 +42,19 @@ static cli_command_t const commands[] = {
     .run = cmd_ls },
   { .name = "show", .operands = {"NAME"},
     .what = "show the facts about a workspace",
-    .text = "Size, page size, owner, mode, uuid, time of creation and who is attached.\n",
+    .text = "Size, max size, page size, owner, mode, uuid, time of creation and who is attached.\n",
     .examples = "  wkspctl show demo\n"
                 "  wkspctl show demo --json\n",
     .run = cmd_show },
+  { .name = "resize", .operands = {"NAME"},
+    .options = {
+      {"size", "SIZE", "bytes in all, rounded up to pages; K M G T: powers of 1024", 1, 0}},
+    .what = "grow or shrink a workspace while it is in use",
+    .text = "Up to the --max-size that it was created with. Programs that are attached can use\n"
+            "the room at once. Down to where the last partition ends: what is behind it goes\n"
+            "back to the system; if that is less than asked for, exit 1 and what is in the way.\n",
+    .examples = "  wkspctl resize demo --size 1G\n",
+    .run = cmd_resize },
   { .name = "rm", .operands = {"NAME"},
     .options = {{"force", NULL, "also when attached: memory goes with the last to detach", 0, 0}},
     .what = "remove a workspace",
@@ -221,7 +233,7 @@ static cli_command_t const commands[] = {
   { .name = "watch", .operands = {"[NAME]"},
     .options = {{"count", "N", "end after N events", 0, 0}},
     .what = "print events as they happen",
-    .text = "created, removed, attached, detached, quarantined; of NAME only if given.\n"
+    .text = "created, removed, attached, detached, quarantined, resized; of NAME only if given.\n"
             "Ends after --timeout (1h); that is a failure only if --count was not reached.\n"
             "With --json each line is one object.\n",
     .examples = "  wkspctl watch\n"

@@ -47,6 +47,7 @@ static void put_workspace(engine_workspace_t const *from, Wkspd__V1__Workspace *
   ret->removing = from->removing;
   ret->quarantined = from->quarantined;
   ret->reason = text(from->reason);
+  ret->max_size = from->spec.max_size;
 }
 
 /* Workspaces
@@ -56,6 +57,7 @@ static void fill_create(ProtobufCMessage const *message, engine_request_t *ret_r
   Wkspd__V1__CreateRequest const *from = (Wkspd__V1__CreateRequest const *)message;
   put_text(ret_req->u.create.name, from->name);
   ret_req->u.create.size = from->size;
+  ret_req->u.create.max_size = from->max_size;
   ret_req->u.create.page_size = from->page_size;
   ret_req->u.create.part_max = from->part_max;
   ret_req->u.create.mode = from->mode;
@@ -135,7 +137,7 @@ static uint8_t *encode_open(engine_reply_t const *reply, size_t *ret_len) {
   put_workspace(reply->u.open.workspace, &workspace);
   to.workspace = &workspace;
   to.lease_id = reply->u.open.lease_id;
-  to.map_size = spec->size;
+  to.map_size = spec->max_size;
   to.layout_version = spec->layout_version;
   to.geometry_hash = spec->geometry_hash;
   to.fds = 2;
@@ -226,6 +228,20 @@ static uint8_t *encode_compact(engine_reply_t const *reply, size_t *ret_len) {
   return rpc_pack(&to.base, ret_len);
 }
 
+static void fill_resize(ProtobufCMessage const *message, engine_request_t *ret_req) {
+  Wkspd__V1__ResizeRequest const *from = (Wkspd__V1__ResizeRequest const *)message;
+  put_text(ret_req->u.resize.name, from->name);
+  ret_req->u.resize.size = from->size;
+}
+
+static uint8_t *encode_resize(engine_reply_t const *reply, size_t *ret_len) {
+  Wkspd__V1__ResizeResponse to = WKSPD__V1__RESIZE_RESPONSE__INIT;
+  Wkspd__V1__Workspace workspace;
+  put_workspace(reply->u.workspace, &workspace);
+  to.workspace = &workspace;
+  return rpc_pack(&to.base, ret_len);
+}
+
 static void fill_watch(ProtobufCMessage const *message, engine_request_t *ret_req) {
   put_text(ret_req->u.watch.name, ((Wkspd__V1__WatchRequest const *)message)->name);
 }
@@ -280,6 +296,7 @@ rpc_method_t const rpc_methods[] = {
     {WORKSPACES, "Open",    ENGINE_OPEN,    &wkspd__v1__open_request__descriptor,    fill_open,    encode_open},
     {WORKSPACES, "Query",   ENGINE_QUERY,   &wkspd__v1__query_request__descriptor,   fill_query,   encode_query},
     {WORKSPACES, "Compact", ENGINE_COMPACT, &wkspd__v1__compact_request__descriptor, fill_compact, encode_compact},
+    {WORKSPACES, "Resize",  ENGINE_RESIZE,  &wkspd__v1__resize_request__descriptor,  fill_resize,  encode_resize},
     {WORKSPACES, "Watch",   ENGINE_WATCH,   &wkspd__v1__watch_request__descriptor,   fill_watch,   NULL},
     {HOST,       "Version", ENGINE_VERSION, &wkspd__v1__version_request__descriptor, fill_nothing, encode_version},
     {HOST,       "Stats",   ENGINE_STATS,   &wkspd__v1__stats_request__descriptor,   fill_nothing, encode_stats},

@@ -38,12 +38,14 @@ char const *wksp__info_of(Wkspd__V1__Workspace const *message, wksp_info_t *ret_
   if (!message->quarantined) {
     /* What is quarantined may be so because these are not known. */
     if (!message->size) return "a size of 0";
+    if (message->max_size && message->max_size < message->size) return "a size over its max-size";
     if (message->page_size < WKSP_PAGE_4K || message->page_size > PAGE_SIZE_MAX ||
         (message->page_size & (message->page_size - 1)))
       return "a page size that is none";
   }
   wksp_info_t info = {
       .size = message->size,
+      .max_size = message->max_size ? message->max_size : message->size, /* 0: an older daemon */
       .page_size = message->page_size,
       .data_max = message->data_max,
       .part_max = message->part_max,

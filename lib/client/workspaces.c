@@ -30,6 +30,10 @@ static wksp__method_t const method_compact = {.service = WKSP__WORKSPACES,
                                               .name = "Compact",
                                               .response = &wkspd__v1__compact_response__descriptor,
                                               .changing = 1};
+static wksp__method_t const method_resize = {.service = WKSP__WORKSPACES,
+                                             .name = "Resize",
+                                             .response = &wkspd__v1__resize_response__descriptor,
+                                             .changing = 1};
 static wksp__method_t const method_version = {
     .service = WKSP__HOST, .name = "Version", .response = &wkspd__v1__version_response__descriptor};
 static wksp__method_t const method_stats = {
@@ -55,6 +59,7 @@ int wksp_client_create(wksp_client_t *client, wksp_create_t const *create, wksp_
   Wkspd__V1__CreateRequest request = WKSPD__V1__CREATE_REQUEST__INIT;
   request.name = (char *)create->name;
   request.size = create->size;
+  request.max_size = create->max_size;
   request.page_size = create->page_size;
   request.mode = create->mode;
   request.seed = create->seed;
@@ -184,6 +189,23 @@ int wksp_client_compact(wksp_client_t *client, char const *name, wksp_compacted_
   }
   wkspd__v1__compact_response__free_unpacked(response, NULL);
   return 0;
+}
+
+int wksp_client_resize(wksp_client_t *client, char const *name, ulong size, wksp_info_t *ret_info) {
+  int err = wksp__name_check("resize", name);
+  if (err < 0) return err;
+  Wkspd__V1__ResizeRequest request = WKSPD__V1__RESIZE_REQUEST__INIT;
+  request.name = (char *)name;
+  request.size = size;
+  ProtobufCMessage *message;
+  err = wksp__rpc_call(client, &method_resize, WKSP__BASE(&request), &message);
+  if (err < 0) return err;
+  Wkspd__V1__ResizeResponse *response = (Wkspd__V1__ResizeResponse *)message;
+  wksp_info_t info;
+  err = info_reply(client, &method_resize, name, response->workspace, &info);
+  if (!err && ret_info) *ret_info = info;
+  wkspd__v1__resize_response__free_unpacked(response, NULL);
+  return err;
 }
 
 int wksp_client_version(wksp_client_t *client, wksp_version_t *ret_version) {

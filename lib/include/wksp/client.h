@@ -5,8 +5,8 @@
    free, reads and writes never come here.
 
    Every call takes the client's deadline (30 s unless set). A read-only call that loses its daemon
-   is sent again until the deadline; a changing one (create, remove, compact) that had been sent
-   returns E_AGAIN, for it may or may not have happened.
+   is sent again until the deadline; a changing one (create, remove, compact, resize) that had been
+   sent returns E_AGAIN, for it may or may not have happened.
 
    A client may be used by any number of threads; calls on one client take turns. A forked child
    must connect anew: its calls on an inherited client fail with E_INVAL.
@@ -41,9 +41,9 @@ WKSP_API int wksp_client_deadline_set(wksp_client_t *client, long deadline_ms);
 typedef struct wksp_info {
   char name[FD_WKSP_NAME_MAX + 1];
   uchar uuid[16];
-  ulong size;      /* bytes that the workspace takes in all */
+  ulong size;      /* bytes that the workspace takes in all, at present */
   ulong page_size; /* bytes */
-  ulong data_max;  /* bytes for data */
+  ulong data_max;  /* bytes for data at max_size */
   ulong part_max;  /* partitions there can be */
   uint mode;       /* permission bits, 0 to 0777 */
   uint uid, gid;   /* owner */
@@ -54,6 +54,7 @@ typedef struct wksp_info {
   uint removing;    /* 1: removed by force, memory stays until the last lease ends */
   uint quarantined; /* 1: kept but not served, for reason */
   char reason[160];
+  ulong max_size; /* bytes that it can be resized to; size if it cannot grow */
 } wksp_info_t;
 
 typedef struct wksp_create {
@@ -63,6 +64,8 @@ typedef struct wksp_create {
   uint mode;       /* 0: 0660 */
   uint seed;
   ulong part_max; /* 0: an estimate */
+  ulong max_size; /* bytes that it can grow to, rounded up to pages; 0: size. Addresses and tables
+                     are made for all of it, pages taken for size alone */
 } wksp_create_t;
 
 /* Creates a workspace: its pages are taken and it is formatted when this returns. ret_info may be
@@ -74,6 +77,16 @@ WKSP_API int wksp_client_create(wksp_client_t *client, wksp_create_t const *crea
 /* Removes it. Fails with E_BUSY while anybody is attached, unless force: then the name goes at once
    and the memory when the last has detached or ended. E_NOTFOUND, E_PERM. */
 WKSP_API int wksp_client_remove(wksp_client_t *client, char const *name, int force);
+
+/* Resizes it to size bytes (rounded up to pages and to 64 KiB), at most its max_size, while it is
+   in use: clients that are attached see the room at once, where it is, and what is given up goes
+   back to the system. Downwards only what is free at the end can go. ret_info may be NULL. 0;
+   E_LIMIT (not enough pages: nothing has changed); E_BUSY (a partition that is in use is in the
+   way: it has become as small as it can be, the sentence says what it is and which partition),
+   E_AGAIN (also while another resize of it is under way), E_INVAL (beyond max_size, or too small
+   for its tables), E_NOTFOUND, E_PERM, E_CORRUPT, ... */
+WKSP_API int wksp_client_resize(wksp_client_t *client, char const *name, ulong size,
+                                wksp_info_t *ret_info);
 
 WKSP_API int wksp_client_get(wksp_client_t *client, char const *name, wksp_info_t *ret_info);
 
@@ -121,7 +134,8 @@ enum {
   WKSP_EVENT_REMOVED = 2,
   WKSP_EVENT_ATTACHED = 3,
   WKSP_EVENT_DETACHED = 4,
-  WKSP_EVENT_QUARANTINED = 5
+  WKSP_EVENT_QUARANTINED = 5,
+  WKSP_EVENT_RESIZED = 6
 };
 
 typedef struct wksp_event {

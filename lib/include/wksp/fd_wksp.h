@@ -144,7 +144,8 @@ WKSP_API uint fd_wksp_seed(fd_wksp_t const *wksp); /* as given to new, or to the
 WKSP_API ulong fd_wksp_part_max(fd_wksp_t const *wksp);
 WKSP_API ulong fd_wksp_data_max(fd_wksp_t const *wksp);
 WKSP_API ulong fd_wksp_gaddr_lo(fd_wksp_t const *wksp); /* first gaddr of the data region */
-WKSP_API ulong fd_wksp_gaddr_hi(fd_wksp_t const *wksp); /* one past its last, as large as it can be */
+WKSP_API ulong
+fd_wksp_gaddr_hi(fd_wksp_t const *wksp); /* one past its last, as large as it can be */
 
 /* Bytes of data at present, from fd_wksp_gaddr_lo on; 0 on failure (E_AGAIN, E_CORRUPT). Of a
    workspace that the daemon made with a max-size this is less than data_max until it has been
