@@ -4,6 +4,7 @@
 #include "core/testing.h"
 
 #include "core/call.h"
+#include "core/part_priv.h"
 
 #define SPAN  WKSP_SPAN_SZ
 #define UNIT  SPAN
@@ -51,6 +52,7 @@ static void test_new(void **state) {
   assert_int_equal(usage.used_cnt + usage.used_sz, 0);
   assert_int_equal(fd_wksp_verify(wksp, testing_sentence, NULL), 0);
   assert_int_equal(fd_wksp_alloc(wksp, 64, 3 * SPAN + 1, 1), 0);
+  assert_non_null(strstr(wksp_last_error(), "resize it"));
   assert_true(fd_wksp_alloc(wksp, 64, 3 * SPAN, 1) > 0);
   testing_wksp_end(wksp);
   wksp = testing_wksp(16, SPANS * SPAN);
@@ -243,12 +245,30 @@ static void test_random(void **state) {
   assert_true(grown > 100 && shrunk > 100 && blocked > 100 && full > 10);
 }
 
+/* Verify sees what is wrong with what lies beyond the end. */
+static void test_damage(void **state) {
+  for (uint32_t way = 0; way < 4; way++) {
+    fd_wksp_t *wksp = wksp_of(16, 2);
+    wksp__pop_t op;
+    uint32_t findings = 0;
+    wksp__pop_begin(&op, wksp);
+    wksp__ent_t *beyond = &wksp__pop_ent(&op)[wksp__part_beyond(&op)];
+    if (way == 0) beyond->w[WKSP_PART_TAG] = 7;
+    if (way == 1) beyond->w[WKSP_PART_ADDR] -= SPAN;
+    if (way == 2) beyond->w[WKSP_PART_SIZE] -= SPAN;
+    if (way == 3) wksp__pop_ent(&op)[1].w[WKSP_PART_ADDR] += WKSP_PART_BEYOND - WKSP_PART_FREE;
+    assert_int_equal(fd_wksp_verify(wksp, testing_sentence, &findings), WKSP_E_CORRUPT);
+    assert_true(findings > 0);
+    testing_wksp_end(wksp);
+  }
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(test_new),     cmocka_unit_test(test_grow),
       cmocka_unit_test(test_shrink),  cmocka_unit_test(test_beyond_is_nobodys),
       cmocka_unit_test(test_refused), cmocka_unit_test(test_table_full),
-      cmocka_unit_test(test_random),
+      cmocka_unit_test(test_random),  cmocka_unit_test(test_damage),
   };
   return cmocka_run_group_tests_name("part_resize", tests, NULL, NULL);
 }
