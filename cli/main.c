@@ -42,7 +42,7 @@ static cli_command_t const commands[] = {
     .run = cmd_ls },
   { .name = "show", .operands = {"NAME"},
     .what = "show the facts about a workspace",
-    .text = "Size, max size, page size, owner, mode, uuid, time of creation and who is attached.\n",
+    .text = "Size and max size, pages, owner, mode, uuid, time of creation, who is attached.\n",
     .examples = "  wkspctl show demo\n"
                 "  wkspctl show demo --json\n",
     .run = cmd_show },
@@ -50,9 +50,9 @@ static cli_command_t const commands[] = {
     .options = {
       {"size", "SIZE", "bytes in all, rounded up to pages; K M G T: powers of 1024", 1, 0}},
     .what = "grow or shrink a workspace while it is in use",
-    .text = "Up to the --max-size that it was created with. Programs that are attached can use\n"
-            "the room at once. Down to where the last partition ends: what is behind it goes\n"
-            "back to the system; if that is less than asked for, exit 1 and what is in the way.\n",
+    .text = "Up to the --max-size of its create. Programs that are attached can use the room\n"
+            "at once. Down to where the last partition ends: what is behind it goes\n"
+            "back to the system; if that is too little, exit 1 and what is in the way.\n",
     .examples = "  wkspctl resize demo --size 1G\n",
     .run = cmd_resize },
   { .name = "rm", .operands = {"NAME"},
@@ -233,7 +233,7 @@ static cli_command_t const commands[] = {
   { .name = "watch", .operands = {"[NAME]"},
     .options = {{"count", "N", "end after N events", 0, 0}},
     .what = "print events as they happen",
-    .text = "created, removed, attached, detached, quarantined, resized; of NAME only if given.\n"
+    .text = "created, removed, attached, detached, quarantined, resized; of NAME if given.\n"
             "Ends after --timeout (1h); that is a failure only if --count was not reached.\n"
             "With --json each line is one object.\n",
     .examples = "  wkspctl watch\n"
@@ -261,6 +261,8 @@ static size_t group_of(char const *name) {
   while (i < sizeof groups / sizeof *groups - 1 && strcmp(groups[i].name, name)) i++;
   return i;
 }
+
+#define HELP_WIDTH 80
 
 static void print_examples_head(void) {
   fputs("\nExamples:\n", stdout);
@@ -303,11 +305,26 @@ static void help_option(cli_option_t const *option) {
   printf("  %-15s %s\n", head, option->what);
 }
 
+/* As many of a usage line's options in each line as fit a screen. */
+static void help_usage(char *usage) {
+  int width = printf("usage: wkspctl ");
+  int const indent = width;
+  for (char *at = usage, *end; at; at = end ? end + 1 : NULL) {
+    end = strstr(at, " [");
+    if (!end) end = strstr(at, " --");
+    if (end) *end = '\0';
+    int const len = (int)strlen(at);
+    if (width > indent && width + 1 + len > HELP_WIDTH) width = printf("\n%*s", indent, "") - 1;
+    width += printf("%s%s", width > indent ? " " : "", at);
+  }
+  putchar('\n');
+}
+
 static void help_command(cli_command_t const *command) {
   char usage[CLI_USAGE_MAX];
   cli_usage_line(command, usage, sizeof usage);
-  printf("usage: wkspctl %s\n\n%c%s.\n%s\n", usage, command->what[0] - 'a' + 'A', command->what + 1,
-         command->text);
+  help_usage(usage);
+  printf("\n%c%s.\n%s\n", command->what[0] - 'a' + 'A', command->what + 1, command->text);
   for (int i = 0; i < CLI_OPTIONS_MAX && command->options[i].name; i++)
     help_option(&command->options[i]);
   for (cli_option_t const *option = cli_global_options; option->name; option++)

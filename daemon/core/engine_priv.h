@@ -167,7 +167,7 @@ void work_reap(engine_t *e, ws_t *ws);
 
 /* A worker for the resize of ws. It is resize_worked's when it ends, unless it was cancelled with
  * its workspace. */
-void work_resize(engine_t *e, ws_t *ws, uint64_t to, uint64_t deadline_mono_ns);
+uint64_t work_resize(engine_t *e, ws_t *ws, uint64_t to, uint64_t deadline_mono_ns);
 /* It, unless it is cancelled; NULL: none. */
 job_t *work_resize_job(engine_t const *e, ws_t const *ws);
 
@@ -187,8 +187,9 @@ void fault_memory(ws_t const *ws, char const *what, engine_event_t const *event,
 void fault_disk(ws_t const *ws, char const *what, engine_event_t const *event,
                 engine_reply_t *ret_fault);
 
-/* ws is not served any longer: its resize, if there is one, ends as soon as it can. */
-void resize_quarantined(engine_t *e, ws_t *ws, engine_reply_t const *fault);
+/* ws is not served any longer: the call of its resize, if there is one, gets the fault, and it ends
+ * as soon as it can; at once if its worker had it. */
+void resize_quit(engine_t *e, ws_t *ws, engine_reply_t const *fault);
 
 /* ws says in memory what the disk may not: tried again until it is written. */
 void remove_restore(engine_t *e, ws_t *ws);

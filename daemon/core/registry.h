@@ -67,6 +67,7 @@ typedef struct resize {
   int settling;              /* what an interrupted one has left is being found out */
   int filled;                /* pages beyond the end have been taken for this one */
   int aborted;               /* nobody wants it any more, or ws is quarantined */
+  uint64_t job_id;           /* of the last worker */
   uint64_t to;               /* bytes wanted */
   uint64_t reached;          /* bytes that it came to; once the worker has answered */
   uint64_t deadline_mono_ns; /* 0: none */

@@ -22,18 +22,37 @@
 #include "daemon/core/engine_priv.h"
 #include "wksp/error.h"
 
+static void fault_gone(ws_t const *ws, engine_reply_t *ret_fault) {
+  fault_set(ret_fault, ENGINE_CODE_NOT_FOUND, "unknown",
+            "workspace \"%s\" has been removed meanwhile", ws->spec.name);
+  fault_workspace(ret_fault, ws->spec.name);
+}
+
+static void fault_busy(ws_t const *ws, char const *why, engine_reply_t *ret_fault) {
+  fault_set(ret_fault, ENGINE_CODE_UNAVAILABLE, "busy",
+            "workspace \"%s\" cannot be removed now: %s", ws->spec.name, why);
+  fault_workspace(ret_fault, ws->spec.name);
+  fault_hint(ret_fault, "try again in a moment");
+}
+
+/* A resize in the hands of its worker is given up for a removal; pages that are being taken or
+   given back, and a spec that is being written, have to be waited for. */
+static int fault_resizing(engine_t *e, ws_t *ws, engine_reply_t *ret_fault) {
+  if (ws->state == WS_RESIZING && ws->resize.step == RESIZE_WORK) {
+    fault_gone(ws, ret_fault);
+    resize_quit(e, ws, ret_fault);
+  }
+  if (ws->state != WS_RESIZING) return 0;
+  fault_busy(ws, "it is being resized", ret_fault);
+  return 1;
+}
+
 static int fault_removable(ws_t const *ws, int force, engine_reply_t *ret_fault) {
   uint32_t lease_cnt = ws_lease_cnt(ws);
 
   if (ws->state == WS_SPEC_REMOVING) return fault_served(ws, ret_fault);
-  if ((ws->state == WS_RESTORING && ws->awaiting) || ws->state == WS_RESIZING) {
-    fault_set(ret_fault, ENGINE_CODE_UNAVAILABLE, "busy",
-              ws->state == WS_RESIZING
-                  ? "workspace \"%s\" is being resized"
-                  : "an earlier change of workspace \"%s\" failed and is being undone",
-              ws->spec.name);
-    fault_workspace(ret_fault, ws->spec.name);
-    fault_hint(ret_fault, "try again in a moment");
+  if (ws->state == WS_RESTORING && ws->awaiting) {
+    fault_busy(ws, "an earlier removal or resize of it failed and is being mended", ret_fault);
     return 1;
   }
   if (lease_cnt && !force) {
@@ -54,7 +73,7 @@ void remove_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   ws_t *ws = ws_lookup(e, req->u.del.name, &fault);
 
   if (!ws || fault_rights(ws, call->conn, WANT_DELETE, &fault) ||
-      fault_removable(ws, req->u.del.force, &fault)) {
+      fault_removable(ws, req->u.del.force, &fault) || fault_resizing(e, ws, &fault)) {
     call_fail(e, call, &fault);
     return;
   }
@@ -86,9 +105,7 @@ void remove_commit(engine_t *e, ws_t *ws) {
   engine_reply_t fault;
   call_t *call = ws->call;
 
-  fault_set(&fault, ENGINE_CODE_NOT_FOUND, "unknown", "workspace \"%s\" has been removed meanwhile",
-            ws->spec.name);
-  fault_workspace(&fault, ws->spec.name);
+  fault_gone(ws, &fault);
   work_cancel_workspace(e, ws, &fault);
   registry_unlist(&e->registry, ws);
   emit_log(e, ENGINE_LOG_INFO, "event=removed workspace=%s id=%" PRIu64 " leases=%" PRIu32,
@@ -245,7 +262,7 @@ int remove_quarantine(engine_t *e, engine_event_t const *event) {
             "workspace \"%s\" is not served any longer: %s", ws->spec.name, ws->reason);
   fault_workspace(&fault, ws->spec.name);
   fault_hint(&fault, "its owner or root may remove it");
-  resize_quarantined(e, ws, &fault);
+  resize_quit(e, ws, &fault);
   work_cancel_workspace(e, ws, &fault);
   emit_log(e, ENGINE_LOG_ERROR, "event=quarantined workspace=%s id=%" PRIu64 " reason=\"%s\"",
            ws->spec.name, ws->spec.ws_id, ws->reason);

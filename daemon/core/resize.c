@@ -27,7 +27,7 @@
    The table is not ours. A worker's answer is within [size_min, max_size], which was charged when
    the workspace was created; a table that lies about its end deceives those who write it.
 
-   Refuses a second resize, and a removal, while one is under way; and to move what is in use. */
+   Refuses a second resize while one is under way, and to move what is in use. */
 
 #include <inttypes.h>
 #include <string.h>
@@ -92,7 +92,7 @@ static void step_memory(engine_t *e, ws_t *ws, int step, uint64_t from, uint64_t
 
 static void step_work(engine_t *e, ws_t *ws, uint64_t to) {
   ws->resize.step = RESIZE_WORK;
-  work_resize(e, ws, to, ws->resize.deadline_mono_ns);
+  ws->resize.job_id = work_resize(e, ws, to, ws->resize.deadline_mono_ns);
 }
 
 static void step_spec(engine_t *e, ws_t *ws) {
@@ -247,8 +247,8 @@ void resize_worked(engine_t *e, ws_t *ws, engine_event_t const *event) {
   engine_resized_t const *resized = &event->u.worker_done.resized;
   engine_reply_t fault;
 
-  if (ws->state != WS_RESIZING || ws->resize.step != RESIZE_WORK) {
-    e->err = WKSP_E_INVAL;
+  if (ws->resize.step != RESIZE_WORK || ws->resize.job_id != event->u.worker_done.job_id) {
+    ws->settled = 0; /* of one that was given up before it ended */
     return;
   }
   if (event->u.worker_done.status != ENGINE_WORKER_OK) {
@@ -336,7 +336,7 @@ void resize_abandon(engine_t *e, call_t *call) {
   resize_abort(e, ws, 0);
 }
 
-void resize_quarantined(engine_t *e, ws_t *ws, engine_reply_t const *fault) {
+void resize_quit(engine_t *e, ws_t *ws, engine_reply_t const *fault) {
   call_t *call = ws->call;
 
   if (ws->state != WS_RESIZING) return;

@@ -94,14 +94,15 @@ void work_abandon(engine_t *e, call_t *call) {
   job_cancel(e, job);
 }
 
-void work_resize(engine_t *e, ws_t *ws, uint64_t to, uint64_t deadline_mono_ns) {
+uint64_t work_resize(engine_t *e, ws_t *ws, uint64_t to, uint64_t deadline_mono_ns) {
   job_t *job = jobs_add(&e->jobs, ws, NULL, ENGINE_OP_RESIZE);
   if (!job) {
     e->err = WKSP_E_NOMEM;
-    return;
+    return 0;
   }
   job->resize_to = to;
   job->deadline_mono_ns = deadline_mono_ns;
+  return job->job_id;
 }
 
 job_t *work_resize_job(engine_t const *e, ws_t const *ws) {

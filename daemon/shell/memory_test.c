@@ -39,7 +39,8 @@ static unsigned open_fds(void) {
 static void check_made(memory_want_t const *want, memory_got_t const *got) {
   struct stat st;
   assert_int_equal(fstat(got->fd, &st), 0);
-  assert_int_equal(st.st_size, got->size);
+  assert_int_equal(st.st_size, got->max_size);
+  assert_true(got->max_size >= got->size && got->size_min <= got->size);
   assert_int_equal(st.st_mode & 0777, 0600);
   assert_int_equal((uint64_t)st.st_blocks * 512, got->size); /* every page is there */
   assert_true(got->size >= want->size && got->size - want->size < got->page_size);
@@ -48,22 +49,25 @@ static void check_made(memory_want_t const *want, memory_got_t const *got) {
   assert_int_equal(ftruncate(got->fd, (off_t)got->size * 2), -1);
   assert_int_equal(fcntl(got->fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
   assert_true(fcntl(got->fd, F_GETFD) & FD_CLOEXEC);
-  assert_null(memory_check(got->fd, got->size, got->inode, want->uuid));
+  assert_null(memory_check(got->fd, got->max_size, got->inode, want->uuid));
 
-  void *mem = mmap(NULL, got->size, PROT_READ | PROT_WRITE, MAP_SHARED, got->fd, 0);
+  void *mem =
+      mmap(NULL, got->max_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, got->fd, 0);
   assert_true(mem != MAP_FAILED);
-  assert_int_equal(wksp__header_check(mem, got->size), 0);
+  assert_int_equal(wksp__header_check(mem, got->max_size), 0);
   fd_wksp_t *wksp = fd_wksp_join(mem);
   assert_non_null(wksp);
   assert_string_equal(fd_wksp_name(wksp), "test");
   assert_int_equal(fd_wksp_seed(wksp), 5);
   assert_int_equal(fd_wksp_data_max(wksp), got->data_max);
   assert_int_equal(fd_wksp_part_max(wksp), got->part_max);
+  assert_int_equal(fd_wksp_gaddr_lo(wksp) + fd_wksp_data_sz(wksp),
+                   memory_data_end(fd_wksp_gaddr_hi(wksp), got->size));
   ulong gaddr = fd_wksp_alloc(wksp, 0, 4096, 1);
   assert_int_not_equal(gaddr, 0);
   assert_int_equal(fd_wksp_free(wksp, gaddr), 0);
   fd_wksp_leave(wksp);
-  munmap(mem, got->size);
+  munmap(mem, got->max_size);
 }
 
 /* Memory in 4 KiB pages is whole, private, sealed, formatted and usable. */
@@ -251,13 +255,84 @@ static void check_differs(void **state) {
   close(pair[1]);
 }
 
+static uint64_t held(int fd) {
+  struct stat st;
+  assert_int_equal(fstat(fd, &st), 0);
+  return (uint64_t)st.st_blocks * 512;
+}
+
+/* Memory that can grow has addresses for all of it and pages for its size; more are taken and given
+   back, and what was taken in vain is given back. */
+static void growing(uint64_t page_size) {
+  memory_t memory = {0};
+  memory_want_t want = example(4UL << 20, page_size);
+  memory_got_t got;
+  memory_fail_t bad;
+  _Atomic int cancel = 1;
+  uint64_t from = 4UL << 20, to = 12UL << 20;
+  want.max_size = (16UL << 20) - 1;
+  if (memory_make(&memory, &want, &go_on, &got, &bad)) fail_msg("%s", bad.text);
+  assert_int_equal(got.max_size, 16UL << 20);
+  check_made(&want, &got);
+  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, &cancel, &bad), 1);
+  assert_int_equal(bad.kind, MEMORY_FAIL_CANCELLED);
+  assert_int_equal(held(got.fd), from);
+  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, &go_on, &bad), 0);
+  assert_int_equal(held(got.fd), to);
+  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, &go_on, &bad), 0); /* again */
+  assert_int_equal(memory_punch(got.fd, 8UL << 20, got.max_size, &bad), 0);
+  assert_int_equal(held(got.fd), 8UL << 20);
+  assert_int_equal(memory_punch(got.fd, got.max_size, got.max_size, &bad), 0);
+  assert_int_equal(memory_punch(-1, 0, 4096, &bad), 1);
+  assert_int_equal(bad.kind, MEMORY_FAIL_SYS);
+  assert_int_equal(memory.claimed, 0);
+  close(got.fd);
+}
+
+static void growing_small(void **state) {
+  growing(MEMORY_PAGE_4K);
+}
+
+static void growing_huge(void **state) {
+  if (memory_free_2m() < 8) {
+    print_message("8 free huge pages of 2 MiB\n");
+    skip();
+  }
+  growing(MEMORY_PAGE_2M);
+}
+
+/* More than there is: figures, and nothing is held in vain. */
+static void growing_short(void **state) {
+  memory_t memory = {0};
+  memory_want_t want = example(1UL << 20, MEMORY_PAGE_4K);
+  memory_got_t got;
+  memory_fail_t bad;
+  uint64_t much = (memory_free_4k() & ~4095UL) + (1UL << 30);
+  want.max_size = much;
+  if (memory_make(&memory, &want, &go_on, &got, &bad)) {
+    /* its tables alone are too much for the size: so it is said */
+    assert_int_equal(bad.kind, MEMORY_FAIL_SIZE);
+    assert_true(bad.wanted > want.size);
+    want.size = bad.wanted;
+    if (memory_make(&memory, &want, &go_on, &got, &bad)) fail_msg("%s", bad.text);
+  }
+  assert_int_equal(memory_fill(&memory, got.fd, 4096, got.size, got.max_size, &go_on, &bad), 1);
+  assert_int_equal(bad.kind, MEMORY_FAIL_PAGES);
+  assert_int_equal(bad.wanted, (got.max_size - got.size) / 4096);
+  assert_true(bad.free < bad.wanted && bad.hint[0]);
+  assert_int_equal(held(got.fd), got.size);
+  assert_int_equal(memory.claimed, 0);
+  close(got.fd);
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(small_pages),      cmocka_unit_test(huge_pages),
       cmocka_unit_test(huge_pages_short), cmocka_unit_test(small_pages_short),
       cmocka_unit_test(automatic),        cmocka_unit_test(dimensions),
       cmocka_unit_test(cancelled),        cmocka_unit_test(read_only),
-      cmocka_unit_test(check_differs),
+      cmocka_unit_test(check_differs),    cmocka_unit_test(growing_small),
+      cmocka_unit_test(growing_huge),     cmocka_unit_test(growing_short),
   };
   return cmocka_run_group_tests_name("memory", tests, NULL, NULL);
 }

@@ -131,7 +131,7 @@ static void all_methods(void **state) {
     seen |= 1U << call.req.method;
     rpc_call_free(&call);
   }
-  assert_int_equal(rpc_method_cnt, ENGINE_STATS); /* the last of the engine's methods */
+  assert_int_equal(rpc_method_cnt, ENGINE_RESIZE); /* the last of the engine's methods */
 }
 
 /* A request that would unpack to far more than it is, or to more than any method needs, is
@@ -249,7 +249,8 @@ static engine_workspace_t example(void) {
                  .state = SPEC_READY,
                  .name = "orders",
                  .uuid = {1, 2, 3},
-                 .size = 1UL << 30,
+                 .size = 1UL << 29,
+                 .max_size = 1UL << 30,
                  .page_size = 2097152,
                  .data_max = 1UL << 29,
                  .part_max = 100,
@@ -284,6 +285,8 @@ static void open_reply(void **state) {
   assert_string_equal(got->name, "orders");
   assert_int_equal(got->uuid.len, 16);
   assert_memory_equal(got->uuid.data, workspace.spec.uuid, 16);
+  assert_int_equal(got->size, 1UL << 29);
+  assert_int_equal(got->max_size, 1UL << 30);
   assert_int_equal(got->page_size, 2097152);
   assert_int_equal(got->data_max, 1UL << 29);
   assert_int_equal(got->part_max, 100);

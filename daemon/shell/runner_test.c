@@ -101,6 +101,45 @@ static void lies(void **state) {
 #undef LIE
 }
 
+/* A resize's answer passes within what the daemon knows: sizes in bounds and of whole pages or all,
+   a reason that is one, a partition that can be in the way. */
+static void resized(void **state) {
+  enum { USED = 1, TABLE = 2 }; /* WKSP_RESIZED_* of lib/core/part.h */
+  result_ask_t const resize = {.magic = RESULT_MAGIC,
+                               .op = RESULT_RESIZE,
+                               .size = (16 << 20) + 4096,
+                               .size_min = 1 << 20,
+                               .page_bytes = 2 << 20};
+  static struct {
+    uint64_t to;
+    uint32_t why;
+    uint64_t gaddr;
+    int ok;
+  } const ways[] = {{4 << 20, 0, 0, 1},
+                    {(16 << 20) + 4096, 0, 0, 1},
+                    {0, 0, 0, 0},
+                    {(1 << 20) - 4096, 0, 0, 0},
+                    {3 << 20, 0, 0, 0},
+                    {(18 << 20), 0, 0, 0},
+                    {~0UL, 0, 0, 0},
+                    {4 << 20, USED, 0, 0},
+                    {4 << 20, USED, 4096, 1},
+                    {4 << 20, USED, ~0UL - 4095, 0},
+                    {4 << 20, TABLE, 0, 1},
+                    {4 << 20, 3, 0, 0}};
+  for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+    result_head_t head = {.magic = RESULT_MAGIC,
+                          .op = RESULT_RESIZE,
+                          .resized_to = ways[i].to,
+                          .resized_why = ways[i].why,
+                          .block = {ways[i].gaddr, 4096, 7, FD_WKSP_KIND_USER}};
+    result_t result;
+    char const *why;
+    if (result_check(&resize, &head, sizeof head, &result, &why) != ways[i].ok)
+      fail_msg("way %zu", i);
+  }
+}
+
 /* An answer cut at any byte does not pass, nor does one with more behind it. */
 static void cut(void **state) {
   answer_t answer[2] = {good(), good()};
@@ -233,9 +272,9 @@ static void log_rates(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(good_answer), cmocka_unit_test(lies),      cmocka_unit_test(cut),
-      cmocka_unit_test(later_page),  cmocka_unit_test(mutated),   cmocka_unit_test(verdicts),
-      cmocka_unit_test(log_lines),   cmocka_unit_test(log_rates),
+      cmocka_unit_test(good_answer), cmocka_unit_test(lies),       cmocka_unit_test(resized),
+      cmocka_unit_test(cut),         cmocka_unit_test(later_page), cmocka_unit_test(mutated),
+      cmocka_unit_test(verdicts),    cmocka_unit_test(log_lines),  cmocka_unit_test(log_rates),
   };
   return cmocka_run_group_tests_name("runner", tests, NULL, NULL);
 }

@@ -52,6 +52,7 @@ static spec_t example(uint64_t id) {
                  .state = SPEC_MAKING,
                  .uuid = {(uint8_t)id},
                  .size = 1UL << 20,
+                 .max_size = 1UL << 21,
                  .mode = 0600,
                  .created_ns = 1};
   snprintf(spec.name, sizeof spec.name, "ws%lu", id);

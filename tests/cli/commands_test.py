@@ -14,8 +14,8 @@ import tap
 from clilib import Held, fails, hand, keys, looks
 from daemon import Daemon, binary
 
-INFO = ("name uuid size page_size data_max part_max mode uid owner gid group seed created created_ns attached_rw "
-        "attached_ro removing quarantined reason")
+INFO = ("name uuid size max_size page_size data_max part_max mode uid owner gid group seed created created_ns "
+        "attached_rw attached_ro removing quarantined reason")
 USAGE = "total_max total_cnt total_size free_cnt free_size free_size_max used_cnt used_size"
 
 
@@ -44,8 +44,8 @@ def ls():
         for name in ("b", "a", "c"):
             d.ok("create", name, "--size", "2M", "--page", "4k")
         user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
-        rows = "\n".join(f"{name} 2 MiB 4 KiB 0660 {user} {group} 0 0 ok <time>" for name in "abc")
-        looks(d.ok("ls"), "NAME SIZE PAGE MODE OWNER GROUP RW RO STATE CREATED\n" + rows)
+        rows = "\n".join(f"{name} 2 MiB 2 MiB 4 KiB 0660 {user} {group} 0 0 ok <time>" for name in "abc")
+        looks(d.ok("ls"), "NAME SIZE MAX PAGE MODE OWNER GROUP RW RO STATE CREATED\n" + rows)
         listed = d.json("ls")["workspaces"]
         tap.eq([info["name"] for info in listed], ["a", "b", "c"])
         for info in listed:
@@ -74,6 +74,7 @@ def show():
             looks(d.ok("show", "demo"), f"""
 name demo
 size 4 MiB (4194304 bytes)
+max size 4 MiB (4194304 bytes)
 page size 4 KiB
 data <exact>
 partitions at most <n>
@@ -91,6 +92,33 @@ state ok""")
         created = datetime.datetime.strptime(info["created"], "%Y-%m-%dT%H:%M:%S%z")
         tap.true(before <= created <= datetime.datetime.now(datetime.timezone.utc), f"created {created}")
         tap.eq(info["created_ns"] // 10**9, int(created.timestamp()))
+
+
+@tap.test
+def resize():
+    """resize grows and shrinks up to the max-size of the create; show, ls and usage follow; what blocks is told"""
+    with Daemon() as d:
+        looks(d.ok("create", "demo", "--size", "4M", "--max-size", "16M", "--page", "4k"),
+              "created demo: 4 MiB (4194304 bytes) in pages of 4 KiB, mode 0660, at most 16 MiB (16777216 bytes)")
+        tap.contains(d.ok("show", "demo"), "data at most")
+        fails(d, 1, ["alloc", "demo", "--size", "6M"], "resize it")
+        looks(d.ok("resize", "demo", "--size", "8M"),
+              "resized demo: 8 MiB (8388608 bytes), at most 16 MiB (16777216 bytes)")
+        place = d.ok("alloc", "demo", "--size", "6M").strip()
+        info = d.json("resize", "demo", "--size", "16M")
+        keys(info, INFO)
+        tap.eq((info["size"], info["max_size"]), (16 << 20, 16 << 20))
+        tap.contains(d.ok("ls"), "16 MiB 16 MiB")
+        tap.eq(fails(d, 1, ["resize", "demo", "--size", "2M"], "in the way", place.split(":")[1]), "WKSP_E_BUSY")
+        tap.true(6 << 20 < d.json("show", "demo")["size"] < 8 << 20, "it has gone as far as it can")
+        d.ok("free", place)
+        d.ok("resize", "demo", "--size", "2M")
+        total = d.json("usage", "demo")["usage"]["total_size"]
+        tap.true(1 << 20 < total < 2 << 20, f"{total} bytes of data in 2 MiB")
+        tap.eq(fails(d, 1, ["resize", "demo", "--size", "17M"], "max-size of 16777216", "at most 16777216"),
+               "WKSP_E_INVAL")
+        fails(d, 1, ["resize", "none", "--size", "4M"], "none")
+        looks(d.ok("verify", "demo"), "demo is sound")
 
 
 @tap.test

@@ -15,9 +15,10 @@ from daemon import binary, sanitizer_check
 # A valid line of each command; every proper prefix of it that is not valid itself must be refused.
 # The second figure is the number of words that suffice.
 VALID = [
-    (["create", "demo", "--size", "64M", "--page", "4k", "--mode", "0600", "--seed", "7"], 4),
+    (["create", "demo", "--size", "64M", "--max-size", "1G", "--page", "4k", "--mode", "0600", "--seed", "7"], 4),
     (["ls"], 1),
     (["show", "demo"], 2),
+    (["resize", "demo", "--size", "1G"], 4),
     (["rm", "demo", "--force"], 2),
     (["usage", "demo", "--tag", "1", "--tag", "0x10"], 2),
     (["query", "demo"], 2),
@@ -48,7 +49,7 @@ VALID = [
 ]
 
 OPERANDS = {"show": "NAME", "rm": "NAME", "usage": "NAME", "query": "NAME", "compact": "NAME", "verify": "NAME",
-            "create": "NAME", "new": "NAME", "malloc": "HEAP", "free": "HEAP", "leaks": "HEAP"}
+            "resize": "NAME", "create": "NAME", "new": "NAME", "malloc": "HEAP", "free": "HEAP", "leaks": "HEAP"}
 
 
 def command_of(line):

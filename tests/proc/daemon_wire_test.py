@@ -49,7 +49,7 @@ def features():
             service, method = name.rsplit(".", 2)[1:]
             if method != "Watch":
                 tap.true(c.call(service, method, {}).code != wire.UNIMPLEMENTED, name)
-        tap.eq(c.call("Workspaces", "Resize", {}).code, wire.UNIMPLEMENTED)
+        tap.eq(c.call("Workspaces", "Rename", {}).code, wire.UNIMPLEMENTED)
 
 
 @tap.test

@@ -21,7 +21,7 @@ ANSWERS = (0, wire.DATA_LOSS, wire.UNAVAILABLE, wire.DEADLINE_EXCEEDED)
 
 
 def create(name):
-    return {1: name, 2: SIZE, 3: 4096}
+    return {1: name, 2: SIZE, 3: 4096, 7: 2 * SIZE}
 
 
 class Mapped:
@@ -32,7 +32,7 @@ class Mapped:
             reply = c.call("Workspaces", "Open", {1: name})
         tap.eq(reply.code, 0)
         self.fds = reply.fds
-        self.mem = mmap.mmap(self.fds[0], SIZE)
+        self.mem = mmap.mmap(self.fds[0], 2 * SIZE)
 
     def close(self):
         self.mem.close()
@@ -58,7 +58,7 @@ def empty():
 
 @tap.test
 def garbage_in_memory():
-    """whatever a writer leaves in a workspace, query and compact answer in time and the daemon serves others"""
+    """whatever a writer leaves in a workspace, query, compact and resize answer in time and the daemon serves others"""
     rng = random.Random(tap.seed())
     with Daemon() as d, wire.Wire(d.socket) as c:
         tap.eq(c.call("Workspaces", "Create", create("good")).code, 0)
@@ -77,10 +77,13 @@ def garbage_in_memory():
                 for _ in range(200):
                     at = 8 * rng.randrange(0, (1 << 17) // 8)
                     m.mem[at:at + 8] = rng.choice([b"\xff" * 8, bytes(8), rng.randbytes(8)])
-            for method in ("Query", "Compact"):
-                reply = c.call("Workspaces", method, {1: "w"}, timeout_ns=3_000_000_000)
+            for method in ("Query", "Compact", "Resize"):
+                ask = {1: "w", 2: rng.randrange(SIZE // 2, 2 * SIZE)} if method == "Resize" else {1: "w"}
+                timeout = 500_000_000 if method == "Resize" else 3_000_000_000
+                reply = c.call("Workspaces", method, ask, timeout_ns=timeout)
                 codes[reply.code] = codes.get(reply.code, 0) + 1
-                tap.true(reply.code in ANSWERS, f"{method}: {reply.code} {reply.message}")
+                answers = ANSWERS + (wire.FAILED_PRECONDITION, wire.RESOURCE_EXHAUSTED) * (method == "Resize")
+                tap.true(reply.code in answers, f"{method}: {reply.code} {reply.message}")
                 tap.true(not reply.code or reply.message, f"{method}: an error without a sentence")
                 tap.eq(c.call("Workspaces", "Get", {1: "good"}).code, 0)
             m.close()
