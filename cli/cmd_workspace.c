@@ -117,13 +117,42 @@ int cmd_ls(cli_t *cli, cli_args_t const *args) {
   return render_table_print(listing.table) ? cli_fail_memory(cli) : CLI_OK;
 }
 
+/* Null if nobody has it. since: when somebody began to wait for it, null or 0 if nobody does. */
+static json_t *holder_json(wksp_holder_t const *holder) {
+  if (!holder->pid) return json_null();
+  json_t *since = holder->since_ns ? json_string(render_time(holder->since_ns).s) : json_null();
+  return json_pack("{s:I, s:I, s:o, s:o, s:o, s:b}", "pid", (json_int_t)holder->pid, "tid",
+                   (json_int_t)holder->tid, "comm", render_json_text(holder->comm), "since", since,
+                   "since_ns", render_json_figure(holder->since_ns), "dead", (int)holder->dead);
+}
+
+static void holder_fact(wksp_holder_t const *holder) {
+  if (!holder->pid)
+    render_fact("lock", "free");
+  else
+    render_fact("lock", "held by pid %u, thread %u (%s)%s%s%s", holder->pid, holder->tid,
+                holder->comm, holder->since_ns ? ", waited for since " : "",
+                holder->since_ns ? render_time(holder->since_ns).s : "",
+                holder->dead ? "; it has ended, the next call takes over" : "");
+}
+
 int cmd_show(cli_t *cli, cli_args_t const *args) {
   int const status = cli_connect(cli);
   if (status) return status;
   wksp_info_t info;
-  int const err = wksp_client_get(cli->client, args->operands[0], &info);
+  int err = wksp_client_get(cli->client, args->operands[0], &info);
   if (err) return cli_fail_wksp(cli, err);
-  if (cli->json) return render_json(cli, info_json(&info));
+  /* Who may not read it, or what is not served: then the holder is not known, and the rest is. */
+  wksp_holder_t holder = {.pid = 0};
+  err = info.quarantined ? WKSP_E_BUSY : wksp_client_holder(cli->client, info.name, &holder);
+  if (cli->json) {
+    json_t *object = info_json(&info);
+    if (object && json_object_set_new(object, "lock_holder", holder_json(&holder))) {
+      json_decref(object);
+      object = NULL;
+    }
+    return render_json(cli, object);
+  }
   render_fact("name", "%s", info.name);
   render_fact("size", "%s", render_size_exact(info.size).s);
   render_fact("max size", "%s", render_size_exact(info.max_size).s);
@@ -138,6 +167,7 @@ int cmd_show(cli_t *cli, cli_args_t const *args) {
   render_fact("seed", "%u", info.seed);
   render_fact("created", "%s", render_time(info.created_ns).s);
   render_fact("attached", "%u read-write, %u read-only", info.attached_rw, info.attached_ro);
+  if (!err) holder_fact(&holder);
   render_fact("state", "%s", state_of(&info));
   if (info.quarantined) {
     char *reason = render_safe(info.reason);

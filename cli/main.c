@@ -42,7 +42,8 @@ static cli_command_t const commands[] = {
     .run = cmd_ls },
   { .name = "show", .operands = {"NAME"},
     .what = "show the facts about a workspace",
-    .text = "Size and max size, pages, owner, mode, uuid, time of creation, who is attached.\n",
+    .text = "Size and max size, pages, owner, mode, uuid, time of creation, who is attached,\n"
+            "and who holds its lock at this moment.\n",
     .examples = "  wkspctl show demo\n"
                 "  wkspctl show demo --json\n",
     .run = cmd_show },

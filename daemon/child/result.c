@@ -39,6 +39,7 @@ static char const *resize_why(result_ask_t const *ask, result_head_t const *head
 char const *result_query_why(result_ask_t const *ask, result_t const *result) {
   result_head_t const *head = result->head;
   uint64_t at = ask->page_gaddr;
+  if (!memchr(head->holder.comm, 0, sizeof head->holder.comm)) return "an endless name";
   if (!usage_ok(ask, &head->usage)) return "impossible usage figures";
   for (uint32_t i = 0; i < head->part_cnt; i++) {
     if (!part_ok(ask, &result->parts[i], at)) return "an impossible partition";

@@ -42,12 +42,21 @@ typedef struct result_ask {
                      same time each has its own */
   uint32_t cpu_s; /* processor time that it may take */
   uint32_t tag_cnt, lease_cnt, pad;
-  uint64_t resize_to;  /* RESIZE: where it is to end, bytes; 0: only tell where it does */
-  uint64_t size_min;   /* RESIZE: bytes, the least */
+  uint64_t resize_to;   /* RESIZE: where it is to end, bytes; 0: only tell where it does */
+  uint64_t size_min;    /* RESIZE: bytes, the least */
+  uint32_t holder_only; /* QUERY: nothing but the holder */
+  uint32_t pad2;
   uint64_t page_bytes; /* RESIZE: 4096 or more; it ends at a multiple of that, or of spans */
 } result_ask_t;
 
 #define RESULT_ASK_MAX (sizeof(result_ask_t) + 8UL * RESULT_TAGS_MAX + 8UL * RESULT_LEASES_MAX)
+
+/* Who holds the lock, as lib/core/call.h has it; pid 0: nobody. */
+typedef struct result_holder {
+  uint64_t since_ns;
+  uint32_t pid, tid, dead, pad;
+  char comm[16];
+} result_holder_t;
 
 /* The answer: followed, if status is 0, by part_cnt fd_wksp_part_t and root_cnt fd_wksp_root_t. */
 typedef struct result_head {
@@ -57,6 +66,7 @@ typedef struct result_head {
   uint32_t part_cnt, root_cnt;
   uint64_t next_page_gaddr;       /* 0: at the end */
   fd_wksp_usage_t usage;          /* QUERY */
+  result_holder_t holder;         /* QUERY */
   fd_alloc_compacted_t compacted; /* COMPACT */
   uint64_t resized_to;            /* RESIZE: where it ends, bytes, in [size_min, size] */
   uint32_t resized_why, pad;      /* RESIZE: 0 as wanted, or WKSP_RESIZED_* of lib/core/part.h */

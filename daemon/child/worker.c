@@ -108,9 +108,19 @@ static int query_roots(job_t *job, fd_wksp_t *wksp) {
   return 0;
 }
 
+static void query_holder(job_t *job, fd_wksp_t *wksp) {
+  wksp__holder_t is;
+  wksp__lock_holder(wksp, &is);
+  result_holder_t holder = {.since_ns = is.since_ns, .pid = is.pid, .tid = is.tid, .dead = is.dead};
+  memcpy(holder.comm, is.comm, sizeof holder.comm);
+  job->head.holder = holder;
+}
+
 static int query(job_t *job, fd_wksp_t *wksp) {
   job->head.part_cnt = job->head.root_cnt = 0;
   job->head.next_page_gaddr = 0;
+  query_holder(job, wksp);
+  if (job->ask.holder_only) return 0; /* also while he is stopped in the middle of a change */
   int err =
       fd_wksp_usage(wksp, job->ask.tag_cnt ? job->tags : NULL, job->ask.tag_cnt, &job->head.usage);
   if (!err) err = query_parts(job, wksp);

@@ -126,6 +126,7 @@ typedef struct engine_request {
       size_t tag_cnt;
       uint64_t page_gaddr;
       uint32_t page_size;
+      int holder_only;
     } query;
     struct {
       char name[ENGINE_TEXT_MAX];
@@ -474,6 +475,7 @@ typedef struct engine_effect {
       size_t tag_cnt;
       uint64_t page_gaddr;
       uint32_t page_size; /* QUERY: 1 to ENGINE_QUERY_PAGE_MAX */
+      int holder_only;    /* QUERY: only who holds the lock */
       uint64_t const
           *leases; /* REAP: lease_cnt (1 to ENGINE_REAP_LEASES_MAX) leases that have ended */
       size_t lease_cnt;

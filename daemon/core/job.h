@@ -30,6 +30,7 @@ typedef struct job {
   size_t tag_cnt;
   uint64_t page_gaddr;
   uint32_t page_size;
+  int holder_only;
   uint64_t resize_to;
   struct job *prev, *next; /* in the queue */
 } job_t;

@@ -43,6 +43,7 @@ static int job_query(job_t *job, engine_request_t const *req) {
   size_t tag_cnt = req->u.query.tag_cnt;
 
   job->page_gaddr = req->u.query.page_gaddr;
+  job->holder_only = req->u.query.holder_only;
   job->page_size = req->u.query.page_size ? req->u.query.page_size : ENGINE_QUERY_PAGE_DEFAULT;
   if (!tag_cnt) return 0;
   job->tags = malloc(tag_cnt * sizeof(*job->tags));
@@ -159,6 +160,7 @@ static void job_start(engine_t *e, job_t *job) {
   start->u.worker_start.page_bytes = job->ws->spec.page_size;
   start->u.worker_start.page_gaddr = job->page_gaddr;
   start->u.worker_start.page_size = job->page_size;
+  start->u.worker_start.holder_only = job->holder_only;
   if (!job->tag_cnt) return;
   uint64_t *tags = emit_alloc(e, job->tag_cnt, sizeof(*tags));
   if (!tags) return;

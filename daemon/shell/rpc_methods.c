@@ -151,6 +151,7 @@ static void fill_query(ProtobufCMessage const *message, engine_request_t *ret_re
   ret_req->u.query.tag_cnt = from->n_tags;
   ret_req->u.query.page_gaddr = from->page_gaddr;
   ret_req->u.query.page_size = from->page_size;
+  ret_req->u.query.holder_only = from->holder_only;
 }
 
 static void put_usage(fd_wksp_usage_t const *from, Wkspd__V1__Usage *ret) {
@@ -180,11 +181,21 @@ static void put_root(fd_wksp_root_t const *from, Wkspd__V1__Root *ret) {
   ret->tag = from->tag;
 }
 
+static void put_holder(result_holder_t const *from, Wkspd__V1__Holder *ret) {
+  wkspd__v1__holder__init(ret);
+  ret->pid = from->pid;
+  ret->tid = from->tid;
+  ret->comm = text(from->comm);
+  ret->since_ns = from->since_ns;
+  ret->dead = from->dead != 0;
+}
+
 /* worker_result is a result_t that has passed result_check. */
 static uint8_t *encode_query(engine_reply_t const *reply, size_t *ret_len) {
   result_t const *from = reply->u.worker_result;
   Wkspd__V1__QueryResponse to = WKSPD__V1__QUERY_RESPONSE__INIT;
   Wkspd__V1__Usage usage;
+  Wkspd__V1__Holder holder;
   size_t parts = from->head->part_cnt, roots = from->head->root_cnt;
   Wkspd__V1__Partition *part = calloc(parts + 1, sizeof *part);
   Wkspd__V1__Root *root = calloc(roots + 1, sizeof *root);
@@ -192,6 +203,8 @@ static uint8_t *encode_query(engine_reply_t const *reply, size_t *ret_len) {
   uint8_t *bytes = NULL;
   if (part && root && at) {
     put_usage(&from->head->usage, &usage);
+    put_holder(&from->head->holder, &holder);
+    if (from->head->holder.pid) to.holder = &holder;
     for (size_t i = 0; i < parts; i++) {
       put_part(&from->parts[i], &part[i]);
       at[i] = &part[i];

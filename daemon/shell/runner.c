@@ -297,6 +297,7 @@ int runner_start(loop_t *loop, engine_effect_t const *effect) {
                                .cpu_s = ms / 1000 + 2,
                                .tag_cnt = (uint32_t)effect->u.worker_start.tag_cnt,
                                .lease_cnt = (uint32_t)effect->u.worker_start.lease_cnt,
+                               .holder_only = (uint32_t)effect->u.worker_start.holder_only,
                                .resize_to = effect->u.worker_start.resize_to,
                                .size_min = effect->u.worker_start.size_min,
                                .page_bytes = effect->u.worker_start.page_bytes};

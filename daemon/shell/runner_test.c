@@ -84,6 +84,7 @@ static void lies(void **state) {
   LIE(answer.head.usage.free_sz_max = 1001);
   LIE(answer.head.usage.total_sz = 1UL << 40);
   LIE(answer.head.usage.total_cnt = 101);
+  LIE(memset(answer.head.holder.comm, 'x', sizeof answer.head.holder.comm));
   LIE(answer.head.next_page_gaddr = 4096);
   LIE(answer.head.next_page_gaddr = 1UL << 40);
   LIE(answer.parts[0].tag = 0);

@@ -99,6 +99,18 @@ static int roots_set(wksp_client_t *client, wksp_query_t *query,
   return 0;
 }
 
+/* The text is foreign: it is made to end. */
+static wksp_holder_t holder_of(Wkspd__V1__Holder const *holder) {
+  wksp_holder_t ret = {.pid = 0};
+  if (!holder) return ret;
+  ret = (wksp_holder_t){.pid = holder->pid,
+                        .tid = holder->tid,
+                        .since_ns = holder->since_ns,
+                        .dead = holder->dead ? 1 : 0};
+  wksp__text_copy(ret.comm, sizeof ret.comm, holder->comm);
+  return ret;
+}
+
 /* All pages, under one turn and deadline. *query is the caller's to free, also on failure. */
 static int query_fetch(wksp_client_t *client, Wkspd__V1__QueryRequest *request,
                        uint64_t deadline_ns, wksp_query_t *query) {
@@ -115,6 +127,7 @@ static int query_fetch(wksp_client_t *client, Wkspd__V1__QueryRequest *request,
       err = wksp__rpc_broken(client, &method_query, "a next page that is not behind this one");
     if (!err && first) {
       query->usage = usage_of(page->usage);
+      query->holder = holder_of(page->holder);
       err = roots_set(client, query, page);
     }
     if (!err) err = parts_add(client, query, &cap, &gaddr_end, page);
@@ -150,6 +163,22 @@ int wksp_client_query(wksp_client_t *client, char const *name, ulong const *tags
   else
     *ret_query = query;
   return err;
+}
+
+int wksp_client_holder(wksp_client_t *client, char const *name, wksp_holder_t *ret_holder) {
+  int err = wksp__name_check("holder", name);
+  if (err < 0) return err;
+  if (!ret_holder) return wksp__fail(WKSP_E_INVAL, "holder: where the answer should go is NULL");
+  Wkspd__V1__QueryRequest request = WKSPD__V1__QUERY_REQUEST__INIT;
+  request.name = (char *)name;
+  request.holder_only = 1;
+  ProtobufCMessage *message;
+  err = wksp__rpc_call(client, &method_query, WKSP__BASE(&request), &message);
+  if (err < 0) return err;
+  Wkspd__V1__QueryResponse *response = (Wkspd__V1__QueryResponse *)message;
+  *ret_holder = holder_of(response->holder);
+  wkspd__v1__query_response__free_unpacked(response, NULL);
+  return 0;
 }
 
 void wksp_query_free(wksp_query_t *query) {

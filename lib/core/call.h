@@ -141,6 +141,16 @@ typedef struct wksp__call {
 int wksp__call_begin(fd_wksp_t *wksp, wksp__call_t *ret_call);
 void wksp__call_end(wksp__call_t *call);
 
+/* Who holds the lock, for people: a moment later it may be another. pid 0: nobody, or a word that
+   names no slot. The words are of memory that others write: comm is made printable. */
+typedef struct wksp__holder {
+  uint64_t since_ns; /* CLOCK_REALTIME: since when somebody waits for him, 0: nobody has */
+  uint32_t pid, tid; /* as it sees itself */
+  uint32_t dead;     /* 1: it has ended; the next call takes over */
+  char comm[16];     /* ends with a NUL */
+} wksp__holder_t;
+void wksp__lock_holder(fd_wksp_t const *wksp, wksp__holder_t *ret_holder);
+
 /* Takes the workspace's lock, at most until timeout_ns from now. 0, or E_TIMEDOUT naming the holder
    (reported). A dead holder's lock is taken over; what his record says is ended before this
    returns. */

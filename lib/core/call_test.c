@@ -178,6 +178,36 @@ static void test_lock_of_the_dead(void **state) {
   wksp__call_end(&call);
 }
 
+/* The holder is told by name, as long as he lives and after; words that name no slot are nobody. */
+static void test_holder(void **state) {
+  fd_wksp_t *wksp = *state;
+  wksp__call_t call;
+  wksp__holder_t holder;
+  wksp__lock_holder(wksp, &holder);
+  assert_int_equal(holder.pid, 0);
+  assert_int_equal(wksp__call_begin(wksp, &call), 0);
+  assert_int_equal(wksp__lock(&call, WKSP_LOCK_CALL_NS), 0);
+  wksp__lock_holder(wksp, &holder);
+  assert_int_equal(holder.pid, call.slot->pid);
+  assert_int_equal(holder.tid, call.slot->tid);
+  assert_int_equal(holder.dead, 0);
+  assert_int_equal(holder.since_ns, 0); /* nobody waits */
+  assert_string_equal(holder.comm, call.slot->comm);
+  char comm[16];
+  memcpy(comm, call.slot->comm, sizeof comm);
+  memset(call.slot->comm, '\n', sizeof call.slot->comm);
+  wksp__lock_holder(wksp, &holder);
+  assert_string_equal(holder.comm, "???????????????");
+  memcpy(call.slot->comm, comm, sizeof comm);
+  wksp__unlock(&call);
+  wksp__call_end(&call);
+  uint64_t none = 0xfffffUL;
+  memcpy(&wksp__vol(wksp)->lock, &none, sizeof none);
+  wksp__lock_holder(wksp, &holder);
+  assert_int_equal(holder.pid, 0);
+  wksp__vol(wksp)->lock = 0;
+}
+
 /* A stopped holder makes a call with a deadline return, naming him; once he goes on the lock is to
  * be had. */
 static void test_lock_of_the_stopped(void **state) {
@@ -358,10 +388,19 @@ int main(void) {
   if (g_step == MAP_FAILED) return 1;
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
   struct CMUnitTest const tests[] = {
-      T(test_same_slot), T(test_thread_end),         T(test_slots_run_out),
-      T(test_nested),    T(test_lock_of_the_dead),   T(test_lock_of_the_stopped),
-      T(test_fork),      T(test_gate_of_one_inside), T(test_gate_opens),
-      T(test_gate_late), T(test_gate_of_the_dead),   T(test_claiming_reaped),
+      T(test_holder),
+      T(test_same_slot),
+      T(test_thread_end),
+      T(test_slots_run_out),
+      T(test_nested),
+      T(test_lock_of_the_dead),
+      T(test_lock_of_the_stopped),
+      T(test_fork),
+      T(test_gate_of_one_inside),
+      T(test_gate_opens),
+      T(test_gate_late),
+      T(test_gate_of_the_dead),
+      T(test_claiming_reaped),
       T(test_refused),
   };
   return cmocka_run_group_tests_name("core/call", tests, NULL, NULL);

@@ -23,6 +23,22 @@
 #define RECHECK_NS 1000000UL /* bounds what a killed holder costs the next */
 #define SPINS      64 /* loads before the first sleep: a change takes less than a microsecond */
 
+void wksp__lock_holder(fd_wksp_t const *wksp, wksp__holder_t *ret_holder) {
+  uint64_t name = wksp__ld(&wksp__vol(wksp)->lock);
+  uint32_t idx = wksp__name_slot(name);
+  wksp__holder_t holder = {0};
+  if (name && idx < wksp->slot_max) {
+    wksp__slot_t const *slot = &wksp__slots(wksp)[idx];
+    holder.pid = wksp__ld(&slot->pid);
+    holder.tid = wksp__ld(&slot->tid);
+    holder.dead = (uint32_t)wksp__name_dead(wksp, name);
+    holder.since_ns = wksp__ld(&wksp__vol(wksp)->lock_since_ns);
+    for (uint32_t i = 0; i < sizeof(holder.comm) - 1 && slot->comm[i]; i++)
+      holder.comm[i] = slot->comm[i] >= ' ' && slot->comm[i] <= '~' ? slot->comm[i] : '?';
+  }
+  *ret_holder = holder;
+}
+
 static int timed_out(wksp__call_t *call, uint64_t holder, uint64_t timeout_ns) {
   uint32_t idx = wksp__name_slot(holder);
   if (idx >= call->wksp->slot_max)

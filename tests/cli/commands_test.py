@@ -5,6 +5,7 @@ import grp
 import json
 import os
 import pwd
+import signal
 import subprocess
 import sys
 
@@ -50,7 +51,7 @@ def ls():
         tap.eq([info["name"] for info in listed], ["a", "b", "c"])
         for info in listed:
             keys(info, INFO)
-            tap.eq(info, d.json("show", info["name"]))
+            tap.eq({**info, "lock_holder": None}, d.json("show", info["name"]))
 
 
 @tap.test
@@ -84,14 +85,35 @@ uuid <uuid>
 seed 9
 created <time>
 attached 1 read-write, 1 read-only
+lock free
 state ok""")
             info = d.json("show", "demo")
-        keys(info, INFO)
+        keys(info, INFO + " lock_holder")
+        tap.eq(info["lock_holder"], None)
         tap.eq((info["attached_rw"], info["attached_ro"]), (1, 1))
         tap.eq((info["owner"], info["group"], info["uid"], info["gid"]), (user, group, os.getuid(), os.getgid()))
         created = datetime.datetime.strptime(info["created"], "%Y-%m-%dT%H:%M:%S%z")
         tap.true(before <= created <= datetime.datetime.now(datetime.timezone.utc), f"created {created}")
         tap.eq(info["created_ns"] // 10**9, int(created.timestamp()))
+
+
+@tap.test
+def show_lock():
+    """show tells who holds the lock of a workspace, also when that is stopped or others wait for it"""
+    with Daemon() as d:
+        d.ok("create", "demo", "--size", "2M", "--page", "4k")
+        with Held(d, "locked", "lock", "demo", "-") as hand:
+            tap.contains(d.ok("show", "demo"), f"held by pid {hand.pid}, thread {hand.pid} (hand)")
+            holder = d.json("show", "demo")["lock_holder"]
+            keys(holder, "pid tid comm since since_ns dead")
+            tap.eq((holder["pid"], holder["comm"], holder["dead"]), (hand.pid, "hand", False))
+            hand.send_signal(signal.SIGSTOP)
+            waiter = d.popen(binary("cli/wkspctl"), "alloc", "demo", "--size", "64")
+            tap.until(lambda: d.json("show", "demo")["lock_holder"]["since_ns"], 20, "somebody waits for it")
+            tap.contains(d.ok("show", "demo"), "waited for since 20")
+            hand.send_signal(signal.SIGCONT)
+        tap.eq(waiter.wait(20), 0, "exit status of the one that waited")
+        tap.eq(d.json("show", "demo")["lock_holder"], None)
 
 
 @tap.test

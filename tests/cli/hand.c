@@ -4,6 +4,7 @@
      hand part NAME TAG SIZE             prints the gaddr
      hand root NAME HEX GADDR TAG        binds the root whose name's bytes are HEX
      hand hold NAME rw|ro                prints "held", stays attached until standard input ends
+     hand lock NAME -                    takes the lock, prints "locked", then as hold
      hand kill NAME GADDR SIZE           takes a block of the fd_alloc there, prints its gaddr, dies
      hand scribble NAME LO HI BYTE       overwrites [LO, HI) of what precedes the data (0 0: all but
                                          the first page), prints "scribbled", then as hold
@@ -65,6 +66,10 @@ int main(int argc, char **argv) {
 
   if (!strcmp(what, "hold")) {
     hold("held");
+  } else if (!strcmp(what, "lock")) {
+    if (fd_wksp_lock(wksp, 10000000000UL)) fail("lock");
+    hold("locked");
+    if (fd_wksp_unlock(wksp)) fail("unlock");
   } else if (!strcmp(what, "part") && argc == 5) {
     ulong const gaddr = fd_wksp_alloc(wksp, 0, number(argv[4]), number(argv[3]));
     if (!gaddr) fail("part");

@@ -105,18 +105,31 @@ WKSP_API fd_wksp_t *wksp_client_attach(wksp_client_t *client, char const *name, 
  */
 WKSP_API int wksp_attached_uuid(fd_wksp_t const *wksp, uchar ret_uuid[16]);
 
+/* Who holds a workspace's lock, at that moment. */
+typedef struct wksp_holder {
+  uint pid, tid;  /* as it sees itself; pid 0: nobody */
+  char comm[16];  /* printable */
+  ulong since_ns; /* since 1970: since when somebody has been waiting for it; 0: nobody has */
+  uint dead;      /* 1: it has ended; the next call takes over from it */
+} wksp_holder_t;
+
 typedef struct wksp_query {
   fd_wksp_usage_t usage;
   fd_wksp_part_t *parts; /* part_cnt of them, in address order; freed by wksp_query_free */
   ulong part_cnt;
   fd_wksp_root_t *roots;
   ulong root_cnt;
+  wksp_holder_t holder;
 } wksp_query_t;
 
 /* What is in it, read by the daemon's sandboxed worker: figures over the tags asked for (tag_cnt 0:
  * all), partitions with these tags, roots. */
 WKSP_API int wksp_client_query(wksp_client_t *client, char const *name, ulong const *tags,
                                ulong tag_cnt, wksp_query_t *ret_query);
+
+/* Just who holds its lock; also while that is stopped in the middle of a change, which a query has
+   to wait for. 0, E_NOTFOUND, E_PERM, E_CORRUPT, ... */
+WKSP_API int wksp_client_holder(wksp_client_t *client, char const *name, wksp_holder_t *ret_holder);
 WKSP_API void wksp_query_free(wksp_query_t *query);
 
 typedef struct wksp_compacted {
