@@ -402,8 +402,9 @@ enum engine_effect_kind {
      MEMORY_MADE or MEMORY_RESIZED still comes, with any status; if it is OK the engine drops the
      memory, or punches it. No answer of its own. */
   ENGINE_FX_MEMORY_CANCEL,
-  /* Take the pages of ws_id's memory in [from, to), placed as the others. Failing gives those back
-     that were not there before: nobody uses any of them then. Answered by MEMORY_RESIZED. */
+  /* Take the pages of ws_id's memory in [from, to), placed as the others. Failing gives all of them
+     back: nobody uses any of them then; unless keep says that somebody may. Answered by
+     MEMORY_RESIZED. */
   ENGINE_FX_MEMORY_FILL,
   /* Give the pages of ws_id's memory in [from, to) back. Answered by MEMORY_RESIZED, OK or FAILED.
    */
@@ -449,7 +450,8 @@ typedef struct engine_effect {
     struct {
       uint64_t ws_id, page_size;
       uint64_t from, to; /* bytes, of whole pages */
-    } memory_resize;     /* MEMORY_FILL, MEMORY_PUNCH */
+      int keep;
+    } memory_resize; /* MEMORY_FILL, MEMORY_PUNCH */
     struct {
       uint64_t lease_id, ws_id;
       int mode; /* ENGINE_OPEN_* */

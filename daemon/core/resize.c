@@ -21,7 +21,7 @@
 
    A worker that did not live to answer has moved the end or not. So, after that and after a start,
    the end is not settled: it may be beyond the size that the spec says. The next resize finds out
-   first, by a worker that only tells (a further WORK, and SPEC if it is beyond); and it ends, as
+   first, by a worker that only tells (a further WORK, and FILL and SPEC if beyond); and it ends, as
    all do, with a PUNCH of everything beyond the end. That mends what was left.
 
    The table is not ours. A worker's answer is within [size_min, max_size], which was charged when
@@ -88,6 +88,7 @@ static void step_memory(engine_t *e, ws_t *ws, int step, uint64_t from, uint64_t
   effect->u.memory_resize.page_size = ws->spec.page_size;
   effect->u.memory_resize.from = from;
   effect->u.memory_resize.to = to;
+  effect->u.memory_resize.keep = ws->resize.settling;
 }
 
 static void step_work(engine_t *e, ws_t *ws, uint64_t to) {
@@ -184,9 +185,14 @@ int resize_memory(engine_t *e, engine_event_t const *event) {
   if (!ok && !ws->resize.aborted)
     emit_log(e, ENGINE_LOG_WARN, "event=resize-failed workspace=%s id=%" PRIu64 " reason=\"%s\"",
              ws->spec.name, ws->spec.ws_id, fault.sentence);
+  if (!ok && ws->resize.settling) ws->settled = 0;
   if (!ok || ws->resize.step == RESIZE_PUNCH) {
     /* What a failed PUNCH leaves goes with the next. */
     resize_end(e, ws, WS_READY, ok || (ws->call && ws->call->fault) ? NULL : &fault);
+    return 0;
+  }
+  if (ws->resize.settling) {
+    step_spec(e, ws);
     return 0;
   }
   ws->resize.filled = 1;
@@ -263,9 +269,10 @@ void resize_worked(engine_t *e, ws_t *ws, engine_event_t const *event) {
   ws->settled = 1;
   ws->resize.reached = resized->size;
   if (ws->resize.settling) {
-    /* Below, what lies between is beyond the end, as far as that goes: growing fills it again. */
+    /* Beyond the spec: where an interrupted resize left it, the pages are there, and this does
+       nothing; where the end was lost by damage they are not. */
     if (resized->size > ws->spec.size)
-      step_spec(e, ws);
+      step_memory(e, ws, RESIZE_FILL, ws->spec.size, resized->size);
     else
       resize_settled(e, ws);
     return;

@@ -359,15 +359,15 @@ int memory_punch(int fd, uint64_t from, uint64_t to, memory_fail_t *ret_fail) {
   return fail_sys(ret_fail, "fallocate(FALLOC_FL_PUNCH_HOLE)");
 }
 
-int memory_fill(memory_t *memory, int fd, uint64_t page_size, uint64_t from, uint64_t to,
+int memory_fill(memory_t *memory, int fd, uint64_t page_size, uint64_t from, uint64_t to, int keep,
                 _Atomic int const *cancel, memory_fail_t *ret_fail) {
   uint64_t claim = 0;
   void *mem = NULL;
-  int bad = afford(memory, page_size, to - from, &claim, ret_fail);
+  int bad = keep ? 0 : afford(memory, page_size, to - from, &claim, ret_fail);
   if (!bad) {
     bad = take(memory, fd, page_size, from, to - from, &claim, cancel, &mem, ret_fail);
     memory_fail_t unused;
-    if (bad)
+    if (bad && !keep)
       (void)memory_punch(fd, from, to, &unused); /* what it leaves goes with the next punch */
   }
   if (mem) munmap(mem, to - from);

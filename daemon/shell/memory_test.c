@@ -274,12 +274,15 @@ static void growing(uint64_t page_size) {
   if (memory_make(&memory, &want, &go_on, &got, &bad)) fail_msg("%s", bad.text);
   assert_int_equal(got.max_size, 16UL << 20);
   check_made(&want, &got);
-  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, &cancel, &bad), 1);
+  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, 0, &cancel, &bad), 1);
   assert_int_equal(bad.kind, MEMORY_FAIL_CANCELLED);
   assert_int_equal(held(got.fd), from);
-  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, &go_on, &bad), 0);
+  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, 0, &go_on, &bad), 0);
   assert_int_equal(held(got.fd), to);
-  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, &go_on, &bad), 0); /* again */
+  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, 0, &go_on, &bad),
+                   0); /* again */
+  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, 1, &cancel, &bad), 1);
+  assert_int_equal(held(got.fd), to); /* kept */
   assert_int_equal(memory_punch(got.fd, 8UL << 20, got.max_size, &bad), 0);
   assert_int_equal(held(got.fd), 8UL << 20);
   assert_int_equal(memory_punch(got.fd, got.max_size, got.max_size, &bad), 0);
@@ -316,7 +319,7 @@ static void growing_short(void **state) {
     want.size = bad.wanted;
     if (memory_make(&memory, &want, &go_on, &got, &bad)) fail_msg("%s", bad.text);
   }
-  assert_int_equal(memory_fill(&memory, got.fd, 4096, got.size, got.max_size, &go_on, &bad), 1);
+  assert_int_equal(memory_fill(&memory, got.fd, 4096, got.size, got.max_size, 0, &go_on, &bad), 1);
   assert_int_equal(bad.kind, MEMORY_FAIL_PAGES);
   assert_int_equal(bad.wanted, (got.max_size - got.size) / 4096);
   assert_true(bad.free < bad.wanted && bad.hint[0]);

@@ -39,6 +39,7 @@ typedef struct make {
   memory_want_t want;
   int resize; /* ENGINE_FX_MEMORY_FILL or _PUNCH: of got.fd, [from, to); 0: a make */
   uint64_t from, to;
+  int keep;
   _Atomic int cancel;
   int bad;
   memory_got_t got;
@@ -246,7 +247,7 @@ static void on_work(uv_work_t *work) {
   memory_t *memory = &make->loop->memory;
   if (make->resize == ENGINE_FX_MEMORY_FILL)
     make->bad = memory_fill(memory, make->got.fd, make->got.page_size, make->from, make->to,
-                            &make->cancel, &make->fail);
+                            make->keep, &make->cancel, &make->fail);
   else if (make->resize)
     make->bad = memory_punch(make->got.fd, make->from, make->to, &make->fail);
   else
@@ -351,6 +352,7 @@ int wsmem_resize(loop_t *loop, engine_effect_t const *effect) {
   make->resize = effect->kind;
   make->from = effect->u.memory_resize.from;
   make->to = effect->u.memory_resize.to;
+  make->keep = effect->u.memory_resize.keep;
   make->got.page_size = effect->u.memory_resize.page_size;
   make->got.fd = mem ? fcntl(mem->fd, F_DUPFD_CLOEXEC, 3) : -1;
   if (make->got.fd < 0) {

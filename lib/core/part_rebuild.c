@@ -5,9 +5,11 @@
 
    Model. The truth are the words addr, size and tag of entries in use, of which each tells its own
    story; all else follows. Entries that cannot be true are dropped: those outside the data region,
-   and of two that overlap the one that begins later. Free partitions are forgotten and found again
-   as the gaps. Order by address comes from the page index itself, used as buckets: at most 64 can
-   begin in a page, so this needs no memory and is linear.
+   and of two that overlap the one that begins later. Where the data ends at present (part_resize.c)
+   is believed as far as no partition is beyond it; if it is lost, all of the region is taken to
+   have memory, which the daemon's next resize sees to. Free partitions are forgotten and found
+   again as the gaps. Order by address comes from the page index itself, used as buckets: at most 64
+   can begin in a page, so this needs no memory and is linear.
 
    While it lasts vol->rec says REBUILD, so that after a kill nobody believes the tables; the words
    of truth are changed only to drop an entry, so to begin anew ends the same.
@@ -41,6 +43,8 @@ typedef struct rebuild {
   uint32_t top;    /* the highest that is */
   uint32_t total, free_cnt;
   uint64_t free_sz;
+  uint64_t end;    /* of the data at present */
+  uint32_t beyond; /* the entry of what is behind it, 0 if nothing is */
 } rebuild_t;
 
 #define SAY(self, ...)                         \
@@ -118,10 +122,31 @@ static void bucket_add(rebuild_t *self, uint32_t idx) {
   wksp__page_bits_set(self->op.head, self->op.tx.wksp, page);
 }
 
+/* Takes down where the data ends; of several the lowest. What is behind it has a size that follows,
+   so one word is the truth, and the entry stays as it is until all is done. */
+static void beyond_take(rebuild_t *self, uint32_t idx) {
+  fd_wksp_t const *wksp = self->op.tx.wksp;
+  uint64_t gaddr = gaddr_of(&self->ent[idx]);
+  if (gaddr <= wksp->data_lo || gaddr >= self->end) {
+    SAY(self, "dropped: an end of the data at 0x%lx, which is not in it, or not the first", gaddr);
+    drop(self, idx);
+    return;
+  }
+  if (self->beyond) {
+    SAY(self, "dropped: an end of the data at 0x%lx, for there is one at 0x%lx", self->end, gaddr);
+    drop(self, self->beyond);
+  }
+  self->beyond = idx;
+  self->end = gaddr;
+}
+
 static void entries_sort(rebuild_t *self) {
+  self->end = self->op.tx.wksp->data_hi;
   for (uint32_t idx = 1; idx <= self->op.part_max; idx++) {
     uint64_t kind = wksp__ld(&self->ent[idx].w[WKSP_PART_ADDR]) % FD_WKSP_PART_GRAIN;
-    if (kind == WKSP_PART_FREE || !kind || !plausible(self, idx))
+    if (kind == WKSP_PART_BEYOND)
+      beyond_take(self, idx);
+    else if (kind == WKSP_PART_FREE || !kind || !plausible(self, idx))
       drop(self, idx); /* a free one comes back as a gap */
     else
       bucket_add(self, idx);
@@ -152,7 +177,7 @@ static void append(rebuild_t *self, uint32_t idx) {
     wksp__size_add(&self->op, idx, ent, 1);
     self->free_cnt++;
     self->free_sz += size_of(ent);
-  } else {
+  } else if (wksp__ld(&ent->w[WKSP_PART_ADDR]) % FD_WKSP_PART_GRAIN != WKSP_PART_BEYOND) {
     wksp__tag_add(&self->op, idx, ent, wksp__ld(&ent->w[WKSP_PART_TAG]), 1);
   }
   self->total++;
@@ -192,6 +217,35 @@ static void append_used(rebuild_t *self, uint32_t idx) {
   }
 }
 
+/* What is behind the last used partition: free room, and what is beyond the end. */
+static void end_append(rebuild_t *self) {
+  fd_wksp_t const *wksp = self->op.tx.wksp;
+  uint64_t least = (self->at + WKSP_SPAN_SZ - 1) & ~(WKSP_SPAN_SZ - 1);
+  if (self->end < least) {
+    SAY(self, "changed: the data ends at 0x%lx, not at 0x%lx: partition %u is there", least,
+        self->end, self->last);
+    self->end = least;
+  }
+  if (!append_gap(self, self->end)) {
+    wksp__ent_t *ent = &self->ent[self->last];
+    SAY(self,
+        "changed: partition %u at 0x%lx takes the %lu free bytes behind it, as no entry is left",
+        self->last, gaddr_of(ent), self->end - self->at);
+    wksp__st(&ent->w[WKSP_PART_SIZE], (wksp__ld(&ent->w[WKSP_PART_SIZE]) & ~WKSP_PART_RANGE_MASK) |
+                                          (self->end - gaddr_of(ent)));
+  }
+  if (!self->beyond) return;
+  wksp__ent_t *ent = &self->ent[self->beyond];
+  if (self->end == wksp->data_hi) {
+    drop(self, self->beyond);
+    return;
+  }
+  wksp__st(&ent->w[WKSP_PART_ADDR], self->end | WKSP_PART_BEYOND);
+  ent->w[WKSP_PART_SIZE] = wksp->data_hi - self->end;
+  ent->w[WKSP_PART_TAG] = 0;
+  append(self, self->beyond);
+}
+
 /* All pages' lists, in order. A gap is appended with the used partition behind it, so it never
    begins in a page whose list is still to come. */
 static void partitions_link(rebuild_t *self) {
@@ -209,13 +263,7 @@ static void partitions_link(rebuild_t *self) {
       }
     }
   }
-  if (append_gap(self, wksp->data_hi)) return;
-  wksp__ent_t *ent = &self->ent[self->last];
-  SAY(self,
-      "changed: partition %u at 0x%lx takes the %lu free bytes behind it, as no entry is left",
-      self->last, gaddr_of(ent), wksp->data_hi - self->at);
-  wksp__st(&ent->w[WKSP_PART_SIZE], (wksp__ld(&ent->w[WKSP_PART_SIZE]) & ~WKSP_PART_RANGE_MASK) |
-                                        (wksp->data_hi - gaddr_of(ent)));
+  end_append(self);
 }
 
 /* What is not in use up to the highest that is, and the counters. */

@@ -245,6 +245,32 @@ static void test_random(void **state) {
   assert_true(grown > 100 && shrunk > 100 && blocked > 100 && full > 10);
 }
 
+/* A rebuild keeps the end where it was, whatever else is damaged, and moves it up to what is in
+   use; where it is lost, or of nonsense, all has to be taken for usable. */
+static void test_rebuild(void **state) {
+  for (uint32_t way = 0; way < 6; way++) {
+    fd_wksp_t *wksp = wksp_of(16, 4);
+    wksp__pop_t op;
+    assert_true(fd_wksp_alloc(wksp, 64, SPAN, 1) > 0);
+    ulong gaddr = fd_wksp_alloc(wksp, 64, SPAN, 2);
+    assert_true(gaddr > 0);
+    wksp__pop_begin(&op, wksp);
+    wksp__ent_t *beyond = &wksp__pop_ent(&op)[wksp__part_beyond(&op)];
+    if (way == 1) memset(op.head, 0xff, WKSP_PART_HEAD_SZ);
+    if (way == 2) beyond->w[WKSP_PART_SIZE] = 64;
+    if (way == 3) beyond->w[WKSP_PART_ADDR] -= 3 * SPAN; /* among what is in use */
+    if (way == 4) beyond->w[WKSP_PART_ADDR] = 64 | WKSP_PART_BEYOND;
+    if (way == 5) beyond->w[WKSP_PART_ADDR] = 0;
+    assert_int_equal(fd_wksp_rebuild(wksp, 7, NULL, NULL), 0);
+    assert_int_equal(fd_wksp_verify(wksp, testing_sentence, NULL), 0);
+    assert_int_equal(fd_wksp_data_sz(wksp), (way < 3 ? 4 : way == 3 ? 2 : SPANS) * SPAN);
+    assert_int_equal(fd_wksp_tag(wksp, gaddr), 2);
+    resize_to(wksp, 2);
+    resize_to(wksp, SPANS);
+    testing_wksp_end(wksp);
+  }
+}
+
 /* Verify sees what is wrong with what lies beyond the end. */
 static void test_damage(void **state) {
   for (uint32_t way = 0; way < 4; way++) {
@@ -269,6 +295,7 @@ int main(void) {
       cmocka_unit_test(test_shrink),  cmocka_unit_test(test_beyond_is_nobodys),
       cmocka_unit_test(test_refused), cmocka_unit_test(test_table_full),
       cmocka_unit_test(test_random),  cmocka_unit_test(test_damage),
+      cmocka_unit_test(test_rebuild),
   };
   return cmocka_run_group_tests_name("part_resize", tests, NULL, NULL);
 }

@@ -173,10 +173,39 @@ static void test_killed_processes(void **state) {
   testing_wksp_end(wksp);
 }
 
+/* A rebuild that is killed at any store has not lost where the data ends: the next one has it. */
+static void test_killed_rebuild(void **state) {
+  testing_rng_t rng = testing_rng();
+  uint32_t kills = 0;
+  for (uint64_t at = 1;; at += 1 + testing_below(&rng, 3)) {
+    fd_wksp_t *wksp = wksp_of();
+    int status;
+    assert_true(fd_wksp_alloc(wksp, 64, SPAN, 1) && fd_wksp_alloc(wksp, 64, SPAN / 2, 2));
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (!pid) {
+      g_crash.kill = 1;
+      arm(at);
+      fd_wksp_rebuild(wksp, 7, NULL, NULL);
+      _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(fd_wksp_rebuild(wksp, 7, NULL, NULL), 0);
+    assert_int_equal(fd_wksp_verify(wksp, testing_sentence, NULL), 0);
+    assert_int_equal(fd_wksp_data_sz(wksp), 3 * SPAN);
+    testing_wksp_end(wksp);
+    if (!WIFSIGNALED(status)) break;
+    kills++;
+  }
+  printf("# %u kills\n", kills);
+  assert_true(kills > 5);
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(test_every_store),
       cmocka_unit_test(test_killed_processes),
+      cmocka_unit_test(test_killed_rebuild),
   };
   return cmocka_run_group_tests_name("resize_crash", tests, NULL, NULL);
 }

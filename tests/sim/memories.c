@@ -94,7 +94,8 @@ void sim_resize_begin(sim_t *sim, engine_effect_t const *effect) {
   if (from >= to || to > memory->max_size || from % memory->page_size || to % memory->page_size ||
       effect->u.memory_resize.page_size != memory->page_size)
     sim_broken(sim, "pages from %lu to %lu of %lu", from, to, memory->max_size);
-  if (effect->kind == ENGINE_FX_MEMORY_FILL && (from > memory->filled || from < memory->end))
+  if (effect->kind == ENGINE_FX_MEMORY_FILL &&
+      (from > memory->filled || (from < memory->end && !effect->u.memory_resize.keep)))
     sim_broken(sim, "pages are taken from %lu on, held are %lu, used %lu", from, memory->filled,
                memory->end);
   sim_pend(sim, SIM_RESIZED, memory->ws_id, effect);
@@ -106,7 +107,9 @@ static void resize_done(sim_t *sim, sim_pending_t const *pending, int fail) {
 
   if (pending->effect.kind == ENGINE_FX_MEMORY_FILL && !fail)
     memory->filled = to > memory->filled ? to : memory->filled;
-  else if (pending->effect.kind == ENGINE_FX_MEMORY_FILL || !fail)
+  else if ((pending->effect.kind == ENGINE_FX_MEMORY_FILL &&
+            !pending->effect.u.memory_resize.keep) ||
+           (pending->effect.kind == ENGINE_FX_MEMORY_PUNCH && !fail))
     memory->filled = from < memory->filled ? from : memory->filled;
 }
 

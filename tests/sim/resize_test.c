@@ -371,6 +371,35 @@ static void test_killed(void **state) {
   }
 }
 
+/* Where damage has moved the end beyond the pages (a rebuild that could not find it), the next
+   resize after a start takes pages up to there first; without them it says so and stays unsettled.
+ */
+static void test_end_lost(void **state) {
+  for (int short_of = 0; short_of < 2; short_of++) {
+    scene_t scene = scene_new();
+    sim_t *sim = scene.sim;
+    scene_restart(&scene);
+    sim->hold[SIM_RESIZED] = 1;
+    uint32_t stream = sim_send_resize(sim, scene.conn, "orders", 2 * MIB, 0);
+    assert_int_equal(sim_waiting(sim, SIM_WORKER), 1);
+    engine_event_t event = {.kind = ENGINE_EV_WORKER_DONE};
+    event.u.worker_done.job_id = sim->pending.items[0].id;
+    event.u.worker_done.resized.size = 4 * MIB;
+    sim->pending.cnt = 0;
+    assert_int_equal(sim_step(sim, &event), 0);
+    assert_int_equal(sim_waiting(sim, SIM_RESIZED), 1);
+    assert_int_equal(sim->pending.items[0].effect.u.memory_resize.to, 4 * MIB);
+    assert_int_equal(sim->pending.items[0].effect.u.memory_resize.keep, 1);
+    sim->hold[SIM_RESIZED] = 0;
+    sim->fail_next[SIM_RESIZED] = short_of;
+    sim_settle(sim);
+    assert_int_equal(sim_reply(sim, scene.conn, stream)->code,
+                     short_of ? ENGINE_CODE_RESOURCE_EXHAUSTED : ENGINE_CODE_OK);
+    resize_ok(&scene, 2 * MIB);
+    sim_free(sim);
+  }
+}
+
 /* A stop in the middle of a resize comes to its end. */
 static void test_stop(void **state) {
   for (int point = 0; point < 4; point++) {
@@ -394,7 +423,8 @@ int main(void) {
       cmocka_unit_test(test_charged),     cmocka_unit_test(test_failures),
       cmocka_unit_test(test_abandoned),   cmocka_unit_test(test_one_at_a_time),
       cmocka_unit_test(test_quarantined), cmocka_unit_test(test_killed),
-      cmocka_unit_test(test_stop),        cmocka_unit_test(test_removed),
+      cmocka_unit_test(test_stop),        cmocka_unit_test(test_end_lost),
+      cmocka_unit_test(test_removed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
