@@ -105,8 +105,9 @@ static int apply(wksp__map_t const *map, int const prot[2], uint what, int asked
   int err = 0;
   for (uint32_t i = 0; i < PAGE_SIZES; i++) {
     uint32_t cnt = wksp__protect_plan(wksp, page_sizes[i], prot, map->ro ? PROT_READ : RW, runs);
-    /* Whether this is the size is known only from trying: the first run at the least. */
-    err = apply_at(wksp, runs, 1);
+    /* Whether this is the size is known only from trying, and only from a run that changes
+       something: the kernel lets others pass. Sizes that are too small change nothing. */
+    err = apply_at(wksp, runs, cnt);
     if (err == EINVAL) continue;
     if (!err && what && !plan_does(wksp, runs, cnt, what, asked))
       return wksp__fail(
@@ -115,7 +116,6 @@ static int apply(wksp__map_t const *map, int const prot[2], uint what, int asked
           "only what is to be protected; use smaller pages, or protect tables and data "
           "together",
           wksp->name, page_sizes[i]);
-    if (!err) err = apply_at(wksp, runs, cnt);
     break;
   }
   if (!err) return 0;
