@@ -39,6 +39,9 @@
 #define PART_ALIGN_TRIES      1024U
 #define PART_ALIGN_LAST_TRIES 4096U
 
+/* Bits of bins that the short way looks at. */
+#define PART_EASY_BITS 4U
+
 static uint64_t up(uint64_t value, uint64_t align) {
   return (value + align - 1) & ~(align - 1);
 }
@@ -108,22 +111,31 @@ static uint32_t fit_among(wksp__pop_t *op, uint64_t align, uint64_t sz, uint32_t
   return 0;
 }
 
+/* The root of the first bin at or after bin whose bit is set, 0 if all are clear or too many of
+   these bits lead nowhere: then the long way, which clears them. */
+WKSP__INLINE uint32_t root_after(wksp__pop_t const *op, uint32_t bin) {
+  uint32_t top = bin / WKSP_PART_BIN_SUBS, root = 0;
+  uint32_t subs = wksp__ld(&op->head->bin_map[top]) & (~0U << bin % WKSP_PART_BIN_SUBS);
+  uint64_t tops = wksp__ld(&op->head->bin_top) & (~1UL << top) & ((1UL << WKSP_PART_BIN_TOPS) - 1);
+  for (uint32_t i = 0; i < PART_EASY_BITS && !root; i++) {
+    if (!subs) {
+      if (!tops) return 0;
+      top = (uint32_t)__builtin_ctzl(tops);
+      tops &= tops - 1;
+      subs = wksp__ld(&op->head->bin_map[top]);
+      if (!subs) continue;
+    }
+    root = wksp__ld(&op->head->bins[top * WKSP_PART_BIN_SUBS + (uint32_t)__builtin_ctz(subs)]);
+    subs &= subs - 1;
+  }
+  return root;
+}
+
 /* What fit_among would find if it is easy: any address will do, and the first bin that is not empty
    has one size only. 0: ask fit_among. */
 WKSP__INLINE uint32_t fit_easy(wksp__pop_t *op, uint64_t align, uint64_t sz, uint64_t *ret_gaddr) {
   if (align != FD_WKSP_PART_GRAIN || sz > op->tx.wksp->data_max) return 0;
-  uint32_t bin = wksp__size_bin(sz), top = bin / WKSP_PART_BIN_SUBS;
-  uint32_t subs = wksp__ld(&op->head->bin_map[top]) & (~0U << bin % WKSP_PART_BIN_SUBS);
-  if (!subs) {
-    uint64_t tops =
-        wksp__ld(&op->head->bin_top) & (~1UL << top) & ((1UL << WKSP_PART_BIN_TOPS) - 1);
-    if (!tops) return 0;
-    top = (uint32_t)__builtin_ctzl(tops);
-    subs = wksp__ld(&op->head->bin_map[top]);
-    if (!subs) return 0;
-  }
-  uint32_t root =
-      wksp__ld(&op->head->bins[top * WKSP_PART_BIN_SUBS + (uint32_t)__builtin_ctz(subs)]);
+  uint32_t root = root_after(op, wksp__size_bin(sz));
   if (!root) return 0;
   wksp__ent_t const *ent = wksp__ent_rw(op, root);
   if (wksp__ld(&ent->w[WKSP_PART_TAG])) return 0;

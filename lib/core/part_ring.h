@@ -144,7 +144,13 @@ WKSP__INLINE void wksp__addr_begin(wksp__pop_t *op, uint64_t gaddr, uint64_t bef
   uint64_t page = wksp__page_checked(op, gaddr);
   if (page == wksp__page_of(op, before)) return;
   uint32_t *first = &wksp__pop_pages(op)[page];
-  if (!wksp__ld(first)) wksp__page_bits_set(op->head, op->tx.wksp, page);
+  if (!wksp__ld(first)) {
+    uint64_t *word = &wksp__part_bits(op, 0)[page >> 6], was = wksp__ld(word);
+    if (wksp__likely(was)) /* then the bits above are set */
+      wksp__st_kept(word, was | 1UL << (page & 63));
+    else
+      wksp__page_bits_set(op->head, op->tx.wksp, page);
+  }
   wksp__tx_set32(&op->tx, first, idx);
 }
 
@@ -185,26 +191,42 @@ WKSP__INLINE void wksp__bin_bits_set(wksp__pop_t *op, uint32_t bin) {
   if (!(subs >> sub & 1)) wksp__st_kept(&op->head->bin_map[top], subs | 1U << sub);
 }
 
-/* idx has the size that its entry says. The inline forms know the case that it joins or leaves a
-   ring beside the one on the tree. */
+/* idx has the size that its entry says. The inline forms know the cases that it is, or will be,
+   alone in its bin, or in a ring beside the one on the tree. */
 void wksp__size_add_tree(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, int fresh);
 void wksp__size_cut_tree(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent);
 
 WKSP__INLINE void wksp__size_add(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent, int fresh) {
   uint64_t size = wksp__ld(&ent->w[WKSP_PART_SIZE]);
-  uint32_t root = wksp__ld(&op->head->bins[wksp__size_bin(size)]);
-  if (!root || wksp__ent_get(op, root, WKSP_PART_SIZE) != size) {
+  uint32_t bin = wksp__size_bin(size), *place = &op->head->bins[bin], root = wksp__ld(place);
+  if (!root) {
+    wksp__member_note(op, ent, fresh);
+    wksp__ring_alone(op, idx, ent);
+    wksp__member_store(ent, 0, 0);
+    wksp__bin_bits_set(op, bin);
+    wksp__tx_set32(&op->tx, place, idx);
+  } else if (wksp__ent_get(op, root, WKSP_PART_SIZE) == size) {
+    wksp__member_note(op, ent, fresh);
+    wksp__ring_add(op, root, idx, ent);
+    wksp__member_store(ent, 0, WKSP_PART_OFF);
+  } else {
     WKSP__APART(wksp__size_add_tree, op, idx, ent, fresh);
-    return;
   }
-  wksp__member_note(op, ent, fresh);
-  wksp__ring_add(op, root, idx, ent);
-  wksp__member_store(ent, 0, WKSP_PART_OFF);
+}
+
+/* Whether idx is all that its bin has. */
+WKSP__INLINE int wksp__size_alone(wksp__pop_t *op, uint32_t idx, wksp__ent_t const *ent,
+                                  uint32_t bin) {
+  return wksp__ld(&op->head->bins[bin]) == idx && !wksp__ld(&ent->w[WKSP_PART_TAG]) &&
+         wksp__ld(&ent->w[WKSP_PART_LIST]) == wksp__pair(idx, idx);
 }
 
 WKSP__INLINE void wksp__size_cut(wksp__pop_t *op, uint32_t idx, wksp__ent_t *ent) {
+  uint32_t bin = wksp__size_bin(wksp__ld(&ent->w[WKSP_PART_SIZE]));
   if (wksp__hi32(wksp__ld(&ent->w[WKSP_PART_IDX])) == WKSP_PART_OFF)
     wksp__ring_cut(op, ent);
+  else if (wksp__size_alone(op, idx, ent, bin))
+    wksp__tx_set32(&op->tx, &op->head->bins[bin], 0U);
   else
     WKSP__APART(wksp__size_cut_tree, op, idx, ent);
 }
@@ -216,9 +238,7 @@ WKSP__INLINE void wksp__size_change(wksp__pop_t *op, uint32_t idx, wksp__ent_t *
   uint32_t *root = &op->head->bins[bin], *root_to = &op->head->bins[to];
   /* The usual fate of the large rest from which much is cut: alone in its bin, and staying there or
      becoming another's only one. Then its links stay as they are. */
-  if (wksp__ld(root) == idx && !wksp__ld(&ent->w[WKSP_PART_TAG]) &&
-      wksp__ld(&ent->w[WKSP_PART_LIST]) == wksp__pair(idx, idx) &&
-      (bin == to || !wksp__ld(root_to))) {
+  if (wksp__size_alone(op, idx, ent, bin) && (bin == to || !wksp__ld(root_to))) {
     wksp__tx_set64(&op->tx, &ent->w[WKSP_PART_SIZE], size);
     if (bin == to) return;
     wksp__bin_bits_set(op, to);
