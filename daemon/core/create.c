@@ -235,7 +235,6 @@ int create_memory_made(engine_t *e, engine_event_t const *event) {
   made.geometry_hash = event->u.memory_made.geometry_hash;
   if (spec_check(&made) || event->u.memory_made.size_min > made.size) return WKSP_E_INVAL;
   ws->size_min = event->u.memory_made.size_min;
-  ws->settled = 1;
   ws->spec = made;
   ws->state = WS_SPEC_READY;
   ws->maybe_ready = 1;

@@ -86,7 +86,6 @@ typedef struct ws {
   int quarantined;
   char reason[ENGINE_REASON_MAX];
   uint64_t size_min; /* the least that it can be resized to */
-  int settled;       /* 1: the end of what can be used is not beyond spec.size */
   resize_t resize;
   struct call *call;    /* the Create, Delete or Resize that waits for this workspace, or NULL */
   struct lease *leases; /* in the making or held */

@@ -19,10 +19,11 @@
      after WORK   grow: clients use the room, the spec says less. shrink: pages beyond the end
      after SPEC   shrink: pages beyond the end
 
-   A worker that did not live to answer has moved the end or not. So, after that and after a start,
-   the end is not settled: it may be beyond the size that the spec says. The next resize finds out
-   first, by a worker that only tells (a further WORK, and FILL and SPEC if beyond); and it ends, as
-   all do, with a PUNCH of everything beyond the end. That mends what was left.
+   A worker that did not live to answer has moved the end or not, and a client that rebuilds damaged
+   tables can put it higher without our knowing. So what the spec says is never believed: each
+   resize finds out first where the end is, by a worker that only tells (a further WORK, and FILL
+   and SPEC if it is beyond), before anything beyond the spec's size is taken or given back. It
+   ends, as all do, with a PUNCH of everything beyond the end. That mends what was left.
 
    The table is not ours. A worker's answer is within [size_min, max_size], which was charged when
    the workspace was created; a table that lies about its end deceives those who write it.
@@ -131,7 +132,7 @@ static void step_punch(engine_t *e, ws_t *ws, uint64_t from) {
     resize_end(e, ws, WS_READY, NULL);
 }
 
-/* Begins what was asked for, once the end is settled. */
+/* Begins what was asked for, once it is known where the end is. */
 static void resize_settled(engine_t *e, ws_t *ws) {
   resize_t *resize = &ws->resize;
 
@@ -161,11 +162,8 @@ void resize_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   ws->state = WS_RESIZING;
   ws->resize.to = resize_round(ws, req->u.resize.size);
   ws->resize.deadline_mono_ns = call->deadline.place ? call->deadline.due_ns : 0;
-  ws->resize.settling = !ws->settled;
-  if (ws->settled)
-    resize_settled(e, ws);
-  else
-    step_work(e, ws, 0);
+  ws->resize.settling = 1;
+  step_work(e, ws, 0);
 }
 
 /* Answers
@@ -185,7 +183,6 @@ int resize_memory(engine_t *e, engine_event_t const *event) {
   if (!ok && !ws->resize.aborted)
     emit_log(e, ENGINE_LOG_WARN, "event=resize-failed workspace=%s id=%" PRIu64 " reason=\"%s\"",
              ws->spec.name, ws->spec.ws_id, fault.sentence);
-  if (!ok && ws->resize.settling) ws->settled = 0;
   if (!ok || ws->resize.step == RESIZE_PUNCH) {
     /* What a failed PUNCH leaves goes with the next. */
     resize_end(e, ws, WS_READY, ok || (ws->call && ws->call->fault) ? NULL : &fault);
@@ -238,14 +235,11 @@ static void resize_unworked(engine_t *e, ws_t *ws, engine_event_t const *event) 
   if (!ws->resize.aborted)
     emit_log(e, ENGINE_LOG_WARN, "event=resize-failed workspace=%s id=%" PRIu64 " reason=\"%s\"",
              ws->spec.name, ws->spec.ws_id, fault.sentence);
-  if (!unmoved(event->u.worker_done.status)) {
-    ws->settled = 0;
-    resize_end(e, ws, WS_READY, &fault);
-  } else if (ws->resize.filled) {
+  if (ws->resize.filled && unmoved(event->u.worker_done.status)) {
     if (ws->call) call_fault_later(e, ws->call, &fault);
     step_punch(e, ws, ws->spec.size);
   } else {
-    resize_end(e, ws, WS_READY, &fault);
+    resize_end(e, ws, WS_READY, &fault); /* the next finds out where the end is */
   }
 }
 
@@ -253,10 +247,8 @@ void resize_worked(engine_t *e, ws_t *ws, engine_event_t const *event) {
   engine_resized_t const *resized = &event->u.worker_done.resized;
   engine_reply_t fault;
 
-  if (ws->resize.step != RESIZE_WORK || ws->resize.job_id != event->u.worker_done.job_id) {
-    ws->settled = 0; /* of one that was given up before it ended */
-    return;
-  }
+  if (ws->resize.step != RESIZE_WORK || ws->resize.job_id != event->u.worker_done.job_id)
+    return; /* of one that was given up before it ended */
   if (event->u.worker_done.status != ENGINE_WORKER_OK) {
     resize_unworked(e, ws, event);
     return;
@@ -266,11 +258,10 @@ void resize_worked(engine_t *e, ws_t *ws, engine_event_t const *event) {
     e->err = WKSP_E_INVAL;
     return;
   }
-  ws->settled = 1;
   ws->resize.reached = resized->size;
   if (ws->resize.settling) {
     /* Beyond the spec: where an interrupted resize left it, the pages are there, and this does
-       nothing; where the end was lost by damage they are not. */
+       nothing; where a rebuild put it they are not. */
     if (resized->size > ws->spec.size)
       step_memory(e, ws, RESIZE_FILL, ws->spec.size, resized->size);
     else
@@ -330,7 +321,6 @@ static void resize_abort(engine_t *e, ws_t *ws, int gone) {
     else
       resize_end(e, ws, WS_READY, NULL);
   } else if (ws->resize.step == RESIZE_WORK && gone) {
-    ws->settled = 0;
     resize_end(e, ws, WS_READY, NULL);
   }
 }

@@ -4,9 +4,11 @@ the daemon in the middle leaves.
 Every test has a daemon, socket and state folder of its own.
 """
 
+import mmap
 import os
 import random
 import re
+import struct
 import subprocess
 import sys
 
@@ -249,6 +251,32 @@ def restart_keeps():
         tap.true(filler.full() > before, "it has more")
         filler.end()
         sound(d, "w")
+
+
+@tap.test
+def rebuilt_beyond():
+    """a rebuild that finds no end of the data lets clients use all of max-size, and the daemon is not told: its next
+    resize takes the pages of what is in use before it says that it is there, and no byte of it goes"""
+    with Daemon() as d:
+        d.ok("create", "w", "--size", "8M", "--max-size", "64M", "--page", "4k")
+        with wire.Wire(d.socket) as c:
+            fds = c.call("Workspaces", "Open", {1: "w"}).fds
+        with mmap.mmap(fds[0], 64 * MIB) as mem:
+            beyond = struct.pack("<Q", 8 * MIB | 9)  # the entry of what is beyond the end
+            places = [at for at in range(0, MIB, 8) if mem[at:at + 8] == beyond]
+            tap.eq(len(places), 1, "entries of what is beyond")
+            mem[places[0]:places[0] + 8] = bytes(8)
+            d.ok("rebuild", "w")
+            gaddr = int(d.ok("alloc", "w", "--size", "30M").split(":")[1].split()[0], 0)
+            mem[gaddr + 20 * MIB] = 0x5a
+            tap.contains(d.ctl("resize", "w", "--size", "16M").err, "is in the way")
+            tap.eq(mem[gaddr + 20 * MIB], 0x5a, "the byte that was written")
+            size = size_of(d, "w")
+            tap.true(size >= gaddr + 30 * MIB, f"{size} bytes are said to be there")
+            tap.true(os.fstat(fds[0]).st_blocks * 512 >= size, "what the spec says has its pages")
+        sound(d, "w")
+        for fd in fds:
+            os.close(fd)
 
 
 @tap.test

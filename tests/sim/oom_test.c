@@ -153,6 +153,10 @@ static void day_answers(day_t *day) {
   engine_request_t *req = day_request(day, ENGINE_RESIZE);
   snprintf(req->u.resize.name, ENGINE_TEXT_MAX, "b");
   req->u.resize.size = 8192;
+  day_add(day, ENGINE_EV_WORKER_DONE)->u.worker_done.job_id = 1; /* the compact's, to make room */
+  event = day_add(day, ENGINE_EV_WORKER_DONE);
+  event->u.worker_done.job_id = 3;
+  event->u.worker_done.resized.size = 4096;
   day_add(day, ENGINE_EV_MEMORY_RESIZED)->u.memory_resized.ws_id = 5;
   day_add(day, ENGINE_EV_LIFELINE_HUP)->u.lifeline_hup.lease_id = 1;
 
