@@ -307,8 +307,9 @@ int resize_persisted(engine_t *e, ws_t *ws, engine_event_t const *event) {
  * ------------------------------------------------------------------------------------------------
  */
 
-/* Ends it as soon as that leaves nothing half done. gone: its worker's answer will not come here.
- */
+/* Ends it as soon as that leaves nothing half done. gone: its worker's answer will not come here,
+   and the workspace is not served any more: pages that were taken go with it, or with the next
+   PUNCH. */
 static void resize_abort(engine_t *e, ws_t *ws, int gone) {
   int first = !ws->resize.aborted;
 
@@ -316,7 +317,7 @@ static void resize_abort(engine_t *e, ws_t *ws, int gone) {
   if (ws->resize.step == RESIZE_FILL && first) {
     emit(e, ENGINE_FX_MEMORY_CANCEL)->u.workspace.ws_id = ws->spec.ws_id;
   } else if (ws->resize.step == RESIZE_WORK && first && !work_resize_cancel(e, ws)) {
-    if (ws->resize.filled)
+    if (ws->resize.filled && !gone)
       step_punch(e, ws, ws->spec.size);
     else
       resize_end(e, ws, WS_READY, NULL);

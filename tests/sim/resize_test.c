@@ -341,6 +341,35 @@ static void test_removed(void **state) {
   }
 }
 
+/* A removal while the end waits to be moved up, its pages being taken already: it does not wait for
+   them to be given back, for all of them go. If it fails, the next resize gives them back. */
+static void test_removed_growing(void **state) {
+  for (int fails = 0; fails < 2; fails++) {
+    scene_t scene = scene_new();
+    sim_t *sim = scene.sim;
+    sim->hold[SIM_RESIZED] = 1;
+    uint32_t stream = sim_send_resize(sim, scene.conn, "orders", 2 * MIB, 0);
+    sim_settle(sim);
+    sim->hold[SIM_WORKER] = 1;
+    for (int i = 0; i < 2; i++) sim_send_named(sim, scene.conn, ENGINE_QUERY, "orders", 0);
+    sim->hold[SIM_RESIZED] = 0;
+    sim_settle(sim);
+    assert_int_equal(memory_of(&scene)->filled, 2 * MIB);
+    assert_int_equal(sim_waiting(sim, SIM_WORKER), 2); /* and the resize's is queued */
+    sim->fail_next[SIM_PERSISTED] = fails;
+    assert_int_equal(sim_delete(sim, scene.conn, "orders", 1)->reply.code,
+                     fails ? ENGINE_CODE_INTERNAL : ENGINE_CODE_OK);
+    assert_int_equal(sim_reply(sim, scene.conn, stream)->code, ENGINE_CODE_NOT_FOUND);
+    sim->hold[SIM_WORKER] = 0;
+    sim_settle(sim);
+    if (fails)
+      resize_ok(&scene, MIB);
+    else
+      assert_int_equal(sim->memory.cnt + sim->disk.cnt, 0);
+    sim_free(sim);
+  }
+}
+
 /* A workspace that is quarantined in the middle of a resize: its caller is told, and it can be
    removed. */
 static void test_quarantined(void **state) {
@@ -437,7 +466,7 @@ int main(void) {
       cmocka_unit_test(test_abandoned),   cmocka_unit_test(test_one_at_a_time),
       cmocka_unit_test(test_quarantined), cmocka_unit_test(test_killed),
       cmocka_unit_test(test_stop),        cmocka_unit_test(test_end_lost),
-      cmocka_unit_test(test_removed),
+      cmocka_unit_test(test_removed),     cmocka_unit_test(test_removed_growing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
