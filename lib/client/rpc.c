@@ -266,6 +266,13 @@ static int rpc_keep(wksp__conn_t const *conn, wksp__method_t const *method, int 
   return !method->with_fds && !method->stream && !ttrpc_reader_mid_frame(&conn->reader);
 }
 
+/* A request that changes something has gone out whole, and what became of it is not known. */
+static int rpc_lost(wksp_client_t *client, wksp__method_t const *method, int code) {
+  if (!rpc_keep(&client->conn, method, code)) wksp__conn_close(&client->conn);
+  return wksp__fail(code, "%s on %s: %s; it may or may not have happened, look before trying again",
+                    method->name, client->path, client->conn.why);
+}
+
 /* Sends and waits for the first frame of the reply, by the rules of rpc.h. */
 static int rpc_reply(wksp_client_t *client, wksp__method_t const *method,
                      ProtobufCMessage const *message, uint64_t deadline_ns,
@@ -278,13 +285,10 @@ static int rpc_reply(wksp_client_t *client, wksp__method_t const *method,
     if (err < 0) break;
     err = rpc_frame(&client->conn, stream, deadline_ns, ret_frame);
     if (err == 0) return 0;
+    if (err == WKSP_E_TIMEDOUT && method->changing) return rpc_lost(client, method, err);
     if (err != WKSP_E_AGAIN) break;
     wksp__conn_close(&client->conn);
-    if (method->changing) {
-      return wksp__fail(err,
-                        "%s on %s: %s; it may or may not have happened, look before trying again",
-                        method->name, client->path, client->conn.why);
-    }
+    if (method->changing) return rpc_lost(client, method, err);
     if (wksp__now_ns() >= deadline_ns) break;
   }
   if (!rpc_keep(&client->conn, method, err)) wksp__conn_close(&client->conn);
