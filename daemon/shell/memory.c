@@ -246,10 +246,10 @@ static int populate(memory_t *memory, uint8_t *mem, uint64_t size, uint64_t *cla
       return errno == EFAULT || errno == ENOMEM || errno == ENOSPC ? 1 : -1;
     }
     at += step;
-    if (*claim) {
-      atomic_fetch_sub(&memory->claimed, step);
-      *claim -= step;
-    }
+    uint64_t kept =
+        step < *claim ? step : *claim; /* less: pages that were there are not promised */
+    atomic_fetch_sub(&memory->claimed, kept);
+    *claim -= kept;
   }
   return 0;
 }
@@ -359,11 +359,18 @@ int memory_punch(int fd, uint64_t from, uint64_t to, memory_fail_t *ret_fail) {
   return fail_sys(ret_fail, "fallocate(FALLOC_FL_PUNCH_HOLE)");
 }
 
+/* In [from, to], how far the pages of fd go if there are no holes. */
+static uint64_t held_to(int fd, uint64_t from, uint64_t to) {
+  struct stat st;
+  uint64_t held = fstat(fd, &st) ? 0 : (uint64_t)st.st_blocks * 512;
+  return held < from ? from : held > to ? to : held;
+}
+
 int memory_fill(memory_t *memory, int fd, uint64_t page_size, uint64_t from, uint64_t to, int keep,
                 _Atomic int const *cancel, memory_fail_t *ret_fail) {
-  uint64_t claim = 0;
+  uint64_t claim = 0, there = keep ? held_to(fd, from, to) : from;
   void *mem = NULL;
-  int bad = keep ? 0 : afford(memory, page_size, to - from, &claim, ret_fail);
+  int bad = afford(memory, page_size, to - there, &claim, ret_fail);
   if (!bad) {
     bad = take(memory, fd, page_size, from, to - from, &claim, cancel, &mem, ret_fail);
     memory_fail_t unused;

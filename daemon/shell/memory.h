@@ -59,8 +59,8 @@ int memory_make(memory_t *memory, memory_want_t const *want, _Atomic int const *
 /* Takes the pages of fd in [from, to), both of whole pages, placed as its first page is: any
    thread, takes as long as clearing them. Nothing of what others may write is read or written. 0,
    or 1 and *ret_fail; then all of them are given back, also those that were there before, for
-   nobody uses any of them; unless keep is set: somebody may, and most will be there already, so
-   they are not counted as wanted beforehand. */
+   nobody uses any of them; unless keep is set: somebody may, and those that are there already are
+   not counted as wanted beforehand. */
 int memory_fill(memory_t *memory, int fd, uint64_t page_size, uint64_t from, uint64_t to, int keep,
                 _Atomic int const *cancel, memory_fail_t *ret_fail);
 

@@ -309,6 +309,7 @@ static void growing_short(void **state) {
   memory_t memory = {0};
   memory_want_t want = example(1UL << 20, MEMORY_PAGE_4K);
   memory_got_t got;
+  _Atomic int cancel = 1;
   memory_fail_t bad;
   uint64_t much = (memory_free_4k() & ~4095UL) + (1UL << 30);
   want.max_size = much;
@@ -324,6 +325,11 @@ static void growing_short(void **state) {
   assert_int_equal(bad.wanted, (got.max_size - got.size) / 4096);
   assert_true(bad.free < bad.wanted && bad.hint[0]);
   assert_int_equal(held(got.fd), got.size);
+  assert_int_equal(memory.claimed, 0);
+  /* also where some of it may be in use; cancelled, so that none would be taken if it were tried */
+  assert_int_equal(memory_fill(&memory, got.fd, 4096, got.size, got.max_size, 1, &cancel, &bad), 1);
+  assert_int_equal(bad.kind, MEMORY_FAIL_PAGES);
+  assert_int_equal(bad.wanted, (got.max_size - got.size) / 4096);
   assert_int_equal(memory.claimed, 0);
   close(got.fd);
 }
