@@ -92,7 +92,7 @@ int fault_create(engine_t const *e, engine_request_t const *req, engine_reply_t 
 
   if (fault_name(req->u.create.name, ret_fault)) return 1;
   if (fault_size(e, req->u.create.size, ret_fault)) return 1;
-  /* What it may grow to is charged now: a writer can touch beyond its present end. */
+  /* What it may grow to counts now: a writer can touch beyond its present end. */
   uint64_t max_size = req->u.create.max_size;
   if (max_size && max_size < req->u.create.size) {
     fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "max_size",

@@ -25,7 +25,7 @@
    and SPEC if it is beyond), before anything beyond the spec's size is taken or given back. It
    ends, as all do, with a PUNCH of everything beyond the end. That mends what was left.
 
-   The table is not ours. A worker's answer is within [size_min, max_size], which was charged when
+   The table is not ours. A worker's answer is within [size_min, max_size], which was looked at when
    the workspace was created; a table that lies about its end deceives those who write it.
 
    Refuses a second resize while one is under way, and to move what is in use. */

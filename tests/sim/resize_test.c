@@ -63,8 +63,8 @@ static void end_told(sim_t *sim) {
   sim_answer(sim, 0, 0);
 }
 
-/* Growing asks where the end is, takes the pages, then moves the end, then writes the size down, then is answered; a watch
-   is told. */
+/* Growing asks where the end is, takes the pages, then moves the end, then writes the size down,
+   then is answered; a watch is told. */
 static void test_grow_order(void **state) {
   scene_t scene = scene_new();
   sim_t *sim = scene.sim;
@@ -169,8 +169,8 @@ static void test_refused(void **state) {
   sim_free(sim);
 }
 
-/* max-size is charged at the create: more than the machine has is refused then. */
-static void test_charged(void **state) {
+/* max-size counts at the create: more than the machine has is refused then. */
+static void test_larger_than_machine(void **state) {
   engine_config_t config = {.memory_bytes = 8 * MIB};
   sim_t *sim = sim_new(1, &config);
   uint64_t conn = sim_conn(sim, OWNER, OWNER);
@@ -460,13 +460,20 @@ static void test_stop(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(test_grow_order),  cmocka_unit_test(test_shrink_order),
-      cmocka_unit_test(test_blocked),     cmocka_unit_test(test_refused),
-      cmocka_unit_test(test_charged),     cmocka_unit_test(test_failures),
-      cmocka_unit_test(test_abandoned),   cmocka_unit_test(test_one_at_a_time),
-      cmocka_unit_test(test_quarantined), cmocka_unit_test(test_killed),
-      cmocka_unit_test(test_stop),        cmocka_unit_test(test_end_lost),
-      cmocka_unit_test(test_removed),     cmocka_unit_test(test_removed_growing),
+      cmocka_unit_test(test_grow_order),
+      cmocka_unit_test(test_shrink_order),
+      cmocka_unit_test(test_blocked),
+      cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_larger_than_machine),
+      cmocka_unit_test(test_failures),
+      cmocka_unit_test(test_abandoned),
+      cmocka_unit_test(test_one_at_a_time),
+      cmocka_unit_test(test_quarantined),
+      cmocka_unit_test(test_killed),
+      cmocka_unit_test(test_stop),
+      cmocka_unit_test(test_end_lost),
+      cmocka_unit_test(test_removed),
+      cmocka_unit_test(test_removed_growing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
