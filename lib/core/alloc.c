@@ -202,9 +202,10 @@ static uint32_t class_for(ulong align, ulong sz) {
   return cls;
 }
 
-static void note_flight(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
+static int note_flight(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
   (void)size;
   wksp__tx_put64(tx, &((wksp__op_t *)arg)->call.slot->flight, gaddr);
+  return 0;
 }
 
 static void *malloc_large(wksp__op_t *op, ulong align, ulong sz, ulong *ret_max) {

@@ -75,6 +75,10 @@ enum {
 #define WKSP_REGION_SPANS_MAX 16U
 _Static_assert(WKSP_REGION_SPANS_MAX <= WKSP_PART_ALSO_MAX, "a region's words go into one record");
 
+/* A partition for spans is given back in one change, so one that reads larger is damaged. None is
+   made larger than REGION_SPANS_MAX, but a rebuild without an entry left may add what is behind. */
+#define WKSP_REGION_SZ_MAX ((uint64_t)WKSP_PART_ALSO_MAX << WKSP_SPAN_LG)
+
 typedef struct wksp__pair {
   uint64_t a, f;
 } wksp__pair_t;

@@ -125,12 +125,14 @@ static void compact_heaps(wksp__op_t *op, fd_alloc_compacted_t *sum) {
 /* Regions
  * -------------------------------------------------------------------------------------------- */
 
-static void region_gone(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
+static int region_gone(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
   wksp__op_t *op = arg;
   uint64_t *words = wksp__span_words(op->wksp);
   uint32_t span = wksp__span_of(op->wksp, gaddr), end = span + (uint32_t)(size >> WKSP_SPAN_LG);
+  if (size > WKSP_REGION_SZ_MAX) return 1;
   for (; span < end; span++)
     wksp__tx_put64(tx, &words[span], SPAN_NEXT(wksp__ld(&words[span]), 0, 0, WKSP_SPAN_NONE));
+  return 0;
 }
 
 /* Only who has the alloc's token takes spans, so one that is TAKEN already is a dead compactor's.
@@ -310,9 +312,9 @@ int fd_wksp_compact(fd_wksp_t *wksp, fd_alloc_compacted_t *ret) {
 /* Delete
  * --------------------------------------------------------------------------------------------- */
 
-static void part_gone(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
+static int part_gone(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
   wksp__op_t op = {.wksp = ((wksp__call_t *)arg)->wksp};
-  region_gone(&op, tx, gaddr, size);
+  return region_gone(&op, tx, gaddr, size);
 }
 
 /* Frees the partitions of the alloc with that home; heaps: those of its heaps, else all others. */

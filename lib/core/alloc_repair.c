@@ -115,13 +115,15 @@ static void partitions(repair_t *self) {
     if (kind == FD_WKSP_KIND_USER) continue;
     int orphan = !home_there(wksp, home);
     int broken = kind == FD_WKSP_KIND_SPANS &&
-                 (((part.gaddr - wksp->data_lo) | part.size) & (WKSP_SPAN_SZ - 1));
+                 (((part.gaddr - wksp->data_lo) | part.size) & (WKSP_SPAN_SZ - 1) ||
+                  part.size > WKSP_REGION_SZ_MAX);
     uint32_t span = wksp__span_of(wksp, part.gaddr);
     uint32_t end = span + (uint32_t)(part.size >> WKSP_SPAN_LG);
     if (orphan || broken) {
       SAY(self, "dropped: partition at %#lx of %lu bytes and tag %lu: %s", part.gaddr, part.size,
           part.tag,
-          orphan ? "its fd_alloc is gone" : "it holds spans, but is not made of whole ones");
+          orphan ? "its fd_alloc is gone"
+                 : "it holds spans, but is not made of whole ones, or of too many");
       if (kind == FD_WKSP_KIND_SPANS)
         for (; span < end; span++) span_set(self, span, 0, WKSP_SPAN_NONE);
       wksp__part_free_locked(self->call, part.gaddr, part.kind, 0);

@@ -199,13 +199,14 @@ static int from_pool(wksp__op_t *op, uint32_t cls, uint32_t *ret_span) {
   return 0;
 }
 
-static void region_words(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
+static int region_words(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
   wksp__op_t *op = arg;
   uint32_t span = wksp__span_of(op->wksp, gaddr), end = span + (uint32_t)(size >> WKSP_SPAN_LG);
   for (; span < end; span++) {
     uint64_t *word = word_of(op->wksp, span);
     wksp__tx_put64(tx, word, SPAN_NEXT(wksp__ld(word), op->alloc->home, 0, WKSP_SPAN_POOL));
   }
+  return 0;
 }
 
 /* More spans for the pool, from the workspace. 0, E_NOMEM, E_TIMEDOUT (reported). */

@@ -2,6 +2,8 @@
 
 #include "core/alloc_testing.h"
 
+#include "core/part_priv.h"
+
 /* Every size gets a block at least as large, aligned by its class, that can be written whole. */
 static void test_sizes(void **state) {
   fixture_t *fix = *state;
@@ -257,6 +259,35 @@ static void test_damage(void **state) {
   assert_clean(fix);
 }
 
+/* A partition of spans that reads larger than a change can give back is refused when its fd_alloc is
+   deleted, and does not end the process; verify finds it, and a rebuild drops it. */
+static void test_region_too_large(void **state) {
+  fixture_t *fix = *state;
+  wksp__pop_t op;
+  fd_alloc_t *alloc = new_alloc(fix->wksp, 5);
+  assert_non_null(fd_alloc_malloc(alloc, 0, 100));
+  void *shmem = fd_alloc_leave(alloc);
+  wksp__pop_begin(&op, fix->wksp);
+  uint32_t cnt = 0;
+  for (uint32_t idx = 1; idx <= 16; idx++) {
+    if ((wksp__ent_kind(&op, idx) & 255U) != FD_WKSP_KIND_SPANS) continue;
+    wksp__pop_ent(&op)[idx].w[WKSP_PART_SIZE] = (WKSP_REDO_MAX + 1UL) << WKSP_SPAN_LG;
+    cnt++;
+  }
+  assert_int_equal(cnt, 1);
+  pid_t pid = fork(); /* whose heaps are nobody's afterwards */
+  assert_true(pid >= 0);
+  if (!pid) _exit(fd_alloc_delete(shmem) || wksp_last_error_code() != WKSP_E_CORRUPT);
+  int status;
+  assert_int_equal(waitpid(pid, &status, 0), pid);
+  assert_int_equal(status, 0);
+  assert_int_equal(fd_wksp_compact(fix->wksp, NULL), WKSP_E_CORRUPT);
+  assert_int_equal(fd_wksp_verify(fix->wksp, NULL, NULL), WKSP_E_CORRUPT);
+  assert_int_equal(fd_wksp_rebuild(fix->wksp, 7, testing_sentence, NULL), 0);
+  assert_int_equal(fd_wksp_verify(fix->wksp, testing_sentence, NULL), 0);
+  assert_int_equal(fd_wksp_compact(fix->wksp, NULL), 0);
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
   struct CMUnitTest const tests[] = {
@@ -265,7 +296,7 @@ int main(void) {
       T(test_join_values), T(test_bad_frees),
       T(test_random),      cmocka_unit_test_setup_teardown(test_full, setup_small, teardown),
       T(test_delete),      T(test_wksp_compact),
-      T(test_damage),
+      T(test_damage),      T(test_region_too_large),
   };
   return cmocka_run_group_tests_name("core/alloc", tests, NULL, NULL);
 }

@@ -213,8 +213,10 @@ uint32_t wksp__alloc_check(fd_wksp_t const *wksp, wksp__finding_t finding, void 
     if (kind != FD_WKSP_KIND_SPANS) continue;
     uint32_t first = wksp__span_of(wksp, part.gaddr),
              end = first + (uint32_t)(part.size >> WKSP_SPAN_LG);
-    if (((part.gaddr - wksp->data_lo) | part.size) & (WKSP_SPAN_SZ - 1) || end > cnt) {
-      finding(arg, "partition at %#lx: holds spans but is not made of whole ones", part.gaddr);
+    if (((part.gaddr - wksp->data_lo) | part.size) & (WKSP_SPAN_SZ - 1) || end > cnt ||
+        part.size > WKSP_REGION_SZ_MAX) {
+      finding(arg, "partition at %#lx: holds spans but is not made of whole ones, or of too many",
+              part.gaddr);
       found++;
       continue;
     }

@@ -56,11 +56,12 @@ typedef struct op {
 
 static uint32_t g_tx_max; /* words of the largest change so far */
 
-static void also(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
+static int also(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
   if (wksp__tx_undo_cnt(tx) > g_tx_max) g_tx_max = wksp__tx_undo_cnt(tx);
   uint64_t *words = wksp__span_words(tx->wksp);
   uint32_t span = wksp__span_of(tx->wksp, gaddr);
   wksp__tx_put64(tx, &words[span], (wksp__ld(&words[span]) ^ gaddr) & ~15UL);
+  return 0;
 }
 
 static op_t op_random(fd_wksp_t *wksp, testing_rng_t *rng) {

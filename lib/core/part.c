@@ -250,7 +250,7 @@ WKSP__INLINE void take(wksp__pop_t *op, uint32_t idx, part_want_t const *want) {
 /* What has to happen together with the change, on a copy of it (WKSP__APART). */
 static void ride_along(wksp__pop_t *op, wksp__part_also_t also, void *arg, uint64_t gaddr,
                        uint64_t size) {
-  also(arg, &op->tx, gaddr, size);
+  if (also(arg, &op->tx, gaddr, size)) op->bad = 1;
 }
 
 /* Why there was no room, from figures taken under the lock. */

@@ -16,8 +16,9 @@ void wksp__part_new(fd_wksp_t *wksp, uint64_t data_sz);
 
 /* What else has to happen together with an alloc or free: adds its own words (at most
    WKSP_PART_ALSO_MAX, each once, by wksp__tx_put64) to the change. They are stored once it is
-   decided, so others never see one that is taken back. Must not fail. */
-typedef void (*wksp__part_also_t)(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size);
+   decided, so others never see one that is taken back. 0, or 1: size cannot be that of such a
+   partition (the table is damaged), then nothing is changed. */
+typedef int (*wksp__part_also_t)(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size);
 #define WKSP_PART_ALSO_MAX 72
 
 /* A partition's kind, here and in what is found: FD_WKSP_KIND_* in the low 8 bits, above them an

@@ -320,10 +320,11 @@ static void test_kinds(void **state) {
   testing_wksp_end(wksp);
 }
 
-static void also_max(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
+static int also_max(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
   uint64_t *words = wksp__span_words(tx->wksp);
   for (uint32_t i = 0; i < WKSP_PART_ALSO_MAX; i++)
     wksp__tx_put64(tx, &words[i], *(uint64_t *)arg + i);
+  return 0;
 }
 
 /* What rides along with an alloc or free happens with it, up to the promised number of words. */
