@@ -82,6 +82,10 @@ typedef void (*wksp__finding_t)(void *arg, char const *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 uint32_t wksp__part_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg);
 
+/* After a change that was not ended: if the word at that offset holds pages' firsts, clears the bits
+ * of those that are empty. Any offset may be given. The lock is held. */
+void wksp__part_bits_clear(fd_wksp_t *wksp, uint64_t where);
+
 /* Makes the region anew from the entries in use, see part_rebuild.c. Tells what it drops or
  * changes; how many, or E_NOMEM. The lock is held, whatever the record said (wksp__lock_mend). */
 int wksp__part_rebuild(fd_wksp_t *wksp, wksp__finding_t finding, void *arg);

@@ -15,8 +15,7 @@
 #include "core/part_priv.h"
 #include "core/part_ring.h"
 
-/* Bits without a page that a lookup passes: each needs a kill, and is cleared when its page is used
- * and emptied again. */
+/* Bits without a page that a lookup passes: each needs a kill, and is cleared by who takes over. */
 #define PAGE_TRIES_MAX 4096U
 
 /* By tag --------------------------------------------------------------------------------------- */
@@ -163,4 +162,13 @@ void wksp__page_clear(wksp__part_head_t *head, fd_wksp_t const *wksp, uint64_t p
     now = wksp__ld(word) & ~(1UL << (at & 63));
     wksp__st_kept(word, now);
   }
+}
+
+void wksp__part_bits_clear(fd_wksp_t *wksp, uint64_t where) {
+  wksp__pop_t op;
+  wksp__pop_begin(&op, wksp);
+  uint64_t page = (where - (wksp->part_off + wksp->part.page_off)) / 4;
+  if (where < wksp->part_off + wksp->part.page_off || where % 8) return;
+  for (uint64_t i = page; i <= page + 1 && i < wksp__page_cnt(&op); i++)
+    wksp__page_clear(op.head, wksp, i);
 }

@@ -80,7 +80,9 @@ _Static_assert(sizeof(wksp__ent_t) == 48, "with its buckets at most 56 bytes");
 /* The bits of bins and pages are hints: where something is, they are set, and so is every summary
    above; where nothing is they may be set, too, after a kill. So they need no note: they are set
    from the top down before what they lead to, and cleared from below once the change is decided;
-   who meets one that leads nowhere goes on. */
+   who meets one that leads nowhere goes on. Bins are few; of pages there are so many that such bits
+   must not become more with each kill: what a page's bit leads to is noted before the bit is set,
+   and whoever takes over clears the bits of noted pages that are empty. */
 typedef struct wksp__part_head {
   uint64_t pool;    /* (first entry of the pool, entries ever used: those above have kind 0) */
   uint64_t cnt;     /* (partitions, free ones among them) */
@@ -172,9 +174,10 @@ WKSP__INLINE void wksp__pop_end(wksp__pop_t *op) {
     wksp__tx_drop(&tx);
     return;
   }
-  wksp__tx_commit(&op->tx);
+  wksp__tx_decide(&op->tx);
   if (wksp__unlikely(op->page[0] != ~0UL)) wksp__page_clear(op->head, op->tx.wksp, op->page[0]);
   if (wksp__unlikely(op->page[1] != ~0UL)) wksp__page_clear(op->head, op->tx.wksp, op->page[1]);
+  wksp__tx_end(&op->tx);
 }
 
 /* Page bits, level 0 the finest. */

@@ -144,6 +144,8 @@ WKSP__INLINE void wksp__addr_begin(wksp__pop_t *op, uint64_t gaddr, uint64_t bef
   uint64_t page = wksp__page_checked(op, gaddr);
   if (page == wksp__page_of(op, before)) return;
   uint32_t *first = &wksp__pop_pages(op)[page];
+  uint64_t firsts = wksp__tx_note(&op->tx, wksp__tx_word(first)); /* before the bits: part_priv.h */
+  wksp__tx_arm(&op->tx);
   if (!wksp__ld(first)) {
     uint64_t *word = &wksp__part_bits(op, 0)[page >> 6], was = wksp__ld(word);
     if (wksp__likely(was)) /* then the bits above are set */
@@ -151,7 +153,7 @@ WKSP__INLINE void wksp__addr_begin(wksp__pop_t *op, uint64_t gaddr, uint64_t bef
     else
       wksp__page_bits_set(op->head, op->tx.wksp, page);
   }
-  wksp__tx_set32(&op->tx, first, idx);
+  wksp__tx_store32(first, firsts, idx);
 }
 
 WKSP__INLINE void wksp__addr_end(wksp__pop_t *op, uint64_t gaddr, uint64_t before, uint32_t next) {

@@ -10,6 +10,7 @@
        for each word: note (place, old), rec = UNDO | n, store
        rec = 0, or REDO | m                          the decision
        the m stores, rec = 0                         only if there are any
+       bits of pages that were emptied are cleared   (part_priv.h)
        version = even                                readers come back
 
    Taking back stores the old values, last note first, so that a word noted twice ends with the
@@ -23,6 +24,7 @@
 
 #include "core/atomic.h"
 #include "core/fail.h"
+#include "core/part.h"
 
 #include <sched.h>
 
@@ -98,7 +100,11 @@ int wksp__tx_recover(fd_wksp_t *wksp) {
     else
       take_back(wksp, (uint32_t)cnt);
   }
-  /* An odd version without a record is left by who had just decided, or by nobody. */
+  /* An odd version without a record is left by who had just decided, or by nobody. What was noted
+     last, and older notes behind it, say which pages' bits may lead nowhere. */
+  if (wksp__ld(&vol->version) & 1)
+    for (uint32_t i = 0; i < WKSP_UNDO_MAX + WKSP_UNDO_SLACK; i++)
+      wksp__part_bits_clear(wksp, wksp__ld(&vol->undo[i].where));
   come_back(vol);
   return 0;
 }

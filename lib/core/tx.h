@@ -110,18 +110,28 @@ static inline __attribute__((always_inline)) void wksp__tx_set64(wksp__tx_t *tx,
   wksp__st_kept(place, value);
 }
 
-/* The same for half a word, which is noted and stored as part of the whole: to load the whole just
-   after a store to half of it costs more than all of this. */
-static inline __attribute__((always_inline)) void wksp__tx_set32(wksp__tx_t *tx, uint32_t *place,
-                                                                 uint32_t value) {
-  uint64_t *word = (uint64_t *)((uintptr_t)place & ~7UL);
-  uint64_t was = wksp__tx_note(tx, word);
+/* The word of which place is a half, and a store to that half, noted and armed, of what was. */
+static inline __attribute__((always_inline)) uint64_t *wksp__tx_word(uint32_t *place) {
+  return (uint64_t *)((uintptr_t)place & ~7UL);
+}
+
+static inline __attribute__((always_inline)) void wksp__tx_store32(uint32_t *place, uint64_t was,
+                                                                   uint32_t value) {
   uint32_t shift = 8 * ((uintptr_t)place & 4);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
   shift ^= 32;
 #endif
+  wksp__st_kept(wksp__tx_word(place),
+                (was & ~(0xffffffffUL << shift)) | (uint64_t)value << shift);
+}
+
+/* The same for half a word, which is noted and stored as part of the whole: to load the whole just
+   after a store to half of it costs more than all of this. */
+static inline __attribute__((always_inline)) void wksp__tx_set32(wksp__tx_t *tx, uint32_t *place,
+                                                                 uint32_t value) {
+  uint64_t was = wksp__tx_note(tx, wksp__tx_word(place));
   wksp__tx_arm(tx);
-  wksp__st_kept(word, (was & ~(0xffffffffUL << shift)) | (uint64_t)value << shift);
+  wksp__tx_store32(place, was, value);
 }
 
 /* Changes a word when the change is decided; each at most once. */
@@ -136,14 +146,24 @@ static inline __attribute__((always_inline)) void wksp__tx_put64(wksp__tx_t *tx,
 /* Stores what was put, as the record says, and ends the change. */
 void wksp__tx_apply(fd_wksp_t *wksp, uint32_t redo_cnt);
 
-/* Decides. */
-static inline __attribute__((always_inline)) void wksp__tx_commit(wksp__tx_t *tx) {
+/* Decides; what is left to tidy comes before wksp__tx_end, so that whoever takes over from one
+ * killed there sees by the version that there may be something. */
+static inline __attribute__((always_inline)) void wksp__tx_decide(wksp__tx_t *tx) {
   wksp__vol_t *vol = tx->vol;
   /* release: whoever takes the lock after this one was killed finds the notes complete */
   wksp__st_release(&vol->rec, tx->redo_cnt ? WKSP_REC_REDO | tx->redo_cnt : 0UL);
   if (wksp__unlikely(tx->redo_cnt)) wksp__tx_apply(tx->wksp, tx->redo_cnt);
+}
+
+static inline __attribute__((always_inline)) void wksp__tx_end(wksp__tx_t *tx) {
+  wksp__vol_t *vol = tx->vol;
   wksp__st_release(&vol->version,
                    wksp__ld(&vol->version) + 1); /* pairs with the acquire in begin */
+}
+
+static inline __attribute__((always_inline)) void wksp__tx_commit(wksp__tx_t *tx) {
+  wksp__tx_decide(tx);
+  wksp__tx_end(tx);
 }
 
 /* Takes everything back. */
