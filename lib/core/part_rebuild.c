@@ -39,7 +39,8 @@ typedef struct rebuild {
   uint64_t at;     /* where the next has to begin */
   uint64_t page;   /* in which the last begins */
   uint32_t last;   /* 0: none yet */
-  uint32_t unused; /* entries up to here are in use */
+  uint32_t unused; /* entries up to here are in use, or in the list of those dropped since */
+  uint32_t dropped; /* its first, 0 none; linked as the pool is */
   uint32_t top;    /* the highest that is */
   uint32_t total, free_cnt;
   uint64_t free_sz;
@@ -155,10 +156,23 @@ static void entries_sort(rebuild_t *self) {
 
 /* An entry that is not in use, 0 if there is none. */
 static uint32_t entry_unused(rebuild_t *self) {
+  uint32_t idx = self->dropped;
+  if (idx) {
+    self->dropped = wksp__lo32(self->ent[idx].w[WKSP_PART_IDX]);
+    return idx;
+  }
   while (++self->unused <= self->op.part_max)
     if (!wksp__ld(&self->ent[self->unused].w[WKSP_PART_ADDR])) return self->unused;
   self->unused = self->op.part_max;
   return 0;
+}
+
+/* Drops one while partitions are linked: its entry is for the next gap. */
+static void drop_late(rebuild_t *self, uint32_t idx) {
+  drop(self, idx);
+  if (idx > self->unused) return; /* the search will come to it */
+  self->ent[idx].w[WKSP_PART_IDX] = self->dropped;
+  self->dropped = idx;
 }
 
 /* The next partition, used or free, behind the last. */
@@ -204,14 +218,13 @@ static void append_used(rebuild_t *self, uint32_t idx) {
   if (gaddr < self->at) {
     SAY(self, "dropped: partition %u at 0x%lx of %lu bytes and tag %lu overlaps partition %u", idx,
         gaddr, size_of(ent), wksp__ld(&ent->w[WKSP_PART_TAG]), self->last);
-    drop(self, idx);
+    drop_late(self, idx);
   } else if (!append_gap(self, gaddr)) {
     SAY(self,
         "dropped: partition %u at 0x%lx of %lu bytes and tag %lu: no entry is left for the "
         "free room before it",
         idx, gaddr, size_of(ent), wksp__ld(&ent->w[WKSP_PART_TAG]));
-    drop(self, idx);
-    if (idx <= self->unused) self->unused = idx - 1;
+    drop_late(self, idx);
   } else {
     append(self, idx);
   }

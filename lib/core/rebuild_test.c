@@ -296,6 +296,33 @@ static void test_full_table(void **state) {
   }
 }
 
+static wksp__ent_t *entry_first(void) {
+  wksp__pop_t op;
+  wksp__pop_begin(&op, g_wksp);
+  return &wksp__pop_ent(&op)[1];
+}
+
+/* The entry of one that is dropped serves for the room that it leaves, also if the search for unused
+   entries has passed it: in a full table nothing else is changed for want of one. */
+static void test_dropped_entry(void **state) {
+  enum { CNT = 16, SZ = 4096 };
+  ulong gaddr[CNT];
+  testing_wksp_end(g_wksp);
+  g_wksp = testing_wksp(CNT, CNT * SZ);
+  for (uint32_t i = 0; i < CNT; i++) gaddr[i] = fd_wksp_alloc(g_wksp, 64, SZ, 1);
+  assert_true(gaddr[0] == g_wksp->data_lo && gaddr[CNT - 1] == g_wksp->data_hi - SZ);
+  /* the last has the first entry: it was cut from until it was as large as what was wanted */
+  assert_ptr_equal(entry_of(gaddr[CNT - 1]), entry_first());
+  assert_int_equal(fd_wksp_free(g_wksp, gaddr[0]), 0); /* the search comes to its entry, the second */
+  entry_first()->w[WKSP_PART_ADDR] = (gaddr[5] + 64) | FD_WKSP_KIND_USER;
+  rebuild(1);
+  fd_wksp_part_t part;
+  for (uint32_t i = 1; i < CNT - 1; i++)
+    assert_true(fd_wksp_part_next(g_wksp, gaddr[i], &part) == 1 && part.gaddr == gaddr[i] &&
+                part.size == SZ);
+  assert_true(fd_wksp_alloc(g_wksp, 64, SZ, 2) && fd_wksp_alloc(g_wksp, 64, SZ, 2)); /* its room */
+}
+
 /* Bad arguments and a damaged header. */
 static void test_refuses(void **state) {
   assert_int_equal(fd_wksp_rebuild(NULL, 0, NULL, NULL), WKSP_E_INVAL);
@@ -325,7 +352,7 @@ int main(void) {
   struct CMUnitTest const tests[] = {
       CASE(test_whole),   CASE(test_derived),       CASE(test_entries), CASE(test_roots),
       CASE(test_allocs),  CASE(test_random_damage), CASE(test_killed),  CASE(test_full_table),
-      CASE(test_refuses), CASE(test_million),
+      CASE(test_refuses), CASE(test_million),       CASE(test_dropped_entry),
   };
   return cmocka_run_group_tests_name("rebuild", tests, NULL, NULL);
 }
