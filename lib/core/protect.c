@@ -129,6 +129,11 @@ int wksp__protected(fd_wksp_t const *wksp) {
   return map && wksp__ld_seq(&map->guarded);
 }
 
+int wksp__protected_loads(fd_wksp_t const *wksp) {
+  wksp__map_t const *map = wksp__map_of(wksp);
+  return map && wksp__ld(&map->prot[1]) == PROT_NONE;
+}
+
 int wksp__protect_refuse(fd_wksp_t const *wksp) {
   return wksp__fail(WKSP_E_RDONLY,
                     "call: the memory of workspace %s is protected in this process; give it back "

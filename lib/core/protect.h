@@ -8,6 +8,9 @@
 /* Whether a part of a joined workspace is protected in this process. */
 int wksp__protected(fd_wksp_t const *wksp);
 
+/* Whether loads from its data fault in this process. */
+int wksp__protected_loads(fd_wksp_t const *wksp);
+
 /* Says that a call cannot begin because of that: E_RDONLY. */
 int wksp__protect_refuse(fd_wksp_t const *wksp);
 

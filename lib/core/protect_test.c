@@ -345,12 +345,38 @@ static void test_huge_pages(void **state) {
   fd_wksp_delete_anon(wksp);
 }
 
+/* Verify reads heads and heaps, which lie in the data: where these are out of reach it says so, for
+   a read-only join too, and does not fault. */
+static void test_verify(void **state) {
+  for (int ro = 0; ro < 2; ro++) {
+    fd_wksp_t *wksp = testing_wksp(PART_MAX, DATA_MAX);
+    void *shmem = fd_wksp_alloc_laddr(wksp, fd_alloc_align(), fd_alloc_footprint(), 6);
+    assert_non_null(fd_alloc_new(shmem, 6));
+    if (ro) {
+      assert_ptr_equal(fd_wksp_leave(wksp), wksp);
+      assert_int_equal(wksp__map_add(wksp, 1, 0, NULL, NULL), 0);
+    }
+    assert_int_equal(fd_wksp_mprotect(wksp, FD_WKSP_PROTECT_DATA, PROT_NONE), 0);
+    assert_int_equal(fd_wksp_verify(wksp, NULL, NULL), WKSP_E_RDONLY);
+    assert_int_equal(fd_wksp_mprotect(wksp, FD_WKSP_PROTECT_DATA, ro ? PROT_READ : RW), 0);
+    assert_int_equal(fd_wksp_verify(wksp, NULL, NULL), 0);
+    if (ro) {
+      ulong footprint = wksp->footprint;
+      assert_int_equal(wksp__map_drop(wksp), 0);
+      assert_int_equal(mprotect(wksp, footprint, RW), 0); /* as it was mapped */
+      assert_ptr_equal(fd_wksp_join(wksp), wksp);
+    }
+    testing_wksp_end(wksp);
+  }
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(test_faults),  cmocka_unit_test(test_calls),
       cmocka_unit_test(test_refuses), cmocka_unit_test(test_thread_inside),
       cmocka_unit_test(test_threads), cmocka_unit_test(test_ends),
       cmocka_unit_test(test_plan),    cmocka_unit_test(test_huge_pages),
+      cmocka_unit_test(test_verify),
   };
   return cmocka_run_group_tests_name("protect", tests, NULL, NULL);
 }

@@ -330,7 +330,8 @@ WKSP_API int fd_wksp_usage(fd_wksp_t *wksp, ulong const *tags, ulong tag_cnt,
 WKSP_API int fd_wksp_part_next(fd_wksp_t *wksp, ulong gaddr_from, fd_wksp_part_t *ret_part);
 
 /* Walks everything that the format lets one check. 0 or E_CORRUPT; on_finding, if not NULL, is told
-   each finding (at most 64). E_AGAIN when a read-only join met a writer that did not finish. */
+   each finding (at most 64). E_AGAIN when a read-only join met a writer that did not finish,
+   E_RDONLY while the data are PROT_NONE (fd_wksp_mprotect), E_INVAL. */
 WKSP_API int fd_wksp_verify(fd_wksp_t *wksp, void (*on_finding)(void *arg, char const *sentence),
                             void *arg);
 
