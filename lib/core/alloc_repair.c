@@ -16,7 +16,6 @@
 
 typedef struct repair {
   fd_wksp_t *wksp;
-  wksp__call_t *call;
   wksp__finding_t finding;
   void *arg;
   uint32_t cnt;
@@ -126,7 +125,7 @@ static void partitions(repair_t *self) {
                  : "it holds spans, but is not made of whole ones, or of too many");
       if (kind == FD_WKSP_KIND_SPANS)
         for (; span < end; span++) span_set(self, span, 0, WKSP_SPAN_NONE);
-      wksp__part_free_locked(self->call, part.gaddr, part.kind, 0);
+      wksp__part_drop(wksp, part.gaddr);
       continue;
     }
     for (; kind == FD_WKSP_KIND_SPANS && span < end; span++) span_mend(self, span, home);
@@ -165,7 +164,7 @@ uint32_t wksp__alloc_owner_living(fd_wksp_t const *wksp) {
 }
 
 uint32_t wksp__alloc_repair(wksp__call_t *call, wksp__finding_t finding, void *arg) {
-  repair_t self = {.wksp = call->wksp, .call = call, .finding = finding, .arg = arg};
+  repair_t self = {.wksp = call->wksp, .finding = finding, .arg = arg};
   directory(&self);
   partitions(&self);
   strays(&self);

@@ -428,6 +428,26 @@ int wksp__part_free_locked(wksp__call_t *call, uint64_t gaddr, uint32_t kind, ui
   return found < 0 ? wksp__part_corrupt(call->wksp) : found;
 }
 
+int wksp__part_drop(fd_wksp_t *wksp, uint64_t gaddr) {
+  wksp__vol_t notes; /* which nobody reads */
+  wksp__pop_t op;
+  fd_wksp_part_t is;
+  if (!wksp__part_in_data(wksp, gaddr)) return 0;
+  wksp__pop_begin(&op, wksp);
+  uint32_t idx = wksp__addr_at(&op, gaddr);
+  wksp__part_of(&op, idx, &is);
+  if (!op.bad && !wksp__part_used(is.kind)) return 0;
+  op.page[0] = op.page[1] = ~0UL;
+  op.tx.vol = &notes;
+  op.tx.at = notes.undo;
+  op.tx.rec = 0;
+  if (!op.bad) give(&op, idx);
+  if (op.bad) return wksp__part_corrupt(wksp);
+  for (uint32_t i = 0; i < 2; i++)
+    if (op.page[i] != ~0UL) wksp__page_clear(op.head, wksp, op.page[i]);
+  return 1;
+}
+
 int wksp__part_free(wksp__call_t *call, uint64_t timeout_ns, uint64_t gaddr, uint32_t kind,
                     uint64_t tag, wksp__part_also_t also, void *arg) {
   fd_wksp_t *wksp = call->wksp;

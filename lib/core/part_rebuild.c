@@ -311,9 +311,13 @@ int wksp__part_rebuild(fd_wksp_t *wksp, wksp__finding_t finding, void *arg) {
   entries_sort(&self);
   partitions_link(&self);
   head_fill(&self);
+  free(notes);
+  return (int)self.cnt;
+}
+
+void wksp__part_rebuilt(fd_wksp_t *wksp) {
+  wksp__vol_t *vol = wksp__vol(wksp);
   wksp__st_release(&vol->rec,
                    0UL); /* whoever sees it sees the tables; pairs with recover's acquire */
   wksp__st_release(&vol->version, wksp__ld(&vol->version) + 1);
-  free(notes);
-  return (int)self.cnt;
 }

@@ -71,6 +71,7 @@ static int mend(wksp__call_t *call, uint seed, report_t *report) {
     wksp__root_repair(call->wksp, note, report);
     rc = allocs_mend(call, report);
     wksp__st(&call->wksp->seed, seed);
+    wksp__part_rebuilt(call->wksp);
   }
   wksp__unlock(call);
   return rc;

@@ -271,6 +271,49 @@ static void test_killed(void **state) {
   assert_true(killed > 60);
 }
 
+/* The same where fd_allocs have to be mended, which comes after the partitions: once it is begun
+   nobody gets at a workspace of which a part is still damaged. */
+static void test_killed_allocs(void **state) {
+  uint32_t begun = 0;
+  for (uint64_t at = 1;; at++) {
+    testing_wksp_end(g_wksp);
+    g_wksp = testing_wksp(64, 64UL << 16);
+    void *shmem = fd_wksp_alloc_laddr(g_wksp, fd_alloc_align(), fd_alloc_footprint(), 9);
+    int status;
+    for (int mend = 0; mend < 2; mend++) {
+      pid_t pid = fork(); /* whose heap is nobody's afterwards */
+      assert_true(pid >= 0);
+      if (!pid && mend) {
+        g_left = at;
+        fd_wksp_rebuild(g_wksp, 3, NULL, NULL);
+        _exit(0);
+      } else if (!pid) {
+        fd_alloc_t *alloc = fd_alloc_join(fd_alloc_new(shmem, 9), 0);
+        _exit(!fd_alloc_malloc(alloc, 0, 100) || !fd_alloc_malloc(alloc, 0, 100000));
+      }
+      assert_int_equal(waitpid(pid, &status, 0), pid);
+      assert_true(WIFEXITED(status) && WEXITSTATUS(status) == (mend && WEXITSTATUS(status) ? 9 : 0));
+      fd_wksp_part_t part;
+      for (ulong from = 0; !mend && fd_wksp_part_next(g_wksp, from, &part) == 1;
+           from = part.gaddr + part.size)
+        if (part.kind == FD_WKSP_KIND_USER) /* the fd_alloc's head: now all of it is an orphan */
+          entry_of(part.gaddr)->w[WKSP_PART_ADDR] = 0;
+    }
+    if (!WEXITSTATUS(status)) break;
+    int open = wksp__vol(g_wksp)->rec != WKSP_REC_REBUILD;
+    assert_int_equal(fd_wksp_alloc(g_wksp, 64, 64, 1) != 0, open);
+    if (!open)
+      begun++;
+    else if (begun)
+      assert_int_equal(fd_wksp_verify(g_wksp, testing_sentence, NULL), 0);
+    assert_int_equal(fd_wksp_rebuild(g_wksp, 77, NULL, NULL), 0);
+    assert_int_equal(fd_wksp_verify(g_wksp, testing_sentence, NULL), 0);
+  }
+  printf("# %u killed after it was begun\n", begun);
+  assert_true(begun > 60);
+  assert_int_equal(fd_wksp_verify(g_wksp, testing_sentence, NULL), 0);
+}
+
 /* The table may be full: then there is no entry for room that was never accounted for, and who is
    in the way is dropped, or takes it. */
 static void test_full_table(void **state) {
@@ -353,6 +396,7 @@ int main(void) {
       CASE(test_whole),   CASE(test_derived),       CASE(test_entries), CASE(test_roots),
       CASE(test_allocs),  CASE(test_random_damage), CASE(test_killed),  CASE(test_full_table),
       CASE(test_refuses), CASE(test_million),       CASE(test_dropped_entry),
+      CASE(test_killed_allocs),
   };
   return cmocka_run_group_tests_name("rebuild", tests, NULL, NULL);
 }
