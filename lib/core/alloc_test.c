@@ -259,8 +259,8 @@ static void test_damage(void **state) {
   assert_clean(fix);
 }
 
-/* A partition of spans that reads larger than a change can give back is refused when its fd_alloc is
-   deleted, and does not end the process; verify finds it, and a rebuild drops it. */
+/* A partition of spans that reads larger than a change can give back is refused when its fd_alloc
+   is deleted, and does not end the process; verify finds it, and a rebuild drops it. */
 static void test_region_too_large(void **state) {
   fixture_t *fix = *state;
   wksp__pop_t op;

@@ -187,8 +187,8 @@ static int run_until(wksp__call_t *call, op_t const *op, uint64_t at) {
 }
 
 /* An alloc or free that is stopped at any store has happened wholly or not at all after whoever
-   comes next has taken the lock, and so it is if that one is stopped at any store, too. Nor is a bit
-   left of a page in which nothing begins: lookups pass only so many. */
+   comes next has taken the lock, and so it is if that one is stopped at any store, too. Nor is a
+   bit left of a page in which nothing begins: lookups pass only so many. */
 static void test_every_store(void **state) {
   testing_rng_t rng = testing_rng();
   fd_wksp_t *wksp = testing_wksp(TEST_PART_MAX, TEST_DATA_MAX);

@@ -82,19 +82,20 @@ typedef void (*wksp__finding_t)(void *arg, char const *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 uint32_t wksp__part_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg);
 
-/* After a change that was not ended: if the word at that offset holds pages' firsts, clears the bits
- * of those that are empty. Any offset may be given. The lock is held. */
+/* After a change that was not ended: if the word at that offset holds pages' firsts, clears the
+ * bits of those that are empty. Any offset may be given. The lock is held. */
 void wksp__part_bits_clear(fd_wksp_t *wksp, uint64_t where);
 
 /* Makes the region anew from the entries in use, see part_rebuild.c. Tells what it drops or
  * changes; how many, or E_NOMEM. The lock is held, whatever the record said (wksp__lock_mend). From
- * then on, also after a kill, nobody else gets the lock until wksp__part_rebuilt, and partitions are
- * freed by wksp__part_drop only. */
+ * then on, also after a kill, nobody else gets the lock until wksp__part_rebuilt, and partitions
+ * are freed by wksp__part_drop only. */
 int wksp__part_rebuild(fd_wksp_t *wksp, wksp__finding_t finding, void *arg);
 void wksp__part_rebuilt(fd_wksp_t *wksp);
 
 /* Frees the used partition at gaddr as a part of a rebuild, which is begun anew after a kill: what
- * says that others are in use is not changed meanwhile. 1, 0 there is none, E_CORRUPT (reported). */
+ * says that others are in use is not changed meanwhile. 1, 0 there is none, E_CORRUPT (reported).
+ */
 int wksp__part_drop(fd_wksp_t *wksp, uint64_t gaddr);
 
 #endif

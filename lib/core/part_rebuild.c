@@ -36,12 +36,12 @@ typedef struct rebuild {
   void *arg;
   uint32_t cnt; /* findings */
   /* The partitions so far, in the order of addresses. */
-  uint64_t at;     /* where the next has to begin */
-  uint64_t page;   /* in which the last begins */
-  uint32_t last;   /* 0: none yet */
-  uint32_t unused; /* entries up to here are in use, or in the list of those dropped since */
+  uint64_t at;      /* where the next has to begin */
+  uint64_t page;    /* in which the last begins */
+  uint32_t last;    /* 0: none yet */
+  uint32_t unused;  /* entries up to here are in use, or in the list of those dropped since */
   uint32_t dropped; /* its first, 0 none; linked as the pool is */
-  uint32_t top;    /* the highest that is */
+  uint32_t top;     /* the highest that is */
   uint32_t total, free_cnt;
   uint64_t free_sz;
   uint64_t end;    /* of the data at present */

@@ -292,7 +292,8 @@ static void test_killed_allocs(void **state) {
         _exit(!fd_alloc_malloc(alloc, 0, 100) || !fd_alloc_malloc(alloc, 0, 100000));
       }
       assert_int_equal(waitpid(pid, &status, 0), pid);
-      assert_true(WIFEXITED(status) && WEXITSTATUS(status) == (mend && WEXITSTATUS(status) ? 9 : 0));
+      assert_true(WIFEXITED(status) &&
+                  WEXITSTATUS(status) == (mend && WEXITSTATUS(status) ? 9 : 0));
       fd_wksp_part_t part;
       for (ulong from = 0; !mend && fd_wksp_part_next(g_wksp, from, &part) == 1;
            from = part.gaddr + part.size)
@@ -345,8 +346,8 @@ static wksp__ent_t *entry_first(void) {
   return &wksp__pop_ent(&op)[1];
 }
 
-/* The entry of one that is dropped serves for the room that it leaves, also if the search for unused
-   entries has passed it: in a full table nothing else is changed for want of one. */
+/* The entry of one that is dropped serves for the room that it leaves, also if the search for
+   unused entries has passed it: in a full table nothing else is changed for want of one. */
 static void test_dropped_entry(void **state) {
   enum { CNT = 16, SZ = 4096 };
   ulong gaddr[CNT];
@@ -356,7 +357,8 @@ static void test_dropped_entry(void **state) {
   assert_true(gaddr[0] == g_wksp->data_lo && gaddr[CNT - 1] == g_wksp->data_hi - SZ);
   /* the last has the first entry: it was cut from until it was as large as what was wanted */
   assert_ptr_equal(entry_of(gaddr[CNT - 1]), entry_first());
-  assert_int_equal(fd_wksp_free(g_wksp, gaddr[0]), 0); /* the search comes to its entry, the second */
+  assert_int_equal(fd_wksp_free(g_wksp, gaddr[0]),
+                   0); /* the search comes to its entry, the second */
   entry_first()->w[WKSP_PART_ADDR] = (gaddr[5] + 64) | FD_WKSP_KIND_USER;
   rebuild(1);
   fd_wksp_part_t part;
@@ -393,10 +395,10 @@ static void test_million(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      CASE(test_whole),   CASE(test_derived),       CASE(test_entries), CASE(test_roots),
-      CASE(test_allocs),  CASE(test_random_damage), CASE(test_killed),  CASE(test_full_table),
-      CASE(test_refuses), CASE(test_million),       CASE(test_dropped_entry),
-      CASE(test_killed_allocs),
+      CASE(test_whole),   CASE(test_derived),       CASE(test_entries),
+      CASE(test_roots),   CASE(test_allocs),        CASE(test_random_damage),
+      CASE(test_killed),  CASE(test_full_table),    CASE(test_refuses),
+      CASE(test_million), CASE(test_dropped_entry), CASE(test_killed_allocs),
   };
   return cmocka_run_group_tests_name("rebuild", tests, NULL, NULL);
 }

@@ -121,8 +121,7 @@ static inline __attribute__((always_inline)) void wksp__tx_store32(uint32_t *pla
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
   shift ^= 32;
 #endif
-  wksp__st_kept(wksp__tx_word(place),
-                (was & ~(0xffffffffUL << shift)) | (uint64_t)value << shift);
+  wksp__st_kept(wksp__tx_word(place), (was & ~(0xffffffffUL << shift)) | (uint64_t)value << shift);
 }
 
 /* The same for half a word, which is noted and stored as part of the whole: to load the whole just

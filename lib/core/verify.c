@@ -90,10 +90,11 @@ int fd_wksp_verify(fd_wksp_t *wksp, void (*on_finding)(void *arg, char const *se
   int rc = 0, ro = wksp__map_ro(wksp);
   if (ro < 0) return wksp__fail(WKSP_E_INVAL, "verify: no workspace is joined at %p", (void *)wksp);
   if (wksp__protected_loads(wksp)) /* heads and heaps lie there */
-    return wksp__fail(WKSP_E_RDONLY,
-                      "verify: the data of workspace %s are out of reach in this process; give them "
-                      "back with fd_wksp_mprotect",
-                      wksp->name);
+    return wksp__fail(
+        WKSP_E_RDONLY,
+        "verify: the data of workspace %s are out of reach in this process; give them "
+        "back with fd_wksp_mprotect",
+        wksp->name);
   if (wksp__header_check(wksp, 0))
     finding(&verify, "header: %s", wksp_last_error());
   else
