@@ -97,10 +97,10 @@ typedef struct wksp__part_head {
 _Static_assert(sizeof(wksp__part_head_t) <= WKSP_PART_HEAD_SZ, "the head is two pages");
 
 /* Words that the largest change notes, counted with repetitions, since each store notes its own: a
-   free that merges with both neighbours. Tag index 4; size index: taking one out 6 (parent or root,
-   a stand-in's two words and its old parent's, two children), and one that moves 11; two pages'
-   firsts 2; entries, neighbours and the pool 6. A sum of 29; an alloc that leaves a rest on either
-   side has less. */
+   free that merges with both neighbours. Tag index 4; size index: taking one out 7 (parent or root,
+   a stand-in's two words and its old parent's, two children, a ring's neighbour), and one that
+   moves 11; two pages' firsts 2; entries, neighbours and the pool 6. A sum of 30; an alloc that
+   leaves a rest on either side has less. */
 #define WKSP_PART_TX_MAX 40
 
 _Static_assert(offsetof(wksp__part_head_t, bin_top) == 8 * WKSP_REC_HEAD, "noted together");
