@@ -271,6 +271,11 @@ static void test_killed(void **state) {
   assert_true(killed > 60);
 }
 
+__attribute__((format(printf, 2, 3))) static void ignore(void *arg, char const *fmt, ...) {
+  (void)arg;
+  (void)fmt;
+}
+
 /* The same where fd_allocs have to be mended, which comes after the partitions: once it is begun
    nobody gets at a workspace of which a part is still damaged. */
 static void test_killed_allocs(void **state) {
@@ -305,7 +310,7 @@ static void test_killed_allocs(void **state) {
     assert_int_equal(fd_wksp_alloc(g_wksp, 64, 64, 1) != 0, open);
     if (!open)
       begun++;
-    else if (begun)
+    else if (!wksp__part_check(g_wksp, ignore, NULL)) /* it has been at work, so it is done */
       assert_int_equal(fd_wksp_verify(g_wksp, testing_sentence, NULL), 0);
     assert_int_equal(fd_wksp_rebuild(g_wksp, 77, NULL, NULL), 0);
     assert_int_equal(fd_wksp_verify(g_wksp, testing_sentence, NULL), 0);
