@@ -9,6 +9,7 @@
 
 #include "cli.h"
 
+#include "parse.h"
 #include "render.h"
 
 #include <errno.h>
@@ -137,6 +138,16 @@ int cli_attach(cli_t *cli, char const *name, int how, int *ret_err, fd_wksp_t **
   }
   *ret_wksp = wksp;
   return CLI_OK;
+}
+
+int cli_attach_seed(cli_t *cli, cli_args_t const *args, fd_wksp_t **ret_wksp, uint *ret_seed) {
+  char const *text = cli_arg(args, "seed");
+  uint seed = 0;
+  char const *why = text ? parse_number32(text, &seed) : NULL;
+  if (why) return cli_fail_usage(cli, "--seed '%s' %s", text, why);
+  int status = cli_attach(cli, args->operands[0], WKSP_ATTACH_RW, NULL, ret_wksp);
+  if (!status) *ret_seed = text ? seed : fd_wksp_seed(*ret_wksp);
+  return status;
 }
 
 int cli_flush(cli_t const *cli, int status) {

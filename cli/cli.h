@@ -117,6 +117,11 @@ void cli_usage_line(cli_command_t const *command, char *out, size_t out_cap);
 
 extern cli_option_t const cli_global_options[];
 
+/* cli_attach of operand 0, to write, for commands that take --seed: *ret_seed is that, or what it
+ * is.
+ */
+int cli_attach_seed(cli_t *cli, cli_args_t const *args, fd_wksp_t **ret_wksp, uint *ret_seed);
+
 /* The commands' own run functions, by file. */
 int cmd_create(cli_t *cli, cli_args_t const *args);
 int cmd_ls(cli_t *cli, cli_args_t const *args);

@@ -286,14 +286,11 @@ static int losses_print(cli_t const *cli, char const *name, uint seed, findings_
 }
 
 int cmd_rebuild(cli_t *cli, cli_args_t const *args) {
-  char const *seed_text = cli_arg(args, "seed"), *name = args->operands[0];
-  uint seed = 0;
-  char const *why = seed_text ? parse_number32(seed_text, &seed) : NULL;
-  if (why) return cli_fail_usage(cli, "--seed '%s' %s", seed_text, why);
+  char const *name = args->operands[0];
+  uint seed;
   fd_wksp_t *wksp;
-  int status = cli_attach(cli, name, WKSP_ATTACH_RW, NULL, &wksp);
+  int status = cli_attach_seed(cli, args, &wksp, &seed);
   if (status) return status;
-  if (!seed_text) seed = fd_wksp_seed(wksp);
   findings_t losses = {.cnt = 0};
   int const err = fd_wksp_rebuild(wksp, seed, findings_add, &losses);
   if (err) status = cli_fail_wksp(cli, err);

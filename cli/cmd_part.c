@@ -170,14 +170,11 @@ int cmd_memset(cli_t *cli, cli_args_t const *args) {
 }
 
 int cmd_reset(cli_t *cli, cli_args_t const *args) {
-  char const *seed_text = cli_arg(args, "seed"), *name = args->operands[0];
-  uint seed = 0;
-  char const *why = seed_text ? parse_number32(seed_text, &seed) : NULL;
-  if (why) return cli_fail_usage(cli, "--seed '%s' %s", seed_text, why);
+  char const *name = args->operands[0];
+  uint seed;
   fd_wksp_t *wksp;
-  int status = cli_attach(cli, name, WKSP_ATTACH_RW, NULL, &wksp);
+  int status = cli_attach_seed(cli, args, &wksp, &seed);
   if (status) return status;
-  if (!seed_text) seed = fd_wksp_seed(wksp);
   int const err = fd_wksp_reset(wksp, seed);
   if (err)
     status = cli_fail_wksp(cli, err);
