@@ -298,7 +298,7 @@ static void growing_small(void **state) {
 
 static void growing_huge(void **state) {
   if (memory_free_2m() < 8) {
-    print_message("# 8 free huge pages of 2 MiB\n");
+    print_message("# missing: 8 free huge pages of 2 MiB (vm.nr_hugepages)\n");
     skip();
   }
   growing(MEMORY_PAGE_2M);

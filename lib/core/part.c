@@ -35,7 +35,7 @@
 /* Free partitions that are tried, smallest first, for one that is well aligned: before a larger one
    is split, and when none is large enough to be sure. The first is what keeps aligned allocs near
    best fit (bench/README.md: with 8 tries the traces take 2.5 % more room than it, with 128 one of
-   nine more than 2 %, with 1,024 at most 1.1 %) and costs some 10 us at most. */
+   nine more than 2 %, with 1,024 at most 1.1 %). */
 #define PART_ALIGN_TRIES      1024U
 #define PART_ALIGN_LAST_TRIES 4096U
 

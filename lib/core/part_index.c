@@ -7,7 +7,7 @@
    the nearest page at or before an address that has one; and the order of addresses the rest, at
    most 64 steps. Rejected: a hash of the pages in place of one word for each (an eighth of the
    memory where partitions are few and large, but two words more to change, and chains of other
-   pages' entries to read: half of what a lookup took at 100,000).
+   pages' entries to read).
 
    Every index that is read is range-checked and every walk is bounded, since readers may look at
    torn or damaged words. */

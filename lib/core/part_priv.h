@@ -112,10 +112,9 @@ _Static_assert(WKSP_PART_ALSO_MAX <= WKSP_REDO_MAX, "and what rides along");
    are read as entry 0, so code need not test at every step; stores to entry 0 are taken back with
    the rest.
 
-   An alloc or free is some hundred instructions if the compiler can keep this in registers, and
-   three times as many if its address has gone to another function, since then each store to shared
-   memory might change it. So the common cases are inline, and the others work on a copy
-   (WKSP__APART). */
+   The compiler can keep this in registers only as long as its address has not gone to another
+   function, since from then on each store to shared memory might change it. So the common cases are
+   inline, and the others work on a copy (WKSP__APART). */
 typedef struct wksp__pop {
   wksp__part_head_t *head;
   uint32_t part_max;

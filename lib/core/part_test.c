@@ -355,7 +355,7 @@ static void test_sparse(void **state) {
   void *addr = mmap(NULL, footprint, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (addr == MAP_FAILED) {
-    printf("# needs 1 TiB of address space, which a limit of this process denies\n");
+    printf("# missing: 1 TiB of address space (ulimit -v)\n");
     skip();
   }
   fd_wksp_new(addr, "sparse", 0, 64, data_max);

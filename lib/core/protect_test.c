@@ -334,7 +334,7 @@ static void test_plan(void **state) {
 static void test_huge_pages(void **state) {
   fd_wksp_t *wksp = fd_wksp_new_anon("huge", 8UL << 20, 2UL << 20, 1, 0);
   if (!wksp) {
-    print_message("# SKIP needs 4 free huge pages of 2 MiB\n");
+    print_message("# SKIP missing: 4 free huge pages of 2 MiB (vm.nr_hugepages)\n");
     skip();
   }
   assert_int_equal(fd_wksp_mprotect(wksp, FD_WKSP_PROTECT_TABLES, PROT_READ), WKSP_E_UNSUPPORTED);

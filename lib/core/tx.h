@@ -125,7 +125,7 @@ static inline __attribute__((always_inline)) void wksp__tx_store32(uint32_t *pla
 }
 
 /* The same for half a word, which is noted and stored as part of the whole: to load the whole just
-   after a store to half of it costs more than all of this. */
+   after a store to half of it waits for the cache. */
 static inline __attribute__((always_inline)) void wksp__tx_set32(wksp__tx_t *tx, uint32_t *place,
                                                                  uint32_t value) {
   uint64_t was = wksp__tx_note(tx, wksp__tx_word(place));
