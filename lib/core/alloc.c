@@ -183,23 +183,39 @@ int wksp__op_begin(fd_alloc_t const *join, wksp__op_t *ret_op) {
   if (!alloc) return WKSP_E_INVAL;
   wksp__op_t op = {.alloc = alloc, .alloc_gaddr = alloc->self, .wksp = wksp_of(alloc)};
   int err = wksp__call_begin(op.wksp, &op.call);
-  if (!err) *ret_op = op;
-  return err;
+  if (err) return err;
+  wksp__fast_off();
+  *ret_op = op;
+  return 0;
 }
 
+/* From here on the short forms serve, if the heap is the thread's to keep and it need not fence. */
+static void fast_on(wksp__op_t const *op) {
+  wksp__seat_t const *seat = op->call.seat;
+  if (!seat || !op->heap || !seat->heap_cnt || seat->heap[0].owner != &op->heap->owner) return;
+  if (wksp__ld(&op->call.slot->fenced) & WKSP_FENCED_CALLS) return;
+  fd_wksp_t *wksp = op->wksp;
+  wksp__fast_t fast = {
+      .alloc = WKSP_FAST_OFF,
+      .base = (uintptr_t)wksp,
+      .heap = op->heap,
+      .slot = op->call.slot,
+      .words = wksp__span_words(wksp),
+      .data = (uintptr_t)wksp + wksp->data_lo,
+      .data_lo = wksp->data_lo,
+      .data_sz = wksp->data_hi - wksp->data_lo,
+      .me = op->heap_id << 12,
+  };
+  wksp__fast = fast;
+  wksp__compiler_fence(); /* a signal handler sees it on when the rest is there */
+  wksp__fast.alloc = (uintptr_t)op->alloc;
+}
+
+/* While the call still lasts: a call in a signal handler must not look at our gate in between. */
 void wksp__op_end(wksp__op_t *op) {
   wksp__heap_put(op);
+  fast_on(op);
   wksp__call_end(&op->call);
-}
-
-/* The smallest class for the request, WKSP_CLASS_CNT if it is a large one. Blocks lie at multiples
-   of their size from a 64 KiB boundary, so a class is aligned to what divides its size. */
-static uint32_t class_for(ulong align, ulong sz) {
-  if (sz > FD_ALLOC_SMALL_MAX || align > FD_ALLOC_SMALL_MAX) return WKSP_CLASS_CNT;
-  uint32_t cls = wksp__class_of[(sz + 15) >> 4];
-  if (wksp__likely(align <= 16)) return cls;
-  while (cls < WKSP_CLASS_CNT && (wksp__classes[cls].size & (align - 1))) cls++;
-  return cls;
 }
 
 static int note_flight(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
@@ -220,13 +236,13 @@ static void *malloc_large(wksp__op_t *op, ulong align, ulong sz, ulong *ret_max)
 
 static void *malloc_small(wksp__op_t *op, uint32_t hint, uint32_t cls, ulong *ret_max) {
   if (wksp__heap_get(op, hint)) return NULL;
-  uint64_t gaddr = wksp__span_malloc(op, cls);
+  uint64_t gaddr = wksp__mag_malloc(op, cls);
   if (!gaddr) return NULL;
   *ret_max = wksp__classes[cls].size;
   return fd_wksp_laddr_fast(op->wksp, gaddr);
 }
 
-void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
+void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
   *ret_max = 0;
   if (!join || !sz) return NULL;
   if (!align) align = FD_ALLOC_MALLOC_ALIGN_DEFAULT;
@@ -236,16 +252,11 @@ void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz, ulong *r
   }
   wksp__op_t op;
   if (wksp__op_begin(join, &op)) return NULL;
-  uint32_t cls = class_for(align, sz);
+  uint32_t cls = wksp__class_for(align, sz);
   void *ret = cls == WKSP_CLASS_CNT ? malloc_large(&op, align, sz, ret_max)
                                     : malloc_small(&op, (uint32_t)HINT(join), cls, ret_max);
   wksp__op_end(&op);
   return ret;
-}
-
-void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz) {
-  ulong max;
-  return fd_alloc_malloc_at_least(join, align, sz, &max);
 }
 
 static int free_large(wksp__op_t *op, uint64_t gaddr) {
@@ -268,7 +279,7 @@ static int free_at(wksp__op_t *op, uint64_t gaddr, uint64_t *word, uint64_t e) {
     if (!wksp__span_live(e)) return WKSP_E_NOTFOUND;
     if ((op->heap && SPAN_HEAP(e) == op->heap_id) ||
         wksp__heap_of(op->wksp, SPAN_HEAP(e), op->alloc_gaddr))
-      return wksp__span_free(op, gaddr, e);
+      return wksp__mag_free(op, gaddr, e);
     uint64_t now = wksp__ld_acquire(word);
     if (now == e) return WKSP_E_NOTFOUND;
     e = now;
@@ -276,7 +287,7 @@ static int free_at(wksp__op_t *op, uint64_t gaddr, uint64_t *word, uint64_t e) {
   return WKSP_E_NOTFOUND;
 }
 
-void fd_alloc_free(fd_alloc_t *join, void *laddr) {
+void wksp__free(fd_alloc_t *join, void *laddr) {
   if (!join || !laddr) return;
   wksp__op_t op;
   if (wksp__op_begin(join, &op)) return;
@@ -288,6 +299,12 @@ void fd_alloc_free(fd_alloc_t *join, void *laddr) {
     uint64_t e = wksp__ld_acquire(word);
     wksp__heap_peek(&op);
     err = free_at(&op, gaddr, word, e);
+    /* Who frees much without a heap gets one, for its magazines; after the block is gone, since
+       taking a dead thread's heap has blocks of its own in flight. */
+    if (!op.heap && op.call.seat && ++op.call.seat->bare_frees >= WKSP_SEAT_BARE_FREES) {
+      op.call.seat->bare_frees = 0;
+      wksp__heap_get(&op, (uint32_t)HINT(join));
+    }
   }
   if (wksp__unlikely(err == WKSP_E_NOTFOUND)) {
     wksp__fetch_add(&op.alloc->bad_free_cnt, 1UL);

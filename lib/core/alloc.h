@@ -25,11 +25,32 @@
    everybody else with one atomic. A block is allocated <=> its bit in A ^ F is 1. Bits beyond
    the last block are 1 in A and 0 in F.
 
-     own malloc, own free   one plain store to A
-     free from elsewhere    one CAS that toggles F: the linearisation point
+     an owner takes, gives back   one plain store to A, for many blocks of the word at once
+     everybody else gives back    one CAS for each block, which toggles F
 
-   Heap. What one thread at a time allocates from in one alloc: caches only, but for its owner word
-   {name, epoch}, changed by CAS. 0: left behind in good order. The name of a dead thread: left
+   Magazines. In front of the pairs each heap has, for each class, an array of blocks and behind it
+   the mask of one word. What they hold is free, whatever its pair says, and only the heap's owner
+   takes it:
+
+     a block is free  <=>  its bit in A ^ F is 0, or it is in a heap's array or mask
+
+   Malloc takes from the array, then from the mask; both are refilled from the pairs of the heap's
+   spans. Free puts into the array, also blocks of other heaps' spans; half of a full one goes back
+   to the pairs. What a kill leaves, by the order of the stores (alloc_mag.c):
+
+     malloc     flight; top or mask                       one block, which the flight names
+     free       flight; entry; top                        likewise
+     refill     entries; top; A       mbase; mask; A      in the magazine and free in its pair: once
+     overflow   own: A; top; then the span may retire      foreign: flight; top; F
+
+   So a block of the heap's own spans can be free twice, which flushing a dead owner's magazines
+   takes for once: it clears bits that are set. A block of another heap's span never is, for that
+   owner may hand it out as soon as F says so. A heap's magazines are flushed before its spans
+   change hands (docs/adr/0006). A block that is freed twice while it lies in a magazine is noticed
+   if it is among the last four of its class, or when the magazine is flushed.
+
+   Heap. What one thread at a time allocates from in one alloc: magazines, caches, and its owner
+   word {name, epoch}, changed by CAS. 0: left behind in good order. The name of a dead thread: left
    behind anyhow, so whoever takes it rebuilds its caches from the span table and the pairs. A heap
    outlives its threads; taking one over is one CAS (docs/adr/0002).
 
@@ -100,6 +121,25 @@ typedef struct wksp__rec {
 } wksp__rec_t;
 _Static_assert(sizeof(wksp__rec_t) == 128, "two lines a span");
 
+/* What a heap has of one class. The array's places lie behind the heap; top, lo and hi are offsets
+   from the heap in bytes.
+
+     lo <= top <= hi, but for a call on its way; lo, hi, size, recip, limit are constant
+     the places [lo, top) hold gaddrs of free blocks of the class, in spans of the alloc
+     bit i of mask is 1 => mbase + i * size is a free block; all of one word of a span of the heap
+ */
+typedef struct wksp__mag {
+  uint32_t top, lo, hi;
+  uint32_t size;
+  uint64_t mask, mbase;
+  uint64_t recip;           /* ceil(2^64 / size): x is a multiple of size <=> x * recip < recip */
+  uint32_t limit;           /* where a span's blocks end */
+  uint32_t cur, part, full; /* span index + 1: in use, having free blocks, set aside */
+  uint32_t look;            /* where the next look through full goes on */
+  uint32_t spare;           /* about how many spans in part have no block in use */
+} wksp__mag_t;
+_Static_assert(sizeof(wksp__mag_t) == 64, "a line");
+
 typedef struct wksp__heap {
   uint64_t owner; /* name | epoch << WKSP_OWNER_EPOCH_SHIFT, or 0: the truth */
   uint64_t alloc; /* gaddr; constant */
@@ -108,10 +148,7 @@ typedef struct wksp__heap {
   uint32_t pad[10];
   uint32_t inbox; /* span index + 1: spans whose state went FULL -> PENDING */
   uint32_t pad2[15];
-  struct {
-    uint32_t cur, part, full; /* span index + 1: in use, having free blocks, set aside */
-    uint32_t look;            /* where the next look through full goes on */
-  } cls[WKSP_CLASS_CNT];
+  wksp__mag_t mag[WKSP_CLASS_CNT];
 } wksp__heap_t;
 
 #define WKSP_ALLOC_MAGIC    0x31636f6c6c616466UL /* "fdalloc1" in memory */
@@ -144,6 +181,7 @@ typedef struct wksp__op {
   uint64_t alloc_gaddr;
   wksp__heap_t *heap; /* NULL until wksp__heap_get */
   uint32_t heap_id;
+  uint32_t sent_cnt; /* blocks that flushing a heap has given to spans of others */
 } wksp__op_t;
 
 /* The allocator behind a join handle, NULL (reported) if it is none. */
@@ -152,6 +190,20 @@ struct fd_alloc *wksp__alloc_of(fd_alloc_t const *join);
 /* Starts and ends an operation of the calling thread. 0 or why not (reported). */
 int wksp__op_begin(fd_alloc_t const *join, wksp__op_t *ret_op);
 void wksp__op_end(wksp__op_t *op);
+
+/* fd_alloc_malloc_at_least and fd_alloc_free, all cases; the usual ones are in alloc_fast.c. */
+void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max);
+void wksp__free(fd_alloc_t *join, void *laddr);
+
+/* The smallest class for the request, WKSP_CLASS_CNT if it is a large one. Blocks lie at multiples
+   of their size from a 64 KiB boundary, so a class is aligned to what divides its size. */
+static inline uint32_t wksp__class_for(ulong align, ulong sz) {
+  if (sz > FD_ALLOC_SMALL_MAX || align > FD_ALLOC_SMALL_MAX) return WKSP_CLASS_CNT;
+  uint32_t cls = wksp__class_of[(sz + 15) >> 4];
+  if (wksp__likely(align <= 16)) return cls;
+  while (cls < WKSP_CLASS_CNT && (wksp__classes[cls].size & (align - 1))) cls++;
+  return cls;
+}
 
 /* Spans (alloc_span.c)
  * ------------------------------------------------------------------------------- */
@@ -186,12 +238,37 @@ static inline int wksp__span_live(uint64_t e) {
 /* Live blocks in a span. */
 uint32_t wksp__span_used(fd_wksp_t const *wksp, uint32_t span, uint32_t cls);
 
-/* A block of the class from the operation's heap, 0 if there is no memory (reported). */
-uint64_t wksp__span_malloc(wksp__op_t *op, uint32_t cls);
+/* Which block of a span of the class lies at gaddr: its number, or UINT32_MAX if none starts there.
+ */
+static inline uint32_t wksp__blk_of(fd_wksp_t const *wksp, uint64_t gaddr, uint32_t cls) {
+  uint32_t off = (uint32_t)((gaddr - wksp->data_lo) & (WKSP_SPAN_SZ - 1));
+  uint32_t blk = (uint32_t)((uint64_t)off * wksp__classes[cls].recip >> 32);
+  return blk * wksp__classes[cls].size == off && blk < wksp__classes[cls].blk_cnt ? blk
+                                                                                  : UINT32_MAX;
+}
 
-/* Frees the block at gaddr, whose span's word is e. 0, or E_NOTFOUND if it is no live block (not
- * reported). */
-int wksp__span_free(wksp__op_t *op, uint64_t gaddr, uint64_t e);
+/* Whether a span's word says that it is the heap's and has blocks of the class. */
+static inline int wksp__span_own(uint64_t e, uint32_t heap_id, uint32_t cls) {
+  return SPAN_HEAP(e) == heap_id && SPAN_CLASS(e) == cls && wksp__span_live(e);
+}
+
+/* A span for the class as the heap's current one. 0, or why there is none (reported). */
+int wksp__span_next(wksp__op_t *op, uint32_t cls);
+
+/* The heap's current span of the class has no free block as far as its summary knows: sets it aside
+   as full, unless the pairs say otherwise. 1 set aside, 0 it is still the current one. */
+int wksp__span_aside(wksp__op_t *op, uint32_t cls);
+
+/* Blocks of one word of a span of the operation's heap become free. Returns those of them that were
+   free already, which stay so. */
+uint64_t wksp__span_give(wksp__op_t *op, uint32_t span, uint32_t w, uint64_t bits);
+
+/* Must follow it once no magazine holds these blocks any more: the span may change hands now. */
+void wksp__span_given(wksp__op_t *op, uint32_t span);
+
+/* The same for one block of a span of any heap, whose word is e. 0, or E_NOTFOUND if it is no live
+ * block (not reported). */
+int wksp__span_give_elsewhere(wksp__op_t *op, uint64_t gaddr, uint64_t e);
 
 /* Brings what others have told into the heap's lists. */
 void wksp__span_drain(wksp__op_t *op, wksp__heap_t *heap, uint32_t heap_id);
@@ -204,6 +281,71 @@ void wksp__pool_note(struct fd_alloc *alloc, uint32_t span);
 
 void wksp__list_push(fd_wksp_t *wksp, uint32_t *head, uint32_t span, uint32_t list);
 void wksp__list_remove(fd_wksp_t *wksp, uint32_t *head, uint32_t span);
+
+/* Magazines (alloc_mag.c)
+ * ----------------------------------------------------------------------------- */
+
+static inline uint32_t wksp__mag_scale(fd_wksp_t const *wksp) {
+  return wksp->data_max >= 256UL << 20 ? 0 : wksp->data_max >= 16UL << 20 ? 1 : 2;
+}
+
+/* Bytes of a heap with its places. */
+static inline uint64_t wksp__heap_size(fd_wksp_t const *wksp) {
+  return sizeof(wksp__heap_t) + 8UL * wksp__mag_at[wksp__mag_scale(wksp)][WKSP_CLASS_CNT];
+}
+
+/* Where the places of a class begin and end, offsets from the heap; not read from the heap. */
+static inline uint32_t wksp__mag_lo(fd_wksp_t const *wksp, uint32_t cls) {
+  return (uint32_t)sizeof(wksp__heap_t) +
+         8 * (wksp__mag_at[wksp__mag_scale(wksp)][cls] + WKSP_MAG_BELOW);
+}
+
+static inline uint32_t wksp__mag_hi(fd_wksp_t const *wksp, uint32_t cls) {
+  return (uint32_t)sizeof(wksp__heap_t) +
+         8 * (wksp__mag_at[wksp__mag_scale(wksp)][cls + 1] - WKSP_MAG_ABOVE);
+}
+
+/* Where the array of a heap that may be damaged or in use ends: its top if that can be one, else
+   its floor. */
+static inline uint32_t wksp__mag_top(fd_wksp_t const *wksp, wksp__heap_t const *heap,
+                                     uint32_t cls) {
+  uint32_t top = wksp__ld(&heap->mag[cls].top), lo = wksp__mag_lo(wksp, cls);
+  return top < lo || top > wksp__mag_hi(wksp, cls) + 8 * WKSP_MAG_ABOVE || (top & 7U) ? lo : top;
+}
+
+static inline uint64_t wksp__recip64(uint32_t size) {
+  return ~0UL / size + 1UL;
+}
+
+static inline uint64_t *wksp__mag_place(wksp__heap_t const *heap, uint32_t at) {
+  return (uint64_t *)((uintptr_t)heap + at);
+}
+
+/* Whether the block is among the last four of the array. */
+static inline int wksp__mag_among_last(wksp__heap_t const *heap, uint32_t top, uint64_t gaddr) {
+  uint64_t const *at = wksp__mag_place(heap, top);
+  return at[-1] == gaddr || at[-2] == gaddr || at[-3] == gaddr || at[-4] == gaddr;
+}
+_Static_assert(WKSP_MAG_BELOW >= 4, "these places can be read whatever top is");
+
+/* All magazines of a heap become empty, whatever they held. */
+void wksp__mag_init(fd_wksp_t const *wksp, wksp__heap_t *heap);
+void wksp__mag_init_class(fd_wksp_t const *wksp, wksp__heap_t *heap, uint32_t cls);
+
+/* A block of the class from the operation's heap, 0 if there is no memory (reported). */
+uint64_t wksp__mag_malloc(wksp__op_t *op, uint32_t cls);
+
+/* Frees the block at gaddr, whose span's word is e, of an alloc's heap: into the operation's heap's
+   magazine, or if it has no heap into the pair. 0, or E_NOTFOUND if it is no live block (not
+   reported). */
+int wksp__mag_free(wksp__op_t *op, uint64_t gaddr, uint64_t e);
+
+/* Gives all that the magazines of the operation's heap hold back to the pairs. */
+void wksp__mag_drain(wksp__op_t *op);
+
+/* The same for any heap, whatever state it is in. The caller owns the heap and files its
+   spans anew afterwards. */
+void wksp__mag_flush(wksp__op_t *op, wksp__heap_t *heap, uint32_t id);
 
 /* Heaps (alloc_heap.c)
  * -------------------------------------------------------------------------------- */
@@ -242,6 +384,25 @@ int wksp__heap_listed(fd_wksp_t const *wksp, uint32_t id, uint64_t const *owner)
 
 /* Frees everything of the alloc with that home, then the home (alloc_compact.c). */
 int wksp__alloc_clear(wksp__call_t *call, uint32_t home);
+
+/* Held blocks (alloc_held.c)
+ * --------------------------------------------------------------------------- */
+
+/* What the magazines of an alloc's heaps hold: gaddrs, ascending. */
+typedef struct wksp__held_blocks {
+  uint64_t *gaddr;
+  uint64_t cnt;
+} wksp__held_blocks_t;
+
+/* Reads them, from read-only joins too; exact while nobody allocates or frees. 0, and
+   wksp__held_free must follow, or E_NOMEM (reported). */
+int wksp__held_blocks(fd_wksp_t const *wksp, uint64_t alloc_gaddr, wksp__held_blocks_t *ret_held);
+int wksp__held_has(wksp__held_blocks_t const *held, uint64_t gaddr);
+void wksp__held_free(wksp__held_blocks_t *held);
+
+/* The magazines' parts of wksp__alloc_check and wksp__alloc_repair. */
+uint32_t wksp__held_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg);
+uint32_t wksp__held_repair(fd_wksp_t *wksp, wksp__finding_t finding, void *arg);
 
 /* For the slots (alloc_heap.c)
  * ------------------------------------------------------------------------ */

@@ -244,8 +244,14 @@ static int compact(wksp__op_t *op, fd_alloc_compacted_t *sum) {
   fd_wksp_part_t part;
   int err = token_get(op);
   if (err) return err;
+  wksp__fast_off();
   wksp__heap_peek(op);
+  op->sent_cnt = 0;
   compact_heaps(op, sum);
+  if (op->sent_cnt) { /* to heaps that may have been looked at before */
+    fd_alloc_compacted_t again = {0};
+    compact_heaps(op, &again);
+  }
   int more = 0;
   for (uint64_t from = 0; !err && (more = wksp__part_next(op->wksp, from, &part)) == 1;
        from = part.gaddr + part.size)

@@ -16,7 +16,7 @@
 #define TAG       77UL
 #define TAG_OTHER 99UL
 
-enum { HELD_MAX = 512 };
+enum { HELD_MAX = 1024 };
 
 /* What the story's teller has done, as far as he could write it down. */
 typedef struct journal {
@@ -25,6 +25,7 @@ typedef struct journal {
   ulong held[HELD_MAX]; /* gaddr of blocks handed out, 0: free place */
   ulong size[HELD_MAX];
   ulong freeing; /* gaddr of the block whose free is on its way, 0 */
+  ulong cut;     /* what freeing was when the teller died */
 } journal_t;
 
 static journal_t *g_journal;
@@ -90,12 +91,19 @@ static void story(void) {
   for (uint i = 2; i < 90; i += 3)
     give(i); /* the parent's, from elsewhere: FULL -> PENDING -> inbox; and its large block */
   for (uint i = 81; i < 170; i += 2) give(i); /* own: FULL -> OWNED, retirement */
+  for (uint i = 0; i < 100; i++) take(64);    /* a whole word, and some of the next */
+  for (uint i = 0; i < HELD_MAX; i++)
+    if (g_journal->size[i] == 64 && i % 31) give(i); /* more than the array has room for */
+  for (uint i = 0; i < 116; i++) take(64);
+  for (uint i = 0; i < HELD_MAX; i++)
+    if (g_journal->size[i] == 64 && !(i % 31)) give(i); /* a few of each word: see below */
   take(50000);
   take(16);
   fd_alloc_leave(g_alloc);
   take(200); /* takes a heap that was left */
   if (fd_alloc_compact(g_alloc, NULL)) _exit(7);
   take(5000);
+  for (uint i = 0; i < 12; i++) take(64); /* from words with few free blocks */
   for (uint i = 0; i < HELD_MAX; i += 2) give(i);
   void *shmem = fd_wksp_alloc_laddr(g_wksp, FD_ALLOC_ALIGN, FD_ALLOC_FOOTPRINT, TAG_OTHER);
   if (!shmem || !fd_alloc_new(shmem, TAG_OTHER)) _exit(7);
@@ -119,7 +127,7 @@ static int list_block(void *arg, fd_alloc_block_t const *block) {
   for (uint i = 0; i < HELD_MAX && !known; i++) known = g_journal->held[i] == block->gaddr;
   listing->unknown += !known;
   listing->unsuspected +=
-      !known && block->gaddr != g_journal->freeing && block->kind != FD_ALLOC_BLOCK_SUSPECT;
+      !known && block->gaddr != g_journal->cut && block->kind != FD_ALLOC_BLOCK_SUSPECT;
   return 0;
 }
 
@@ -181,14 +189,28 @@ static void check_after_kill(void) {
   assert_int_equal(listing.cnt - listing.unknown, held); /* and none of the others is lost */
 }
 
+/* What somebody does who knows nothing of the death: takes what the dead has freed, and frees. */
+static void survivor(void) {
+  for (uint i = 0; i < 40; i++) take(1024);
+  for (uint i = 0; i < 10; i++) take(64);
+  take(16384);
+  for (uint i = 1; i < HELD_MAX; i += 7) give(i);
+}
+
 static void one_run(long at, long recoverer_at, ulong base) {
   memset(g_journal, 0, sizeof *g_journal);
   prologue();
   int killed = run_child(story, at);
+  g_journal->cut = g_journal->freeing;
+  check_after_kill();
+  long passed = g_journal->passed;
+  survivor();
+  check_after_kill();
+  assert_int_equal(fd_alloc_compact(g_alloc, NULL), 0); /* flushes the dead one's magazines */
   check_after_kill();
   assert_int_equal(wksp__reap(g_wksp, 0), 0);
   check_after_kill(); /* the slot is another's now, the suspect is still known */
-  assert_int_equal(killed, at >= 0 && g_journal->passed > at);
+  assert_int_equal(killed, at >= 0 && passed > at);
   if (recoverer_at >= 0 && run_child(recover, recoverer_at))
     assert_int_equal(fd_wksp_verify(g_wksp, testing_sentence, NULL), 0);
   recover();

@@ -26,7 +26,7 @@ wksp__heap_t *wksp__heap_of(fd_wksp_t const *wksp, uint32_t id, uint64_t alloc_g
   uint64_t dir = wksp__ld_acquire(&wksp__heap_dir(wksp)[id]);
   uint64_t gaddr = DIR_GADDR(dir);
   if (DIR_WHAT(dir) != DIR_HEAP || gaddr < wksp->data_lo ||
-      gaddr > wksp->data_hi - sizeof(wksp__heap_t))
+      gaddr > wksp->data_hi - wksp__heap_size(wksp))
     return NULL;
   wksp__heap_t *heap = fd_wksp_laddr_fast(wksp, gaddr);
   return wksp__ld(&heap->alloc) == alloc_gaddr ? heap : NULL;
@@ -43,6 +43,7 @@ _Static_assert(offsetof(wksp__heap_t, owner) == 0, "the address of the owner wor
  * ---------------------------------------------------------------------------------------------- */
 
 static void seat_remove(wksp__seat_t *seat, uint32_t at) {
+  wksp__fast_off();
   seat->heap_cnt--;
   memmove(&seat->heap[at], &seat->heap[at + 1], (seat->heap_cnt - at) * sizeof seat->heap[0]);
 }
@@ -72,6 +73,7 @@ void wksp__seat_leave_heap(wksp__seat_t *seat, uint64_t alloc_gaddr) {
 }
 
 void wksp__seat_review(wksp__seat_t *seat, int bump) {
+  wksp__fast_off();
   for (uint32_t at = seat->heap_cnt; at-- > 0;) {
     int ours = still_ours(seat, at);
     if (ours && bump) {
@@ -164,12 +166,13 @@ static int make_new(wksp__op_t *op, uint64_t word) {
   uint64_t gaddr, size;
   uint32_t id = dir_free(op->wksp, 1);
   if (!id) return dir_full(op->wksp);
-  int err =
-      wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, 128, sizeof(wksp__heap_t), op->alloc->tag,
-                       FD_WKSP_KIND_HEAP | op->alloc->home << 8, NULL, NULL, &gaddr, &size);
+  int err = wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, 128, wksp__heap_size(op->wksp),
+                             op->alloc->tag, FD_WKSP_KIND_HEAP | op->alloc->home << 8, NULL, NULL,
+                             &gaddr, &size);
   if (err) return err;
   wksp__heap_t *heap = fd_wksp_laddr_fast(op->wksp, gaddr);
   memset(heap, 0, sizeof *heap);
+  wksp__mag_init(op->wksp, heap);
   wksp__st(&heap->alloc, op->alloc_gaddr);
   wksp__st(&heap->owner, word);
   for (; id; id = dir_free(op->wksp, id)) {
@@ -241,18 +244,20 @@ static int refile(wksp__op_t *op, wksp__heap_t *heap, uint32_t span) {
     wksp__span_retire(op, span, e);
     return 0;
   }
-  wksp__list_push(op->wksp, &heap->cls[cls].part, span, WKSP_LIST_PART);
+  wksp__list_push(op->wksp, &heap->mag[cls].part, span, WKSP_LIST_PART);
   return 1;
 }
 
 uint32_t wksp__heap_rebuild(wksp__op_t *op, wksp__heap_t *heap, uint32_t id) {
   uint64_t *words = wksp__span_words(op->wksp);
   uint32_t cnt = wksp__span_cnt(op->wksp), kept = 0;
+  wksp__mag_flush(op, heap, id);
   for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) {
-    wksp__st(&heap->cls[cls].cur, 0U);
-    wksp__st(&heap->cls[cls].part, 0U);
-    wksp__st(&heap->cls[cls].full, 0U);
-    wksp__st(&heap->cls[cls].look, 0U);
+    wksp__st(&heap->mag[cls].cur, 0U);
+    wksp__st(&heap->mag[cls].part, 0U);
+    wksp__st(&heap->mag[cls].full, 0U);
+    wksp__st(&heap->mag[cls].look, 0U);
+    wksp__st(&heap->mag[cls].spare, 0U);
   }
   /* No span is in a list before the inbox is drained: drain moves only spans that are in the full
    * list. */
@@ -281,14 +286,14 @@ uint32_t wksp__heap_rebuild(wksp__op_t *op, wksp__heap_t *heap, uint32_t id) {
 static uint32_t merge(wksp__op_t *op, wksp__heap_t *from, uint32_t from_id) {
   uint64_t *words = wksp__span_words(op->wksp);
   uint32_t cnt = wksp__span_cnt(op->wksp), moved = 0;
-  if (!wksp__heap_rebuild(op, from, from_id)) return 0;
+  if (!wksp__heap_rebuild(op, from, from_id)) return 0; /* flushes its magazines, too */
   for (uint32_t span = 0; span < cnt; span++) {
     uint64_t e = wksp__ld_acquire(&words[span]);
     if (SPAN_HEAP(e) != from_id || SPAN_STATE(e) != WKSP_SPAN_OWNED) continue;
     uint32_t cls = SPAN_CLASS(e);
-    wksp__list_remove(op->wksp, &from->cls[cls].part, span);
+    wksp__list_remove(op->wksp, &from->mag[cls].part, span);
     if (!wksp__cas(&words[span], &e, SPAN_NEXT(e, op->heap_id, cls, WKSP_SPAN_OWNED))) continue;
-    wksp__list_push(op->wksp, &op->heap->cls[cls].part, span, WKSP_LIST_PART);
+    wksp__list_push(op->wksp, &op->heap->mag[cls].part, span, WKSP_LIST_PART);
     moved++;
   }
   return moved;
@@ -303,8 +308,10 @@ int wksp__heap_inherit(wksp__op_t *op) {
     if (!left_behind(op->wksp, owner)) continue;
     if (!owner && !wksp__ld(&heap->inbox)) { /* in good order: empty if its lists are */
       uint32_t any = 0;
-      for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++)
-        any |= heap->cls[cls].cur | heap->cls[cls].part | heap->cls[cls].full;
+      for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) {
+        wksp__mag_t const *mag = &heap->mag[cls];
+        any |= mag->cur | mag->part | mag->full | (mag->top != mag->lo) | (mag->mask != 0);
+      }
       if (!any) continue;
     }
     if (!wksp__cas(&heap->owner, &owner, wksp__heap_owner_word(&op->call))) continue;
@@ -346,7 +353,7 @@ static int block_alloc(wksp__call_t *call, uint64_t gaddr, uint64_t *ret_alloc) 
   if (!((wksp__ld(&pair->a) ^ wksp__ld(&pair->f)) >> (blk & 63U) & 1UL)) return 0;
   uint64_t heap = wksp__ld(&dir[SPAN_HEAP(e)]), at = DIR_GADDR(heap);
   if (DIR_WHAT(heap) == DIR_HEAP && at >= wksp->data_lo &&
-      at <= wksp->data_hi - sizeof(wksp__heap_t))
+      at <= wksp->data_hi - wksp__heap_size(wksp))
     *ret_alloc = wksp__ld(&((wksp__heap_t *)fd_wksp_laddr_fast(wksp, at))->alloc);
   return 0;
 }

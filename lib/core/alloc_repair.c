@@ -4,9 +4,9 @@
    word names its heap; the pairs say what is live. Where one of these cannot be true it is dropped,
    from the top: entries of the directory that lead nowhere, partitions whose alloc is gone, span
    words that no span of their partition can have (the span goes to its alloc's pool, its blocks are
-   lost), bits of blocks that do not exist. Heaps of an alloc of which something was changed are
-   marked as left behind by a dead thread, so that whoever takes one makes its caches from the
-   truth.
+   lost), bits of blocks that do not exist, and what magazines hold that is no block. Heaps of an
+   alloc of which something was changed are marked as left behind by a dead thread, so that whoever
+   takes one makes its caches from the truth.
 
    What it refuses: to change the spans of a living thread's heap. The caller looks first. */
 
@@ -50,7 +50,7 @@ static int home_good(fd_wksp_t const *wksp, uint32_t id, uint64_t dir) {
 /* Whether it leads to memory that can be a heap; *ret_home: whose. */
 static int heap_good(fd_wksp_t const *wksp, uint64_t dir, uint32_t *ret_home) {
   fd_wksp_part_t part;
-  if (DIR_WHAT(dir) != DIR_HEAP || !lies_in(wksp, DIR_GADDR(dir), sizeof(wksp__heap_t), &part) ||
+  if (DIR_WHAT(dir) != DIR_HEAP || !lies_in(wksp, DIR_GADDR(dir), wksp__heap_size(wksp), &part) ||
       (part.kind & 255U) != FD_WKSP_KIND_HEAP || part.gaddr != DIR_GADDR(dir))
     return 0;
   *ret_home = part.kind >> 8;
@@ -168,6 +168,7 @@ uint32_t wksp__alloc_repair(wksp__call_t *call, wksp__finding_t finding, void *a
   directory(&self);
   partitions(&self);
   strays(&self);
+  self.cnt += wksp__held_repair(call->wksp, finding, arg); /* what spans are is settled now */
   for (uint32_t id = 1; id < call->wksp->heap_max; id++) {
     uint64_t dir = wksp__ld(&wksp__heap_dir(call->wksp)[id]);
     if (DIR_WHAT(dir) != DIR_HEAP) continue;

@@ -1,5 +1,5 @@
-/* alloc_span: blocks of spans. alloc.h has the model; this file is the owner's path, the path of
-   those who free from elsewhere, and how spans come and go.
+/* alloc_span: spans. alloc.h has the model; this file is how spans come and go, and how blocks go
+   back to their pairs: by the owner, and by those who free from elsewhere.
 
    Lists. A heap keeps, for each class, the span in use, those with free blocks, and those set aside
    as full. They are caches: a kill may leave them in any state, and who takes the heap makes them
@@ -56,30 +56,6 @@ static uint64_t *word_of(fd_wksp_t *wksp, uint32_t span) {
   return wksp__span_words(wksp) + span;
 }
 
-/* A block of a span of ours, 0 if it has none as far as its summary knows. */
-static uint64_t take(wksp__op_t *op, uint32_t span, uint32_t cls) {
-  wksp__rec_t *rec = wksp__rec(op->wksp, span);
-  wksp__pair_t *pair = wksp__pairs(op->wksp, span, cls);
-  for (uint64_t sum; (sum = rec->summary) != 0;) {
-    uint32_t w = (uint32_t)__builtin_ctzl(sum);
-    uint64_t a = wksp__ld(&pair[w].a);
-    /* acquire: what the former holder of the block did to it comes before what the next does; pairs
-       with the CAS in free_elsewhere */
-    uint64_t free_bits = ~(a ^ wksp__ld_acquire(&pair[w].f));
-    if (!free_bits) {
-      wksp__st(&rec->summary, sum & (sum - 1));
-      continue;
-    }
-    uint32_t blk = w * 64 + (uint32_t)__builtin_ctzl(free_bits);
-    uint64_t gaddr = wksp__span_gaddr(op->wksp, span) + (uint64_t)blk * wksp__classes[cls].size;
-    wksp__st(&op->call.slot->flight, gaddr);
-    wksp__st(&rec->allfree, rec->allfree & ~(1UL << w));
-    wksp__st(&pair[w].a, a ^ (free_bits & -free_bits)); /* taken from here on */
-    return gaddr;
-  }
-  return 0;
-}
-
 /* Which words have a free block, loaded in sequential consistency with what others do to F. */
 static uint64_t look(fd_wksp_t *wksp, uint32_t span, uint32_t cls) {
   wksp__pair_t *pair = wksp__pairs(wksp, span, cls);
@@ -96,12 +72,12 @@ static int set_aside(wksp__op_t *op, uint32_t span, uint32_t cls) {
   uint64_t *word = word_of(op->wksp, span);
   uint64_t owned = SPAN_WITH(wksp__ld(word), WKSP_SPAN_OWNED),
            full = SPAN_WITH(owned, WKSP_SPAN_FULL);
-  wksp__list_push(op->wksp, &heap->cls[cls].full, span, WKSP_LIST_FULL);
+  wksp__list_push(op->wksp, &heap->mag[cls].full, span, WKSP_LIST_FULL);
   if (!wksp__cas(word, &owned, full))
     return 1; /* still PENDING: the inbox, or a look, brings it back */
   uint64_t sum = look(op->wksp, span, cls);
   if (!sum || !wksp__cas(word, &full, owned)) return 1;
-  wksp__list_remove(op->wksp, &heap->cls[cls].full, span);
+  wksp__list_remove(op->wksp, &heap->mag[cls].full, span);
   wksp__st(&wksp__rec(op->wksp, span)->summary, sum);
   return 0;
 }
@@ -127,7 +103,7 @@ static void maybe_retire(wksp__op_t *op, uint32_t span, uint32_t cls) {
   wksp__heap_t *heap = op->heap;
   wksp__rec_t *rec = wksp__rec(op->wksp, span);
   if (rec->list != WKSP_LIST_PART || (!rec->next && !rec->prev)) return;
-  wksp__list_remove(op->wksp, &heap->cls[cls].part, span);
+  wksp__list_remove(op->wksp, &heap->mag[cls].part, span);
   wksp__span_retire(op, span, wksp__ld(word_of(op->wksp, span)));
 }
 
@@ -144,8 +120,8 @@ void wksp__span_drain(wksp__op_t *op, wksp__heap_t *heap, uint32_t heap_id) {
     uint32_t cls = SPAN_CLASS(e);
     wksp__st(&rec->summary, wksp__all_words(cls));
     if (rec->list == WKSP_LIST_FULL) {
-      wksp__list_remove(op->wksp, &heap->cls[cls].full, span);
-      wksp__list_push(op->wksp, &heap->cls[cls].part, span, WKSP_LIST_PART);
+      wksp__list_remove(op->wksp, &heap->mag[cls].full, span);
+      wksp__list_push(op->wksp, &heap->mag[cls].part, span, WKSP_LIST_PART);
     }
   }
 }
@@ -229,10 +205,10 @@ static int region_fetch(wksp__op_t *op) {
 /* Gives spans without a live block that the heap keeps for classes but cls to the pool. */
 static void trim(wksp__op_t *op, uint32_t but) {
   for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) {
-    uint32_t *part = &op->heap->cls[cls].part, cnt = wksp__span_cnt(op->wksp);
-    uint32_t cur = op->heap->cls[cls].cur;
+    uint32_t *part = &op->heap->mag[cls].part, cnt = wksp__span_cnt(op->wksp);
+    uint32_t cur = op->heap->mag[cls].cur;
     if (cls != but && cur) { /* in part it is found below */
-      wksp__st(&op->heap->cls[cls].cur, 0U);
+      wksp__st(&op->heap->mag[cls].cur, 0U);
       wksp__list_push(op->wksp, part, cur - 1, WKSP_LIST_PART);
     }
     for (uint32_t at = *part, next; at && cnt; at = next, cnt--) {
@@ -249,8 +225,8 @@ static void trim(wksp__op_t *op, uint32_t but) {
    does not tell. 1 if a span went to part. One that is PENDING remains so, which keeps it from
    being retired, until it is drained or rebuilt. */
 static int look_full(wksp__op_t *op, uint32_t cls) {
-  uint32_t *full = &op->heap->cls[cls].full;
-  uint32_t at = op->heap->cls[cls].look, cnt = wksp__span_cnt(op->wksp);
+  uint32_t *full = &op->heap->mag[cls].full;
+  uint32_t at = op->heap->mag[cls].look, cnt = wksp__span_cnt(op->wksp);
   uint64_t mine = at && at <= cnt ? wksp__ld(word_of(op->wksp, at - 1)) : 0;
   if (SPAN_HEAP(mine) != op->heap_id || SPAN_CLASS(mine) != cls || !wksp__span_live(mine) ||
       wksp__rec(op->wksp, at - 1)->list != WKSP_LIST_FULL)
@@ -265,23 +241,22 @@ static int look_full(wksp__op_t *op, uint32_t cls) {
       wksp__cas(word_of(op->wksp, span), &e, SPAN_WITH(e, WKSP_SPAN_OWNED));
     wksp__st(&rec->summary, sum);
     wksp__list_remove(op->wksp, full, span);
-    wksp__list_push(op->wksp, &op->heap->cls[cls].part, span, WKSP_LIST_PART);
-    wksp__st(&op->heap->cls[cls].look, at);
+    wksp__list_push(op->wksp, &op->heap->mag[cls].part, span, WKSP_LIST_PART);
+    wksp__st(&op->heap->mag[cls].look, at);
     return 1;
   }
-  wksp__st(&op->heap->cls[cls].look, at);
+  wksp__st(&op->heap->mag[cls].look, at);
   return 0;
 }
 
-/* A span for the class as the heap's current one. 0, or why there is none (reported). */
-static int next_span(wksp__op_t *op, uint32_t cls) {
+int wksp__span_next(wksp__op_t *op, uint32_t cls) {
   wksp__heap_t *heap = op->heap;
   int tried = 0, err = 0;
   for (;;) {
     uint32_t span;
-    if (heap->cls[cls].part) {
-      span = heap->cls[cls].part - 1;
-      wksp__list_remove(op->wksp, &heap->cls[cls].part, span);
+    if (heap->mag[cls].part) {
+      span = heap->mag[cls].part - 1;
+      wksp__list_remove(op->wksp, &heap->mag[cls].part, span);
       wksp__st(&wksp__rec(op->wksp, span)->list, (uint32_t)WKSP_LIST_CUR);
     } else if (wksp__ld(&heap->inbox)) {
       wksp__span_drain(op, heap, op->heap_id);
@@ -293,6 +268,8 @@ static int next_span(wksp__op_t *op, uint32_t cls) {
       if (tried) return err ? err : wksp__fail(WKSP_E_NOMEM, "malloc: others took all new spans");
       err = region_fetch(op);
       if (err == WKSP_E_NOMEM) {
+        /* what our magazines hold may be the last live blocks of spans */
+        wksp__mag_drain(op);
         trim(op, cls);
         /* A kill may have left spans in the pool that nobody counts: look once, whatever the count.
          */
@@ -303,57 +280,59 @@ static int next_span(wksp__op_t *op, uint32_t cls) {
       }
       continue;
     }
-    wksp__st(&heap->cls[cls].cur, span + 1);
+    wksp__st(&heap->mag[cls].cur, span + 1);
     return 0;
   }
 }
 
-uint64_t wksp__span_malloc(wksp__op_t *op, uint32_t cls) {
-  wksp__heap_t *heap = op->heap;
-  for (;;) {
-    uint32_t cur = heap->cls[cls].cur;
-    if (cur) {
-      uint64_t gaddr = take(op, cur - 1, cls);
-      if (gaddr) return gaddr;
-      wksp__st(&heap->cls[cls].cur, 0U);
-      if (!set_aside(op, cur - 1, cls)) {
-        wksp__st(&wksp__rec(op->wksp, cur - 1)->list, (uint32_t)WKSP_LIST_CUR);
-        wksp__st(&heap->cls[cls].cur, cur);
-        continue;
-      }
-    }
-    if (next_span(op, cls)) return 0;
-  }
-}
-
-static int free_own(wksp__op_t *op, uint32_t span, uint64_t e, uint32_t w, uint64_t bit) {
-  wksp__rec_t *rec = wksp__rec(op->wksp, span);
-  uint32_t cls = SPAN_CLASS(e);
-  wksp__pair_t *pair = wksp__pairs(op->wksp, span, cls) + w;
-  uint64_t a = wksp__ld(&pair->a), f = wksp__ld(&pair->f);
-  if (!((a ^ f) & bit)) return WKSP_E_NOTFOUND;
-  wksp__st(&pair->a, a ^ bit); /* free from here on */
-  wksp__st(&rec->summary, rec->summary | 1UL << w);
-  if (rec->list == WKSP_LIST_FULL && SPAN_STATE(e) == WKSP_SPAN_FULL &&
-      wksp__cas(word_of(op->wksp, span), &e, SPAN_WITH(e, WKSP_SPAN_OWNED))) {
-    wksp__list_remove(op->wksp, &op->heap->cls[cls].full, span);
-    wksp__list_push(op->wksp, &op->heap->cls[cls].part, span, WKSP_LIST_PART);
-  }
-  if ((a ^ bit ^ f) == wksp__tail(cls, w)) {
-    wksp__st(&rec->allfree, rec->allfree | 1UL << w);
-    uint64_t now = wksp__ld(word_of(op->wksp, span));
-    if (rec->allfree == wksp__all_words(cls) && SPAN_STATE(now) == WKSP_SPAN_OWNED)
-      maybe_retire(op, span, cls);
-  }
+int wksp__span_aside(wksp__op_t *op, uint32_t cls) {
+  wksp__mag_t *mag = &op->heap->mag[cls];
+  uint32_t cur = mag->cur;
+  wksp__st(&mag->cur, 0U);
+  if (set_aside(op, cur - 1, cls)) return 1;
+  wksp__st(&wksp__rec(op->wksp, cur - 1)->list, (uint32_t)WKSP_LIST_CUR);
+  wksp__st(&mag->cur, cur);
   return 0;
 }
 
-static int free_elsewhere(wksp__op_t *op, uint32_t span, uint64_t e, uint32_t w, uint64_t bit) {
-  wksp__pair_t *pair = wksp__pairs(op->wksp, span, SPAN_CLASS(e)) + w;
+uint64_t wksp__span_give(wksp__op_t *op, uint32_t span, uint32_t w, uint64_t bits) {
+  wksp__rec_t *rec = wksp__rec(op->wksp, span);
+  uint64_t e = wksp__ld(word_of(op->wksp, span));
+  uint32_t cls = SPAN_CLASS(e);
+  wksp__pair_t *pair = wksp__pairs(op->wksp, span, cls) + w;
+  uint64_t a = wksp__ld(&pair->a), f = wksp__ld(&pair->f);
+  uint64_t not_live = bits & ~(a ^ f);
+  bits &= a ^ f;
+  if (wksp__unlikely(!bits)) return not_live;
+  wksp__st(&pair->a, a ^ bits); /* free in the pair from here on */
+  wksp__st(&rec->summary, rec->summary | 1UL << w);
+  if (rec->list == WKSP_LIST_FULL && SPAN_STATE(e) == WKSP_SPAN_FULL &&
+      wksp__cas(word_of(op->wksp, span), &e, SPAN_WITH(e, WKSP_SPAN_OWNED))) {
+    wksp__list_remove(op->wksp, &op->heap->mag[cls].full, span);
+    wksp__list_push(op->wksp, &op->heap->mag[cls].part, span, WKSP_LIST_PART);
+  }
+  if ((a ^ bits ^ f) == wksp__tail(cls, w)) wksp__st(&rec->allfree, rec->allfree | 1UL << w);
+  return not_live;
+}
+
+void wksp__span_given(wksp__op_t *op, uint32_t span) {
+  wksp__rec_t *rec = wksp__rec(op->wksp, span);
+  uint64_t e = wksp__ld(word_of(op->wksp, span));
+  if (rec->allfree == wksp__all_words(SPAN_CLASS(e)) && SPAN_STATE(e) == WKSP_SPAN_OWNED)
+    maybe_retire(op, span, SPAN_CLASS(e));
+}
+
+int wksp__span_give_elsewhere(wksp__op_t *op, uint64_t gaddr, uint64_t e) {
+  uint32_t span = wksp__span_of(op->wksp, gaddr),
+           blk = wksp__blk_of(op->wksp, gaddr, SPAN_CLASS(e));
+  if (blk == UINT32_MAX) return WKSP_E_NOTFOUND;
+  wksp__pair_t *pair = wksp__pairs(op->wksp, span, SPAN_CLASS(e)) + blk / 64;
+  uint64_t bit = 1UL << (blk & 63U);
   /* A before F changes: afterwards its owner may hand the block out again. A CAS, not a blind XOR:
      of two who free the same block one finds its bit gone and has changed nothing. Its bit in A of
      a live block does not change, so whatever else A's owner does meanwhile does not matter.
-     release: our use of the block comes before the next owner's; pairs with the acquire in take */
+     release: our use of the block comes before the next owner's; pairs with the acquire in fill
+     (alloc_mag.c) */
   uint64_t f = wksp__ld(&pair->f);
   do {
     uint64_t a = wksp__ld_acquire(&pair->a);
@@ -373,16 +352,4 @@ static int free_elsewhere(wksp__op_t *op, uint32_t span, uint64_t e, uint32_t w,
   }
   wksp__st_release(&op->call.slot->announce, 0UL);
   return 0;
-}
-
-int wksp__span_free(wksp__op_t *op, uint64_t gaddr, uint64_t e) {
-  uint32_t span = wksp__span_of(op->wksp, gaddr), cls = SPAN_CLASS(e);
-  uint32_t off = (uint32_t)(gaddr - wksp__span_gaddr(op->wksp, span));
-  uint32_t blk = (uint32_t)((uint64_t)off * wksp__classes[cls].recip >> 32);
-  if (blk * wksp__classes[cls].size != off || blk >= wksp__classes[cls].blk_cnt)
-    return WKSP_E_NOTFOUND;
-  wksp__st(&op->call.slot->flight, gaddr);
-  int own = op->heap && SPAN_HEAP(e) == op->heap_id;
-  return own ? free_own(op, span, e, blk / 64, 1UL << (blk & 63U))
-             : free_elsewhere(op, span, e, blk / 64, 1UL << (blk & 63U));
 }

@@ -18,7 +18,7 @@ static int is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint6
     wksp__slot_t const *slot = &wksp__slots(wksp)[i];
     uint64_t flight = wksp__ld_acquire(&slot->flight), claim = wksp__ld_acquire(&slot->claim);
     if (flight == (gaddr | WKSP_FLIGHT_DEAD)) return 1;
-    if (flight != gaddr) continue;
+    if ((flight & ~WKSP_FLIGHT_BUSY) != gaddr) continue;
     /* only who holds a slot has something in flight himself */
     if ((claim & 3UL) != WKSP_SLOT_HELD) return 1;
     if (wksp__name_dead(wksp, wksp__name_of(i, claim >> 32))) return 1;
@@ -28,9 +28,17 @@ static int is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint6
   return 0;
 }
 
-static int span_walk(fd_wksp_t const *wksp, uint32_t span,
-                     int (*on_block)(void *, fd_alloc_block_t const *), void *arg,
-                     struct fd_alloc const *alloc, fd_alloc_block_t *block) {
+typedef struct walk {
+  fd_wksp_t const *wksp;
+  struct fd_alloc const *alloc;
+  wksp__held_blocks_t held; /* by magazines: free */
+  int (*on_block)(void *, fd_alloc_block_t const *);
+  void *arg;
+} walk_t;
+
+static int span_walk(walk_t *walk, uint32_t span, fd_alloc_block_t *block) {
+  fd_wksp_t const *wksp = walk->wksp;
+  struct fd_alloc const *alloc = walk->alloc;
   uint64_t e = wksp__ld_acquire(&wksp__span_words(wksp)[span]);
   if (!span_is_of(wksp, e, alloc->self)) return 0;
   uint32_t cls = SPAN_CLASS(e);
@@ -41,22 +49,19 @@ static int span_walk(fd_wksp_t const *wksp, uint32_t span,
     for (; used; used &= used - 1) {
       block->gaddr =
           wksp__span_gaddr(wksp, span) + (w * 64UL + (ulong)__builtin_ctzl(used)) * block->size;
+      if (wksp__held_has(&walk->held, block->gaddr)) continue;
       block->kind =
           is_suspect(alloc, wksp, block->gaddr) ? FD_ALLOC_BLOCK_SUSPECT : FD_ALLOC_BLOCK_SMALL;
-      int stop = on_block(arg, block);
+      int stop = walk->on_block(walk->arg, block);
       if (stop) return stop;
     }
   }
   return 0;
 }
 
-int fd_alloc_walk(fd_alloc_t *join, int (*on_block)(void *arg, fd_alloc_block_t const *block),
-                  void *arg) {
-  struct fd_alloc *alloc = wksp__alloc_of(join);
-  if (!alloc) return WKSP_E_INVAL;
-  fd_wksp_t *wksp = fd_alloc_wksp(join);
-  if (!wksp)
-    return wksp__fail(WKSP_E_INVAL, "fd_alloc: %p lies in no joined workspace", (void *)join);
+static int walk_parts(walk_t *walk) {
+  fd_wksp_t const *wksp = walk->wksp;
+  struct fd_alloc const *alloc = walk->alloc;
   fd_wksp_part_t part;
   int more;
   for (uint64_t from = 0; (more = wksp__part_next(wksp, from, &part)) == 1;
@@ -66,16 +71,29 @@ int fd_alloc_walk(fd_alloc_t *join, int (*on_block)(void *arg, fd_alloc_block_t 
     int stop = 0;
     if ((part.kind & 255U) == FD_WKSP_KIND_LARGE) {
       if (is_suspect(alloc, wksp, part.gaddr)) block.kind = FD_ALLOC_BLOCK_SUSPECT;
-      stop = on_block(arg, &block);
+      stop = walk->on_block(walk->arg, &block);
     } else if ((part.kind & 255U) == FD_WKSP_KIND_SPANS) {
       uint32_t span = wksp__span_of(wksp, part.gaddr),
                end = span + (uint32_t)(part.size >> WKSP_SPAN_LG);
-      for (; span < end && !stop; span++)
-        stop = span_walk(wksp, span, on_block, arg, alloc, &block);
+      for (; span < end && !stop; span++) stop = span_walk(walk, span, &block);
     }
     if (stop) return stop;
   }
   return more;
+}
+
+int fd_alloc_walk(fd_alloc_t *join, int (*on_block)(void *arg, fd_alloc_block_t const *block),
+                  void *arg) {
+  struct fd_alloc *alloc = wksp__alloc_of(join);
+  if (!alloc) return WKSP_E_INVAL;
+  fd_wksp_t *wksp = fd_alloc_wksp(join);
+  if (!wksp)
+    return wksp__fail(WKSP_E_INVAL, "fd_alloc: %p lies in no joined workspace", (void *)join);
+  walk_t walk = {.wksp = wksp, .alloc = alloc, .on_block = on_block, .arg = arg};
+  int rc = wksp__held_blocks(wksp, alloc->self, &walk.held);
+  if (!rc) rc = walk_parts(&walk);
+  wksp__held_free(&walk.held);
+  return rc;
 }
 
 static int any_block(void *arg, fd_alloc_block_t const *block) {
@@ -180,7 +198,7 @@ static uint32_t check_directory(fd_wksp_t const *wksp, wksp__finding_t finding, 
   for (uint32_t id = 1; id < wksp->heap_max; id++) {
     uint64_t dir = wksp__ld_acquire(&wksp__heap_dir(wksp)[id]), gaddr = DIR_GADDR(dir);
     if (!dir) continue;
-    uint64_t size = DIR_WHAT(dir) == DIR_HOME ? sizeof(struct fd_alloc) : sizeof(wksp__heap_t);
+    uint64_t size = DIR_WHAT(dir) == DIR_HOME ? sizeof(struct fd_alloc) : wksp__heap_size(wksp);
     fd_wksp_part_t part;
     int bad = DIR_WHAT(dir) != DIR_HOME && DIR_WHAT(dir) != DIR_HEAP;
     bad = bad || gaddr < wksp->data_lo || gaddr > wksp->data_hi - size;
@@ -196,7 +214,7 @@ static uint32_t check_directory(fd_wksp_t const *wksp, wksp__finding_t finding, 
 }
 
 uint32_t wksp__alloc_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg) {
-  uint32_t found = check_directory(wksp, finding, arg);
+  uint32_t found = check_directory(wksp, finding, arg) + wksp__held_check(wksp, finding, arg);
   uint32_t span = 0, cnt = wksp__span_cnt(wksp);
   fd_wksp_part_t part;
   /* Partitions in address order, and the spans in them; between them none may be a span. */

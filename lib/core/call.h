@@ -15,7 +15,8 @@
    The gate. A call stores in+1, loads the gate, works, stores out = in. Whoever needs a slot to
    hold still stores its name in the gate, makes the kernel run a barrier on every core
    (membarrier), and waits, bounded, for in == out. The plain stores of the owner and the barrier of
-   the closer are partners.
+   the closer are partners. The short forms of malloc and free do the same with one word: flight is
+   busy while they are inside.
 
    may use: layout, atomic, error.  used by: part, root, alloc. */
 
@@ -32,14 +33,15 @@ typedef struct wksp__slot {
                              holds the slot */
   uint64_t claim;         /* generation << 32 | owner << 2 | WKSP_SLOT_*: the truth about the slot.
                              owner, 30 bits: the daemon's lease, else WKSP_SLOT_PID | pid */
-  uint64_t in, out;       /* in != out: inside a call. Written by the owner only */
+  uint64_t in, out;       /* in != out: inside a call, as when flight is busy. Written by the owner
+                             only */
   uint64_t gate;          /* 0 open, WKSP_GATE_NOTICE, else the closer's name */
   uint64_t gate_until_ns; /* CLOCK_MONOTONIC: from then on the owner may reopen it */
   uint64_t since_ns;      /* CLOCK_REALTIME of the claim; this and the next four for people */
   uint32_t pid, tid;      /* as the owner sees itself */
   char comm[16];
   uint32_t fenced;     /* WKSP_FENCED_*: what the owner does at the start of a call. Others only add
-                          WKSP_FENCED_LOOK */
+                          WKSP_FENCED_LOOK, and a notice in the gate, which the short forms see */
   uint32_t gate_futex; /* changes at each opening */
   uint64_t flight;     /* gaddr of the block that the last malloc or the current free is about, 0
                           none: the suspect of a kill */
@@ -61,6 +63,8 @@ enum { WKSP_SLOT_FREE = 0, WKSP_SLOT_CLAIMING = 1, WKSP_SLOT_HELD = 2 };
 
 /* In a slot's flight: a dead holder's, not yet noted elsewhere. */
 #define WKSP_FLIGHT_DEAD (1UL << 63)
+/* In a slot's flight: its thread is inside the short form of malloc or free (alloc_fast.c). */
+#define WKSP_FLIGHT_BUSY 1UL
 
 /* An open gate whose owner has to look at its heaps again: one may have been taken from it. Names
    are larger. */

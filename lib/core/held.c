@@ -62,11 +62,13 @@ int fd_wksp_lock(fd_wksp_t *wksp, ulong timeout_ns) {
                       wksp->name, wksp->slot_max);
   }
   rc = wksp__lock(&call, timeout_ns < TIMEOUT_MAX_NS ? timeout_ns : TIMEOUT_MAX_NS);
-  if (rc)
+  if (rc) {
     wksp__call_end(&call);
-  else
-    call.seat->held = 1;
-  return rc;
+    return rc;
+  }
+  call.seat->held = 1;
+  wksp__fast_off(); /* malloc is refused too, even where it would not need the lock */
+  return 0;
 }
 
 int fd_wksp_unlock(fd_wksp_t *wksp) {

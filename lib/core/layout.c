@@ -75,13 +75,16 @@ uint64_t wksp__geometry_hash(void) {
       WKSP_PART_LEVELS, FD_WKSP_PART_GRAIN, WKSP_PART_PAGE_LG, WKSP_PART_BINS,
       /* spans and heaps */
       WKSP_SPAN_LG, sizeof(wksp__rec_t), sizeof(wksp__heap_t), sizeof(struct fd_alloc),
-      FD_ALLOC_FOOTPRINT, FD_ALLOC_SMALL_MAX, WKSP_CLASS_CNT};
+      FD_ALLOC_FOOTPRINT, FD_ALLOC_SMALL_MAX, WKSP_CLASS_CNT, sizeof(wksp__mag_t), WKSP_MAG_BELOW,
+      WKSP_MAG_ABOVE};
   uint64_t hash = 0xcbf29ce484222325UL;
   for (uint32_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++) hash = mix(hash, facts[i]);
   for (uint32_t i = 0; i < WKSP_CLASS_CNT; i++) {
     wksp__class_t const *cls = &wksp__classes[i];
     hash = mix(mix(mix(hash, cls->size), cls->blk_cnt), cls->pair_off);
   }
+  for (uint32_t i = 0; i < WKSP_MAG_SCALES; i++)
+    for (uint32_t j = 0; j <= WKSP_CLASS_CNT; j++) hash = mix(hash, wksp__mag_at[i][j]);
   return hash;
 }
 

@@ -32,7 +32,8 @@ static pthread_once_t g_once = PTHREAD_ONCE_INIT;
 static pthread_key_t g_key;
 static int g_key_err;
 
-__thread wksp__seat_t *wksp__seats __attribute__((tls_model("initial-exec")));
+WKSP__TLS wksp__seat_t *wksp__seats;
+WKSP__TLS wksp__fast_t wksp__fast = {.alloc = WKSP_FAST_OFF};
 
 static void fork_before(void) {
   pthread_mutex_lock(&g_mutex);
@@ -43,6 +44,7 @@ static void fork_parent(void) {
 }
 
 static void fork_child(void) {
+  wksp__fast_off();
   for (wksp__seat_t *seat = wksp__seats, *next; seat; seat = next) {
     next = seat->next;
     free(seat);
@@ -257,6 +259,7 @@ int wksp__seat_new(fd_wksp_t *wksp, wksp__seat_t **ret_seat) {
 }
 
 void wksp__seat_drop(wksp__seat_t *seat) {
+  wksp__fast_off();
   if (seat->slot) wksp__slot_release(seat);
   wksp__seat_t **at = &wksp__seats;
   while (*at != seat) at = &(*at)->next;

@@ -3,10 +3,37 @@
 #ifndef WKSP_CORE_MAP_H
 #define WKSP_CORE_MAP_H
 
+#include "core/atomic.h"
 #include "core/seat.h"
 
+#define WKSP__TLS __thread __attribute__((tls_model("initial-exec")))
+
 /* The calling thread's seats, most recently made first. */
-extern __thread wksp__seat_t *wksp__seats;
+extern WKSP__TLS wksp__seat_t *wksp__seats;
+
+/* What the calling thread needs to take a block from the magazines of the heap that it used last,
+   or to free one into them (alloc_fast.c). Off while a call of the thread works on its heaps, and
+   whenever the heap may no longer be its own for another reason than a closed gate. */
+typedef struct wksp__fast {
+  uintptr_t alloc; /* address of the fd_alloc; WKSP_FAST_OFF: off */
+  uintptr_t base;  /* the workspace */
+  struct wksp__heap *heap;
+  wksp__slot_t *slot;
+  uint64_t const *words; /* span words */
+  uintptr_t data;        /* address of the first span */
+  uint64_t data_lo, data_sz;
+  uint32_t me; /* the heap's id as it stands in span words */
+} wksp__fast_t;
+
+/* No fd_alloc's address is odd. */
+#define WKSP_FAST_OFF 1UL
+
+extern WKSP__TLS wksp__fast_t wksp__fast;
+
+static inline void wksp__fast_off(void) {
+  wksp__fast.alloc = WKSP_FAST_OFF;
+  wksp__compiler_fence(); /* a signal handler sees it off before the heap is touched */
+}
 
 /* The calling thread's seat in a workspace, NULL if it has none. */
 wksp__seat_t *wksp__seat_find(fd_wksp_t const *wksp);

@@ -12,6 +12,9 @@
    has not used for longest. Bounds what a thread of a program with thousands of allocs holds. */
 #define WKSP_SEAT_HEAPS 16
 
+/* A thread that frees so many blocks without having a heap gets one. */
+#define WKSP_SEAT_BARE_FREES 64
+
 typedef struct wksp__seat {
   struct wksp__seat *next;
   wksp__map_t *map;
@@ -21,6 +24,7 @@ typedef struct wksp__seat {
   int fenced;     /* the kernel refused membarrier: calls fence */
   int held;       /* the lock is held by fd_wksp_lock, inside a call that ends with the unlock */
   uint32_t epoch; /* counts heaps taken: see wksp__heap_owner_word */
+  uint32_t bare_frees; /* blocks freed in allocs of which the thread has no heap */
   uint32_t heap_cnt;
   struct {
     uint64_t alloc;        /* gaddr */

@@ -126,8 +126,8 @@ static uint64_t next_claim(uint64_t old, uint32_t owner, uint32_t state) {
 
 /* From here until it is noted with its alloc, what is in flight is seen to be a dead thread's. */
 static void mark_dead(wksp__slot_t *slot) {
-  uint64_t flight = wksp__ld(&slot->flight);
-  if (flight) wksp__st(&slot->flight, flight | WKSP_FLIGHT_DEAD);
+  uint64_t flight = wksp__ld(&slot->flight), gaddr = flight & ~WKSP_FLIGHT_BUSY;
+  if (flight) wksp__st(&slot->flight, gaddr ? gaddr | WKSP_FLIGHT_DEAD : 0UL);
 }
 
 /* Notes what a dead holder of the slot had in flight, and forgets it. The caller has the slot to
@@ -141,7 +141,7 @@ static int bury(wksp__call_t *call, wksp__slot_t *slot) {
       wksp__unlock(call);
     } else if (err != WKSP_E_CORRUPT) {
       /* marked, though it be 0 as yet, so that whoever takes the slot next asks again */
-      wksp__st(&slot->flight, wksp__ld(&slot->flight) | WKSP_FLIGHT_DEAD);
+      wksp__st(&slot->flight, (wksp__ld(&slot->flight) & ~WKSP_FLIGHT_BUSY) | WKSP_FLIGHT_DEAD);
       return err;
     } /* else a record that nobody can end gives nothing: who rebuilds needs a slot */
   }
@@ -230,6 +230,7 @@ static void unclaim(wksp__slot_t *slot) {
 }
 
 void wksp__slot_release(wksp__seat_t *seat) {
+  wksp__fast_off();
   if (seat->held) wksp__held_end(seat);
   if (wksp__map_busy(seat->map)) {
     wksp__seat_leave_heaps(seat);
@@ -309,7 +310,14 @@ static void pass_gate(wksp__call_t *call) {
     uint64_t gate = wksp__ld_acquire(&slot->gate);
     if (!gate) return;
     if (gate == WKSP_GATE_NOTICE) {
-      if (wksp__cas(&slot->gate, &gate, 0UL) && call->seat) wksp__seat_review(call->seat, 0);
+      if (!wksp__cas(&slot->gate, &gate, 0UL)) continue;
+      if (call->seat) wksp__seat_review(call->seat, 0);
+      /* A mark to look comes with a notice, or finds one there: if that was this one it goes back.
+         After the CAS; pairs with the mark before the CAS in slots_still. */
+      uint64_t none = 0;
+      if ((wksp__ld_seq(&slot->fenced) & WKSP_FENCED_LOOK) &&
+          wksp__cas(&slot->gate, &none, WKSP_GATE_NOTICE))
+        return;
       continue;
     }
     wksp__st_release(&slot->out,
@@ -344,7 +352,7 @@ int wksp__call_begin(fd_wksp_t *wksp, wksp__call_t *ret_call) {
   call.seat = seat;
   call.slot = seat->slot;
   call.name = seat->name;
-  if (wksp__unlikely(!call.slot || wksp__ld(&call.slot->in) != wksp__ld(&call.slot->out))) {
+  if (wksp__unlikely(!call.slot || !wksp__slot_outside(call.slot))) {
     if (seat->held) return wksp__held_refuse(wksp);
     /* no slot for us, or a signal handler inside one of our own calls */
     if (call.slot) wksp__st(&call.slot->nested_cnt, wksp__ld(&call.slot->nested_cnt) + 1);
@@ -376,7 +384,8 @@ void wksp__call_end(wksp__call_t *call) {
 
 int wksp__slot_outside(wksp__slot_t const *slot) {
   uint64_t out = wksp__ld_acquire(&slot->out);
-  return out == wksp__ld_acquire(&slot->in);
+  return out == wksp__ld_acquire(&slot->in) &&
+         !(wksp__ld_acquire(&slot->flight) & WKSP_FLIGHT_BUSY);
 }
 
 int wksp__barrier(void) {
@@ -452,7 +461,11 @@ int wksp__slots_still(wksp__map_t const *map, uint64_t wait_ns, uint32_t *ret_ti
   wksp__slot_t *slots = wksp__slots(map->wksp);
   uint64_t until = wksp__now_ns() + wait_ns;
   for (uint32_t idx = 0; idx < map->wksp->slot_max; idx++)
-    if (slot_ours(&slots[idx], map)) wksp__fetch_or(&slots[idx].fenced, WKSP_FENCED_LOOK);
+    if (slot_ours(&slots[idx], map)) {
+      uint64_t none = 0;
+      wksp__fetch_or(&slots[idx].fenced, WKSP_FENCED_LOOK);
+      wksp__cas(&slots[idx].gate, &none, WKSP_GATE_NOTICE); /* else there is one already */
+    }
   /* Between our marks and the loads of `in`; pairs with the owner's store to `in` before his load
      of the mark. Where it is refused the owners fence. */
   (void)wksp__barrier();

@@ -247,7 +247,8 @@ static int inside(driver_t const *d, pid_t pid) {
     wksp__slot_t const *slot = &wksp__slots(d->wksp)[i];
     if (__atomic_load_n(&slot->pid, __ATOMIC_ACQUIRE) != (uint)pid) continue;
     if (__atomic_load_n(&slot->in, __ATOMIC_ACQUIRE) !=
-        __atomic_load_n(&slot->out, __ATOMIC_ACQUIRE))
+            __atomic_load_n(&slot->out, __ATOMIC_ACQUIRE) ||
+        (__atomic_load_n(&slot->flight, __ATOMIC_ACQUIRE) & WKSP_FLIGHT_BUSY))
       return 1;
   }
   return 0;

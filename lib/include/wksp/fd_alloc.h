@@ -26,7 +26,10 @@
      is_empty/walk                           any             any          never
      join/leave                                              any          never
 
-   A block may be freed by any thread, once. Nothing here is async-signal-safe. */
+   A block may be freed by any thread, once. Nothing here is async-signal-safe.
+
+   Freed blocks are kept at hand by the thread that freed them, up to 128 KiB of each size (less in
+   small workspaces), for its next malloc; compact takes them from it, also from an idle one. */
 
 #ifndef WKSP_FD_ALLOC_H
 #define WKSP_FD_ALLOC_H
@@ -89,8 +92,10 @@ WKSP_API void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz,
 
 WKSP_API void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz);
 
-/* Frees a block of this alloc. NULL: nothing. A double free or an address that is not a live block
-   of this alloc is left alone, counted (fd_alloc_stat) and told to wksp_last_error(). */
+/* Frees a block of this alloc. NULL: nothing. An address where no block of this alloc starts, or a
+   block that is among the last four of its size which this thread has freed, is left alone, counted
+   (fd_alloc_stat) and told to wksp_last_error(). Other double frees are counted when the thread
+   that kept the block gives it back; if it was handed out twice before, harm is done. */
 WKSP_API void fd_alloc_free(fd_alloc_t *join, void *laddr);
 
 typedef struct fd_alloc_compacted {
@@ -138,7 +143,7 @@ typedef struct fd_alloc_stat {
   ulong heap_cnt;            /* per-thread heaps, and those of them left behind by their thread */
   ulong heap_left_cnt;
   ulong suspect_cnt;  /* blocks in flight when their thread was killed */
-  ulong bad_free_cnt; /* refused frees */
+  ulong bad_free_cnt; /* refused frees, and double frees found later */
 } fd_alloc_stat_t;
 
 WKSP_API int fd_alloc_stat(fd_alloc_t *join, fd_alloc_stat_t *ret_stat);

@@ -1,0 +1,171 @@
+/* alloc_fast: malloc and free as they usually go: the thread has a heap of this fd_alloc, and the
+   magazine of the class has a block, or room for one.
+
+   Problem: a pair should cost a few nanoseconds, and a kill at any of its instructions may lose
+   nothing but the block that it is about.
+
+   Model. What is needed lies in thread-local memory (wksp__fast, map.h) and in three lines of
+   shared memory: the slot, the magazine's, and the array's top. The slot's flight is the bracket
+   and the memory of the block at once, and no word is ever changed by more than one plain store:
+
+     malloc   flight = BUSY            inside; then the gate is looked at
+              flight = block | BUSY    from here on a kill makes it a suspect
+              top or mask              the block is taken
+              flight = block           outside; the suspect until the thread's next call
+
+     free     flight = block | BUSY    inside; then the gate
+              entry, top               the block is free
+              flight = 0               outside
+
+   The stores to flight and the loads of the gate pair with a closer's store to the gate, his
+   barrier and his load of flight, as `in` and `out` do for other calls (call.h). A closed gate, a
+   notice in it, a signal handler that finds its thread inside, an empty or a full magazine, a large
+   or invalid request and everything unusual lead to the long forms in alloc.c, which begin anew.
+
+   Blocks of other heaps' spans go into the freer's own magazine, whatever their size: blocks below
+   64 bytes may so come to share lines between threads, which costs less than an atomic each.
+
+   What it refuses: to read the pair of a block that is freed. */
+
+#include "core/alloc.h"
+#include "core/map.h"
+
+#define HANDLE(join) ((uintptr_t)(join) & ~(FD_ALLOC_ALIGN - 1))
+#define INLINE       static inline __attribute__((always_inline))
+#define NOINLINE     __attribute__((noinline))
+
+/* Comes in: 1, or 0 if the gate is not open or the thread is inside a call already. */
+INLINE int enter(wksp__slot_t *slot, uint64_t flight) {
+  if (wksp__unlikely(wksp__ld(&slot->flight) & WKSP_FLIGHT_BUSY)) return 0;
+  wksp__st(&slot->flight, flight | WKSP_FLIGHT_BUSY);
+  if (wksp__likely(!wksp__ld(&slot->gate))) return 1;
+  wksp__st_release(&slot->flight, 0UL);
+  return 0;
+}
+
+/* release: what was done to the heap comes before; pairs with the acquire in slot_outside */
+INLINE void leave(wksp__slot_t *slot, uint64_t flight) {
+  wksp__st_release(&slot->flight, flight);
+}
+
+/* A block of the class, 0 if that takes the long form. */
+INLINE uint64_t take(wksp__fast_t const *fast, uint32_t cls) {
+  wksp__slot_t *slot = fast->slot;
+  wksp__heap_t *heap = fast->heap;
+  if (wksp__unlikely(!enter(slot, 0))) return 0;
+  wksp__mag_t *mag = &heap->mag[cls];
+  uint32_t top = mag->top;
+  uint64_t gaddr;
+  if (wksp__likely(top > mag->lo)) {
+    gaddr = wksp__ld(wksp__mag_place(heap, top - 8));
+    wksp__st(&slot->flight, gaddr | WKSP_FLIGHT_BUSY);
+    wksp__st(&mag->top, top - 8);
+    leave(slot, gaddr);
+    return gaddr;
+  }
+  uint64_t mask = mag->mask;
+  if (wksp__likely(mask)) {
+    gaddr = mag->mbase + (uint64_t)__builtin_ctzl(mask) * mag->size;
+    wksp__st(&slot->flight, gaddr | WKSP_FLIGHT_BUSY);
+    wksp__st(&mag->mask, mask & (mask - 1));
+    leave(slot, gaddr);
+    return gaddr;
+  }
+  leave(slot, 0);
+  return 0;
+}
+
+static NOINLINE void *malloc_long(fd_alloc_t *join, ulong align, ulong sz) {
+  ulong max;
+  return wksp__malloc(join, align, sz, &max);
+}
+
+/* Alignments that every class has. */
+INLINE int plain(ulong align) {
+  return align <= 16 && !(align & (align - 1));
+}
+
+/* Other alignments, and what the short form could not do. */
+static NOINLINE void *malloc_other(fd_alloc_t *join, ulong align, ulong sz) {
+  wksp__fast_t const *fast = &wksp__fast;
+  if (HANDLE(join) == fast->alloc && sz && !plain(align) && !(align & (align - 1))) {
+    uint32_t cls = wksp__class_for(align, sz);
+    uint64_t gaddr = cls < WKSP_CLASS_CNT ? take(fast, cls) : 0;
+    if (gaddr) return (void *)(fast->base + gaddr);
+  }
+  return malloc_long(join, align, sz);
+}
+
+void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz) {
+  wksp__fast_t const *fast = &wksp__fast;
+  if (wksp__likely(HANDLE(join) == fast->alloc && sz - 1 < FD_ALLOC_SMALL_MAX && plain(align))) {
+    uint64_t gaddr = take(fast, wksp__class_of[(sz + 15) >> 4]);
+    if (wksp__likely(gaddr)) return (void *)(fast->base + gaddr);
+  }
+  return malloc_other(join, align, sz);
+}
+
+void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
+  wksp__fast_t const *fast = &wksp__fast;
+  if (wksp__likely(HANDLE(join) == fast->alloc && sz - 1 < FD_ALLOC_SMALL_MAX && plain(align))) {
+    uint32_t cls = wksp__class_of[(sz + 15) >> 4];
+    uint64_t gaddr = take(fast, cls);
+    if (wksp__likely(gaddr)) {
+      *ret_max = wksp__classes[cls].size;
+      return (void *)(fast->base + gaddr);
+    }
+  }
+  return wksp__malloc(join, align, sz, ret_max);
+}
+
+/* Puts the block at off in the data into the magazine of its class; inside. 1 free, 0 if that takes
+   the long form. */
+INLINE int put(wksp__fast_t const *fast, uint64_t off, uint64_t gaddr, uint32_t cls) {
+  wksp__slot_t *slot = fast->slot;
+  wksp__heap_t *heap = fast->heap;
+  wksp__mag_t *mag = &heap->mag[cls];
+  uint64_t in_span = off & (WKSP_SPAN_SZ - 1);
+  uint32_t top = mag->top;
+  if (wksp__likely(in_span * mag->recip < mag->recip && in_span < mag->limit && top < mag->hi &&
+                   !wksp__mag_among_last(heap, top, gaddr))) {
+    wksp__st(wksp__mag_place(heap, top), gaddr);
+    wksp__st(&mag->top, top + 8);
+    leave(slot, 0);
+    return 1;
+  }
+  leave(slot, 0);
+  return 0;
+}
+
+/* Blocks of other heaps' spans, and what the short form could not do. */
+static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
+  wksp__fast_t const *fast = &wksp__fast;
+  uint64_t off = (uintptr_t)laddr - fast->data, gaddr = off + fast->data_lo;
+  if (HANDLE(join) == fast->alloc && off < fast->data_sz) {
+    /* acquire: pairs with the release that made the span OWNED */
+    uint64_t e = wksp__ld_acquire(&fast->words[off >> WKSP_SPAN_LG]);
+    if (wksp__span_live(e) && (uint32_t)e - fast->me >= WKSP_CLASS_CNT << 4 &&
+        enter(fast->slot, gaddr)) {
+      /* Inside, so that the heap is there as long as we look at it. */
+      if (!wksp__heap_of((fd_wksp_t *)fast->base, SPAN_HEAP(e), fast->alloc - fast->base))
+        leave(fast->slot, 0);
+      else if (put(fast, off, gaddr, SPAN_CLASS(e)))
+        return;
+    }
+  }
+  wksp__free(join, laddr);
+}
+
+void fd_alloc_free(fd_alloc_t *join, void *laddr) {
+  wksp__fast_t const *fast = &wksp__fast;
+  uint64_t off = (uintptr_t)laddr - fast->data;
+  if (wksp__likely(HANDLE(join) == fast->alloc && off < fast->data_sz)) {
+    /* No acquire: a span of ours is as we have made it. */
+    uint32_t mine = (uint32_t)wksp__ld(&fast->words[off >> WKSP_SPAN_LG]) - fast->me;
+    uint64_t gaddr = off + fast->data_lo;
+    if (wksp__likely(mine < WKSP_CLASS_CNT << 4 && enter(fast->slot, gaddr)) &&
+        wksp__likely(put(fast, off, gaddr, mine >> 4)))
+      return;
+  }
+  free_other(join, laddr);
+}

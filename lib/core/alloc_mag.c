@@ -1,0 +1,272 @@
+/* alloc_mag: a heap's magazines: taking blocks from them, putting blocks in, and moving blocks
+   between them and the pairs. alloc.h has the model.
+
+   Problem: to take or give one block is a few plain stores; to find it in the pairs, or to tell the
+   owner of another heap's span, is not. So it is done for many blocks at once.
+
+   Model. An array of blocks, last in first out, and behind it a mask: the free blocks of one word
+   of pairs, which one store to A takes. A refill looks through the current span's words: blocks of
+   sparse ones go into the array, and a word that has enough becomes the mask. An overflow gives the
+   upper half of the array back, so that nothing needs to be moved: neighbours in the array that are
+   neighbours in a word go with one store to A, blocks of other heaps' spans one by one.
+
+   Whoever is killed anywhere in this leaves every block but the one that his flight names in the
+   pairs, in the array or in the mask; some of the heap's own in two of them. The stores of each
+   function say why.
+
+   What it refuses: to look at the pair of every block that is freed, which would cost a cache miss.
+   A block that is freed twice is noticed if it is among the last four of its class, else when it
+   goes back to its pair; if it was handed out twice before, it is too late. */
+
+#include "core/alloc.h"
+#include "core/seat.h"
+
+#include <string.h>
+
+/* A refill goes on to further words of the span until it has so many blocks. */
+#define GATHER 16
+
+void wksp__mag_init_class(fd_wksp_t const *wksp, wksp__heap_t *heap, uint32_t cls) {
+  wksp__mag_t *mag = &heap->mag[cls];
+  uint32_t lo = wksp__mag_lo(wksp, cls), size = wksp__classes[cls].size;
+  memset(wksp__mag_place(heap, lo - 8 * WKSP_MAG_BELOW), 0, 8UL * WKSP_MAG_BELOW);
+  wksp__st(&mag->lo, lo);
+  wksp__st(&mag->hi, wksp__mag_hi(wksp, cls));
+  wksp__st(&mag->size, size);
+  wksp__st(&mag->recip, wksp__recip64(size));
+  wksp__st(&mag->limit, size * wksp__classes[cls].blk_cnt);
+  wksp__st(&mag->mask, 0UL);
+  wksp__st(&mag->top, lo);
+}
+
+void wksp__mag_init(fd_wksp_t const *wksp, wksp__heap_t *heap) {
+  for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) wksp__mag_init_class(wksp, heap, cls);
+}
+
+/* Refill
+ * ----------------------------------------------------------------------------------------- */
+
+/* Fills the empty magazine of the class from the heap's current span. 1, or 0 if that has no free
+   block as far as its summary knows. */
+static int fill(wksp__op_t *op, uint32_t cls) {
+  wksp__heap_t *heap = op->heap;
+  wksp__mag_t *mag = &heap->mag[cls];
+  uint32_t span = mag->cur - 1, top = mag->lo, half = (mag->hi - mag->lo) / 16;
+  uint32_t want = half < GATHER ? half : GATHER, got = 0;
+  wksp__rec_t *rec = wksp__rec(op->wksp, span);
+  wksp__pair_t *pair = wksp__pairs(op->wksp, span, cls);
+  for (uint64_t sum; (sum = rec->summary) != 0;) {
+    uint32_t w = (uint32_t)__builtin_ctzl(sum);
+    uint64_t a = wksp__ld(&pair[w].a);
+    /* acquire: what the former holder of a block did to it comes before what the next does; pairs
+       with the CAS in span_give_elsewhere */
+    uint64_t bits = ~(a ^ wksp__ld_acquire(&pair[w].f));
+    uint64_t base = wksp__span_gaddr(op->wksp, span) + (uint64_t)w * 64 * mag->size;
+    uint32_t cnt = (uint32_t)__builtin_popcountl(bits);
+    if (!bits) {
+      wksp__st(&rec->summary, sum & (sum - 1));
+      continue;
+    }
+    wksp__st(&rec->allfree, rec->allfree & ~(1UL << w));
+    if (got + cnt >= want) {
+      wksp__st(&mag->mbase, base);
+      wksp__st(&mag->mask, bits); /* free in the mask as well as in the pair */
+      wksp__st(&pair[w].a, a ^ bits);
+      wksp__st(&rec->summary, sum & (sum - 1));
+      return 1;
+    }
+    for (uint64_t rest = bits; rest; rest &= rest - 1, top += 8)
+      wksp__st(wksp__mag_place(heap, top), base + (uint64_t)__builtin_ctzl(rest) * mag->size);
+    got += cnt;
+    wksp__st(&mag->top, top); /* free in the array as well as in the pair */
+    wksp__st(&pair[w].a, a ^ bits);
+    wksp__st(&rec->summary, sum & (sum - 1));
+  }
+  return got != 0;
+}
+
+static int refill(wksp__op_t *op, uint32_t cls) {
+  for (;;) {
+    if (op->heap->mag[cls].cur) {
+      if (fill(op, cls)) return 0;
+      if (!wksp__span_aside(op, cls)) continue;
+    }
+    int err = wksp__span_next(op, cls);
+    if (err) return err;
+  }
+}
+
+/* A block of the class that the magazine holds, 0 if it is empty. */
+static uint64_t pop(wksp__op_t *op, uint32_t cls) {
+  wksp__mag_t *mag = &op->heap->mag[cls];
+  uint32_t top = mag->top;
+  uint64_t gaddr;
+  if (top > mag->lo) {
+    gaddr = wksp__ld(wksp__mag_place(op->heap, top - 8));
+    wksp__st(&op->call.slot->flight, gaddr);
+    wksp__st(&mag->top, top - 8); /* taken from here on */
+    return gaddr;
+  }
+  uint64_t mask = mag->mask;
+  if (!mask) return 0;
+  gaddr = mag->mbase + (uint64_t)__builtin_ctzl(mask) * mag->size;
+  wksp__st(&op->call.slot->flight, gaddr);
+  wksp__st(&mag->mask, mask & (mask - 1)); /* taken from here on */
+  return gaddr;
+}
+
+uint64_t wksp__mag_malloc(wksp__op_t *op, uint32_t cls) {
+  for (;;) {
+    uint64_t gaddr = pop(op, cls);
+    if (gaddr) return gaddr;
+    if (refill(op, cls)) return 0;
+  }
+}
+
+/* Overflow
+ * --------------------------------------------------------------------------------------- */
+
+/* A span of the workspace at gaddr and its word; 0 for an address that is none of a block. */
+static uint64_t span_at(fd_wksp_t *wksp, uint64_t gaddr, uint32_t *ret_span) {
+  if (gaddr < wksp->data_lo || gaddr >= wksp->data_hi) return 0;
+  *ret_span = wksp__span_of(wksp, gaddr);
+  return wksp__ld_acquire(&wksp__span_words(wksp)[*ret_span]);
+}
+
+/* The topmost entries of the array, down to the one at `to`, that are different blocks of one word
+   of a span of the heap: how many bytes of the array they take, 0 if the topmost is no such block.
+ */
+static uint32_t run_of(wksp__op_t *op, wksp__heap_t *heap, uint32_t id, uint32_t cls, uint32_t top,
+                       uint32_t to, uint32_t *ret_span, uint32_t *ret_w, uint64_t *ret_bits) {
+  uint32_t len = 0, span = 0;
+  uint64_t bits = 0;
+  while (top - len > to) {
+    uint64_t gaddr = wksp__ld(wksp__mag_place(heap, top - len - 8));
+    if (!len) {
+      if (!wksp__span_own(span_at(op->wksp, gaddr, &span), id, cls)) return 0;
+    } else if (wksp__span_of(op->wksp, gaddr) != span) {
+      break;
+    }
+    uint32_t blk = wksp__blk_of(op->wksp, gaddr, cls);
+    if (blk == UINT32_MAX || (len && blk / 64 != *ret_w) || (bits & 1UL << (blk & 63U))) break;
+    *ret_w = blk / 64;
+    bits |= 1UL << (blk & 63U);
+    len += 8;
+  }
+  *ret_span = span;
+  *ret_bits = bits;
+  return len;
+}
+
+/* The topmost entry, which is no block of the heap's spans: off the array, then to its pair. It is
+   in flight between the two, for its owner may hand it out once it is free in its pair. */
+static int send(wksp__op_t *op, wksp__heap_t *heap, wksp__mag_t *mag, uint32_t top) {
+  uint64_t gaddr = wksp__ld(wksp__mag_place(heap, top - 8));
+  uint32_t span = 0;
+  wksp__st(&op->call.slot->flight, gaddr);
+  wksp__st(&mag->top, top - 8);
+  uint64_t e = span_at(op->wksp, gaddr, &span);
+  return wksp__span_live(e) ? wksp__span_give_elsewhere(op, gaddr, e) : WKSP_E_NOTFOUND;
+}
+
+/* Gives what the array of the operation's heap holds above `to` back. Blocks that were free already
+   had been freed twice. */
+static void give_back(wksp__op_t *op, uint32_t cls, uint32_t to) {
+  wksp__mag_t *mag = &op->heap->mag[cls];
+  uint32_t top = mag->top;
+  uint64_t bad = 0;
+  while (top > to) {
+    uint32_t span, w;
+    uint64_t bits;
+    uint32_t len = run_of(op, op->heap, op->heap_id, cls, top, to, &span, &w, &bits);
+    if (len) {
+      bad += (uint64_t)__builtin_popcountl(wksp__span_give(op, span, w, bits));
+      top -= len;
+      wksp__st(&mag->top, top); /* till here free in the pair and in the array */
+      wksp__span_given(op, span);
+    } else {
+      bad += send(op, op->heap, mag, top) != 0;
+      top -= 8;
+    }
+  }
+  wksp__st(&op->call.slot->flight, 0UL);
+  if (wksp__unlikely(bad)) wksp__fetch_add(&op->alloc->bad_free_cnt, bad);
+}
+
+void wksp__mag_drain(wksp__op_t *op) {
+  for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) {
+    wksp__mag_t *mag = &op->heap->mag[cls];
+    give_back(op, cls, mag->lo);
+    uint64_t mask = mag->mask;
+    if (!mask) continue;
+    uint32_t span = wksp__span_of(op->wksp, mag->mbase);
+    wksp__span_give(op, span, wksp__blk_of(op->wksp, mag->mbase, cls) / 64, mask);
+    wksp__st(&mag->mask, 0UL); /* till here free in the pair and in the mask */
+    wksp__span_given(op, span);
+  }
+}
+
+int wksp__mag_free(wksp__op_t *op, uint64_t gaddr, uint64_t e) {
+  uint32_t cls = SPAN_CLASS(e);
+  wksp__heap_t *heap = op->heap;
+  wksp__st(&op->call.slot->flight, gaddr);
+  if (!heap) return wksp__span_give_elsewhere(op, gaddr, e);
+  if (wksp__blk_of(op->wksp, gaddr, cls) == UINT32_MAX) return WKSP_E_NOTFOUND;
+  wksp__mag_t *mag = &heap->mag[cls];
+  uint32_t top = mag->top;
+  if (wksp__mag_among_last(heap, top, gaddr)) return WKSP_E_NOTFOUND;
+  wksp__st(wksp__mag_place(heap, top), gaddr);
+  wksp__st(&mag->top, top + 8); /* free from here on */
+  wksp__st(&op->call.slot->flight, 0UL);
+  if (wksp__unlikely(top >= mag->hi)) give_back(op, cls, mag->lo + (mag->hi - mag->lo) / 16 * 8);
+  return 0;
+}
+
+/* Flush
+ * ------------------------------------------------------------------------------------------ */
+
+/* Clears those of the bits that are set. Not what files a span: whoever flushes files all anew. */
+static void clear(wksp__op_t *op, uint32_t span, uint32_t cls, uint32_t w, uint64_t bits) {
+  wksp__pair_t *pair = wksp__pairs(op->wksp, span, cls) + w;
+  uint64_t a = wksp__ld(&pair->a);
+  bits &= a ^ wksp__ld_acquire(&pair->f);
+  wksp__st(&pair->a, a ^ bits);
+}
+
+static void flush_mask(wksp__op_t *op, wksp__mag_t *mag, uint32_t id, uint32_t cls) {
+  uint64_t mask = wksp__ld(&mag->mask), base = wksp__ld(&mag->mbase);
+  uint32_t span = 0;
+  if (!mask) return;
+  if (wksp__span_own(span_at(op->wksp, base, &span), id, cls)) {
+    uint32_t blk = wksp__blk_of(op->wksp, base, cls);
+    if (blk != UINT32_MAX && !(blk & 63U))
+      clear(op, span, cls, blk / 64, mask & ~wksp__tail(cls, blk / 64));
+  }
+  wksp__st(&mag->mask, 0UL);
+}
+
+void wksp__mag_flush(wksp__op_t *op, wksp__heap_t *heap, uint32_t id) {
+  uint32_t sent = 0;
+  for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) {
+    wksp__mag_t *mag = &heap->mag[cls];
+    flush_mask(op, mag, id, cls);
+    uint32_t top = wksp__mag_top(op->wksp, heap, cls), to = wksp__mag_lo(op->wksp, cls);
+    while (top > to) {
+      uint32_t span, w;
+      uint64_t bits;
+      uint32_t len = run_of(op, heap, id, cls, top, to, &span, &w, &bits);
+      if (len) {
+        clear(op, span, cls, w, bits);
+        wksp__st(&mag->top, top - len);
+        top -= len;
+      } else {
+        send(op, heap, mag, top);
+        top -= 8;
+        sent++;
+      }
+    }
+  }
+  if (sent) wksp__st(&op->call.slot->flight, 0UL);
+  op->sent_cnt += sent;
+  wksp__mag_init(op->wksp, heap);
+}

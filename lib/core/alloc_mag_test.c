@@ -1,0 +1,331 @@
+/* Magazines and the short forms of malloc and free: what they hold is free for everybody who looks,
+   and whoever comes in between two of their stores finds the heap whole.
+
+   Built with WKSP_CRASH_POINTS: the hook before every store does what comes in between. */
+
+#include "core/alloc_testing.h"
+#include "core/fail.h"
+#include "core/map.h"
+
+#include <semaphore.h>
+
+/* What a thread that set hook_at does before its store number hook_at. */
+static __thread long hook_at;
+static __thread void (*hook)(void);
+
+void wksp__crash_point(void) {
+  if (!hook_at || --hook_at) return;
+  hook();
+}
+
+static fixture_t *g_fix;
+
+static int setup_mag(void **state) {
+  int rc = setup_sized(state, 16UL << 20);
+  g_fix = *state;
+  return rc;
+}
+
+static wksp__mag_t *mag_of(fixture_t *fix, uint32_t cls) {
+  for (uint32_t id = 1; id < fix->wksp->heap_max; id++) {
+    wksp__heap_t *heap = wksp__heap_of(fix->wksp, id, fix->alloc->self);
+    if (heap) return &heap->mag[cls];
+  }
+  return NULL;
+}
+
+static uint32_t class_of(ulong sz) {
+  return wksp__class_of[(sz + 15) >> 4];
+}
+
+static fd_alloc_stat_t stat_of(fixture_t *fix) {
+  fd_alloc_stat_t stat;
+  assert_int_equal(fd_alloc_stat(fix->alloc, &stat), 0);
+  return stat;
+}
+
+/* Blocks in an array or a mask are live for nobody: not listed, not counted, and the alloc is empty
+   when there are no others. */
+static void test_held_blocks_are_free(void **state) {
+  fixture_t *fix = *state;
+  void *blk[40];
+  for (uint i = 0; i < 40; i++) assert_non_null(blk[i] = fd_alloc_malloc(fix->alloc, 0, 64));
+  assert_true(mag_of(fix, class_of(64))->mask != 0);
+  assert_int_equal(stat_of(fix).small_cnt, 40);
+  for (uint i = 0; i < 40; i++) {
+    fd_alloc_free(fix->alloc, blk[i]);
+    assert_int_equal(stat_of(fix).small_cnt, 39 - i);
+    assert_sound(fix);
+  }
+  wksp__mag_t const *mag = mag_of(fix, class_of(64));
+  assert_true(mag->top > mag->lo);
+  assert_int_equal(fd_alloc_is_empty(fix->alloc), 1);
+  assert_clean(fix);
+}
+
+/* A block that is freed twice is refused at once if it is among the last four of its class; if not,
+   it is found and counted when its magazine gives it back, and is free once. */
+static void test_double_free(void **state) {
+  fixture_t *fix = *state;
+  void *blk[12];
+  for (uint i = 0; i < 12; i++) assert_non_null(blk[i] = fd_alloc_malloc(fix->alloc, 0, 64));
+  for (uint i = 0; i < 6; i++) fd_alloc_free(fix->alloc, blk[i]);
+  for (uint i = 2; i < 6; i++) {
+    fd_alloc_free(fix->alloc, blk[i]);
+    assert_int_equal(wksp_last_error_code(), WKSP_E_NOTFOUND);
+    assert_int_equal(bad_frees(fix), i - 1);
+  }
+  fd_alloc_free(fix->alloc, blk[0]);
+  assert_int_equal(bad_frees(fix), 4);
+  assert_int_equal(stat_of(fix).small_cnt, 6);
+  void *many[200]; /* more than the array has room for */
+  for (uint i = 0; i < 200; i++) assert_non_null(many[i] = fd_alloc_malloc(fix->alloc, 0, 80));
+  for (uint i = 0; i < 7; i++) fd_alloc_free(fix->alloc, many[i]);
+  fd_alloc_free(fix->alloc, many[0]);
+  for (uint i = 7; i < 200; i++) fd_alloc_free(fix->alloc, many[i]);
+  assert_int_equal(fd_alloc_compact(fix->alloc, NULL), 0);
+  assert_int_equal(stat_of(fix).small_cnt, 6);
+  for (uint i = 6; i < 12; i++) fd_alloc_free(fix->alloc, blk[i]);
+  assert_clean(fix);
+}
+
+typedef struct helper {
+  fixture_t *fix;
+  void **blk;
+  uint cnt;
+  sem_t ready, end;
+} helper_t;
+
+static void *free_and_idle(void *arg) {
+  helper_t *helper = arg;
+  fd_alloc_free(helper->fix->alloc, fd_alloc_malloc(helper->fix->alloc, 0, 64)); /* has a heap */
+  for (uint i = 0; i < helper->cnt; i++) fd_alloc_free(helper->fix->alloc, helper->blk[i]);
+  sem_post(&helper->ready);
+  while (sem_wait(&helper->end)) {
+  }
+  return NULL;
+}
+
+/* Blocks of others that an idle thread has freed and keeps are free, and one compact gives their
+   spans back, whichever of the two heaps it comes to first. */
+static void test_foreign_blocks(void **state) {
+  fixture_t *fix = *state;
+  for (uint turn = 0; turn < 2; turn++) {
+    void *blk[30];
+    helper_t helper = {.fix = fix, .blk = blk, .cnt = 30};
+    pthread_t thread;
+    sem_init(&helper.ready, 0, 0);
+    sem_init(&helper.end, 0, 0);
+    /* the first heap of the directory is ours, or the helper's */
+    if (turn) fd_alloc_leave(fix->alloc);
+    for (uint i = 0; i < 30; i++) assert_non_null(blk[i] = fd_alloc_malloc(fix->alloc, 0, 2000));
+    pthread_create(&thread, NULL, free_and_idle, &helper);
+    while (sem_wait(&helper.ready)) {
+    }
+    assert_int_equal(bad_frees(fix), 0);
+    assert_clean(fix);
+    sem_post(&helper.end);
+    pthread_join(thread, NULL);
+  }
+}
+
+/* A thread that only frees gets a heap for its magazines, and what it keeps is found. */
+static void *only_free(void *arg) {
+  helper_t *helper = arg;
+  for (uint i = 0; i < helper->cnt; i++) fd_alloc_free(helper->fix->alloc, helper->blk[i]);
+  return NULL;
+}
+
+static void test_consumer(void **state) {
+  fixture_t *fix = *state;
+  void *blk[500];
+  for (uint i = 0; i < 500; i++) assert_non_null(blk[i] = fd_alloc_malloc(fix->alloc, 0, 48));
+  helper_t helper = {.fix = fix, .blk = blk, .cnt = 500};
+  pthread_t thread;
+  pthread_create(&thread, NULL, only_free, &helper);
+  pthread_join(thread, NULL);
+  assert_int_equal(bad_frees(fix), 0);
+  assert_int_equal(stat_of(fix).heap_cnt, 2);
+  assert_clean(fix);
+}
+
+/* What a signal handler gets that comes at this moment. */
+static void *inner[2];
+static uint32_t nested;
+
+static void malloc_inside(void) {
+  inner[0] = fd_alloc_malloc(g_fix->alloc, 0, 64);
+  inner[1] = fd_alloc_malloc(g_fix->alloc, 0, 64);
+  fd_alloc_free(g_fix->alloc, inner[0]);
+  nested++;
+}
+
+/* A signal handler may malloc and free before any store of the call that it interrupts: the two do
+   not get the same block, and nothing is lost. */
+static void test_handler_inside(void **state) {
+  fixture_t *fix = *state;
+  /* The long form, till it takes the workspace's lock, for which a handler would wait in vain; from
+     the mask; from the array. */
+  for (uint warm = 0; warm < 3; warm++)
+    for (long at = 1; at < (warm ? 20 : 5); at++) {
+      void *before = warm ? fd_alloc_malloc(fix->alloc, 0, 64) : NULL;
+      if (warm == 2) fd_alloc_free(fix->alloc, before);
+      inner[1] = NULL;
+      hook = malloc_inside;
+      hook_at = at;
+      void *blk = fd_alloc_malloc(fix->alloc, 0, 64);
+      fd_alloc_free(fix->alloc, blk);
+      void *again = fd_alloc_malloc(fix->alloc, 0, 64);
+      hook_at = 0;
+      assert_non_null(blk);
+      assert_non_null(again);
+      if (inner[1]) {
+        assert_ptr_not_equal(again, inner[1]);
+        fd_alloc_free(fix->alloc, inner[1]);
+      }
+      fd_alloc_free(fix->alloc, again);
+      if (warm == 1) fd_alloc_free(fix->alloc, before);
+      assert_int_equal(fd_alloc_is_empty(fix->alloc), 1);
+      if (!warm) assert_clean(fix);
+    }
+  assert_true(nested > 20);
+  assert_int_equal(bad_frees(fix), 0);
+  assert_clean(fix);
+}
+
+/* Compacting from another thread while this one is held before a store. */
+static sem_t do_compact, compacted;
+static ulong skipped, taken;
+static int last_compact;
+
+static void *compactor(void *arg) {
+  fixture_t *fix = arg;
+  for (;;) {
+    while (sem_wait(&do_compact)) {
+    }
+    fd_alloc_compacted_t done;
+    if (fd_alloc_compact(fix->alloc, &done)) return (void *)1;
+    skipped += done.skipped_cnt;
+    taken += !done.skipped_cnt;
+    int last = last_compact;
+    sem_post(&compacted);
+    if (last) return NULL;
+  }
+}
+
+static void compact_meanwhile(void) {
+  sem_post(&do_compact);
+  while (sem_wait(&compacted)) {
+  }
+}
+
+/* Before whichever store of malloc or free a compact comes: it finds the thread inside, or takes
+   the heap, and the thread goes on with another; no block is handed out twice or lost. */
+static void test_compact_inside(void **state) {
+  fixture_t *fix = *state;
+  pthread_t thread;
+  sem_init(&do_compact, 0, 0);
+  sem_init(&compacted, 0, 0);
+  pthread_create(&thread, NULL, compactor, fix);
+  void *keep[20];
+  for (uint i = 0; i < 20; i++) assert_non_null(keep[i] = fd_alloc_malloc(fix->alloc, 0, 64));
+  for (long at = 1; at < 16; at++) {
+    void *first = fd_alloc_malloc(fix->alloc, 0, 64); /* the short forms are on */
+    hook = compact_meanwhile;
+    hook_at = at;
+    void *blk = fd_alloc_malloc(fix->alloc, 0, 64);
+    fd_alloc_free(fix->alloc, first);
+    void *again = fd_alloc_malloc(fix->alloc, 0, 64);
+    hook_at = 0;
+    assert_non_null(blk);
+    assert_non_null(again);
+    assert_ptr_not_equal(blk, again);
+    for (uint i = 0; i < 20; i++) assert_true(keep[i] != blk && keep[i] != again);
+    fd_alloc_free(fix->alloc, blk);
+    fd_alloc_free(fix->alloc, again);
+    assert_int_equal(stat_of(fix).small_cnt, 20);
+    assert_sound(fix);
+  }
+  assert_true(skipped > 3);
+  assert_true(taken >= 3);
+  for (uint i = 0; i < 20; i++) fd_alloc_free(fix->alloc, keep[i]);
+  assert_int_equal(bad_frees(fix), 0);
+  last_compact = 1;
+  compact_meanwhile();
+  void *ret;
+  pthread_join(thread, &ret);
+  assert_null(ret);
+  assert_clean(fix);
+}
+
+/* While this thread holds the workspace's lock, or the memory is protected, malloc is refused
+   although its magazine would have a block. */
+static void test_refused(void **state) {
+  fixture_t *fix = *state;
+  void *blk = fd_alloc_malloc(fix->alloc, 0, 64);
+  assert_int_equal(fd_wksp_lock(fix->wksp, 1000000000UL), 0);
+  assert_null(fd_alloc_malloc(fix->alloc, 0, 64));
+  assert_int_equal(wksp_last_error_code(), WKSP_E_BUSY);
+  assert_int_equal(fd_wksp_unlock(fix->wksp), 0);
+  fd_alloc_free(fix->alloc, fd_alloc_malloc(fix->alloc, 0, 64));
+  assert_int_equal(fd_wksp_mprotect(fix->wksp, FD_WKSP_PROTECT_DATA, PROT_READ), 0);
+  for (uint i = 0; i < 3; i++) {
+    assert_null(fd_alloc_malloc(fix->alloc, 0, 64));
+    assert_int_equal(wksp_last_error_code(), WKSP_E_RDONLY);
+  }
+  assert_int_equal(fd_wksp_mprotect(fix->wksp, FD_WKSP_PROTECT_DATA, PROT_READ | PROT_WRITE), 0);
+  void *two = fd_alloc_malloc(fix->alloc, 0, 64);
+  assert_non_null(two);
+  fd_alloc_free(fix->alloc, two);
+  fd_alloc_free(fix->alloc, blk);
+  assert_clean(fix);
+}
+
+/* Verify names magazines that cannot be, and rebuild drops what is no block. */
+static void test_damage(void **state) {
+  fixture_t *fix = *state;
+  void *blk[10];
+  for (uint i = 0; i < 10; i++) blk[i] = fd_alloc_malloc(fix->alloc, 0, 100);
+  for (uint i = 0; i < 9; i++) fd_alloc_free(fix->alloc, blk[i]);
+  fd_alloc_leave(fix->alloc);
+  wksp__mag_t *mag = mag_of(fix, class_of(100)), was = *mag;
+  wksp__heap_t *heap =
+      (wksp__heap_t *)((uintptr_t)(mag - class_of(100)) - offsetof(wksp__heap_t, mag));
+  uint64_t *entry = wksp__mag_place(heap, mag->lo), gaddr = *entry;
+#define DAMAGE(place, val)                                                 \
+  (place) = (val);                                                         \
+  assert_int_equal(fd_wksp_verify(fix->wksp, NULL, NULL), WKSP_E_CORRUPT); \
+  *mag = was;                                                              \
+  *entry = gaddr;                                                          \
+  assert_sound(fix)
+  DAMAGE(*entry, gaddr + 16);
+  DAMAGE(*entry, 0);
+  DAMAGE(*entry, ~0UL);
+  DAMAGE(mag->top, mag->hi + 16);
+  DAMAGE(mag->top, mag->top + 4);
+  DAMAGE(mag->lo, mag->lo - 8);
+  DAMAGE(mag->limit, 65536);
+  DAMAGE(mag->mbase, mag->mbase + 16);
+  *entry = gaddr + 16;
+  mag->mbase += 16;
+  assert_int_equal(fd_wksp_rebuild(fix->wksp, 1, NULL, NULL), 0);
+  assert_sound(fix);
+  assert_true(stat_of(fix).small_cnt >= 2); /* what was dropped is no longer known to be free */
+  assert_int_equal(fd_alloc_compact(fix->alloc, NULL), 0);
+  assert_sound(fix);
+}
+
+int main(void) {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup_mag, teardown)
+  struct CMUnitTest const tests[] = {
+      T(test_held_blocks_are_free),
+      T(test_double_free),
+      T(test_foreign_blocks),
+      T(test_consumer),
+      T(test_handler_inside),
+      T(test_compact_inside),
+      T(test_refused),
+      T(test_damage),
+  };
+  return cmocka_run_group_tests_name("core/alloc_mag", tests, NULL, NULL);
+}
