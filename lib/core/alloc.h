@@ -5,7 +5,7 @@
 
      NONE     not a span: the memory is the workspace's, or another partition's
      POOL     belongs to the alloc whose home id is in the heap field; nobody uses it
-     SETUP    a heap's owner prepares it: no block is live
+     SETUP    a heap's, without a live block: its owner prepares it, or keeps it for any class
      OWNED    a heap's; its owner knows that it may have free blocks
      FULL     a heap's; its owner has set it aside: whoever frees a block in it tells
      PENDING  as FULL, and somebody who freed a block has told the owner, or is about to
@@ -13,7 +13,7 @@
 
      NONE  -> POOL           with the partition, in one change; TAKEN -> NONE likewise
      POOL  -> SETUP -> OWNED the heap's owner
-     OWNED -> POOL           the heap's owner, when no block is live
+     OWNED -> SETUP, POOL    the heap's owner, when no block is live; SETUP -> POOL likewise
      OWNED <-> FULL          the heap's owner
      FULL  -> PENDING        who frees from elsewhere
      PENDING -> OWNED        the heap's owner
@@ -136,7 +136,7 @@ typedef struct wksp__mag {
   uint32_t limit;           /* where a span's blocks end */
   uint32_t cur, part, full; /* span index + 1: in use, having free blocks, set aside */
   uint32_t look;            /* where the next look through full goes on */
-  uint32_t spare;           /* about how many spans in part have no block in use */
+  uint32_t pad;
 } wksp__mag_t;
 _Static_assert(sizeof(wksp__mag_t) == 64, "a line");
 
@@ -145,7 +145,9 @@ typedef struct wksp__heap {
   uint64_t alloc; /* gaddr; constant */
   uint32_t id;    /* its place in the directory, noted by whoever takes it */
   uint32_t hint;  /* cgroup hint of the last owner */
-  uint32_t pad[10];
+  uint32_t spare; /* span index + 1: in SETUP, kept for any class */
+  uint32_t spare_cnt;
+  uint32_t pad[8];
   uint32_t inbox; /* span index + 1: spans whose state went FULL -> PENDING */
   uint32_t pad2[15];
   wksp__mag_t mag[WKSP_CLASS_CNT];
@@ -153,7 +155,7 @@ typedef struct wksp__heap {
 
 #define WKSP_ALLOC_MAGIC    0x31636f6c6c616466UL /* "fdalloc1" in memory */
 #define WKSP_ALLOC_DELETING 0x3064656c6c616466UL
-#define WKSP_POOL_HINTS     128
+#define WKSP_POOL_HINTS     512
 #define WKSP_SUSPECTS       64
 
 struct fd_alloc {
@@ -169,7 +171,9 @@ struct fd_alloc {
   uint32_t suspect_at;
   uint32_t compact_cnt;            /* compacts done: who waits for the token sees that it goes on */
   uint64_t suspect[WKSP_SUSPECTS]; /* gaddr of blocks in flight when their thread died; a ring */
-  uint32_t pool_hint[WKSP_POOL_HINTS]; /* span index + 1, perhaps in POOL */
+  /* Hints: a bit for each place that is perhaps taken; span index + 1, perhaps in POOL. */
+  uint64_t pool_map[WKSP_POOL_HINTS / 64];
+  uint32_t pool_hint[WKSP_POOL_HINTS];
 };
 _Static_assert(sizeof(struct fd_alloc) <= FD_ALLOC_FOOTPRINT, "footprint");
 

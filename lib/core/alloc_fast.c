@@ -36,7 +36,7 @@
 
 /* Comes in: 1, or 0 if the gate is not open or the thread is inside a call already. */
 INLINE int enter(wksp__slot_t *slot, uint64_t flight) {
-  if (wksp__unlikely(wksp__ld(&slot->flight) & WKSP_FLIGHT_BUSY)) return 0;
+  if (wksp__unlikely(slot->flight & WKSP_FLIGHT_BUSY)) return 0; /* only we write it */
   wksp__st(&slot->flight, flight | WKSP_FLIGHT_BUSY);
   if (wksp__likely(!wksp__ld(&slot->gate))) return 1;
   wksp__st_release(&slot->flight, 0UL);
@@ -48,41 +48,48 @@ INLINE void leave(wksp__slot_t *slot, uint64_t flight) {
   wksp__st_release(&slot->flight, flight);
 }
 
-/* A block of the class, 0 if that takes the long form. */
-INLINE uint64_t take(wksp__fast_t const *fast, uint32_t cls) {
-  wksp__slot_t *slot = fast->slot;
-  wksp__heap_t *heap = fast->heap;
-  if (wksp__unlikely(!enter(slot, 0))) return 0;
-  wksp__mag_t *mag = &heap->mag[cls];
-  uint32_t top = mag->top;
-  uint64_t gaddr;
-  if (wksp__likely(top > mag->lo)) {
-    gaddr = wksp__ld(wksp__mag_place(heap, top - 8));
-    wksp__st(&slot->flight, gaddr | WKSP_FLIGHT_BUSY);
-    wksp__st(&mag->top, top - 8);
-    leave(slot, gaddr);
-    return gaddr;
-  }
+/* Keeps a value in its register: the compiler would compute it anew after every store. */
+#define KEEP(x) __asm__("" : "+r"(x))
+
+/* The block at gaddr is taken by storing val to *word: returns it to the caller. */
+#define TAKE(fast, slot, gaddr, word, val)                 \
+  do {                                                     \
+    wksp__st(&(slot)->flight, (gaddr) | WKSP_FLIGHT_BUSY); \
+    wksp__st((word), (val));                               \
+    leave((slot), (gaddr));                                \
+    if (!(gaddr)) __builtin_unreachable();                 \
+    return (void *)((fast)->base + (gaddr));               \
+  } while (0)
+
+/* From the mask; inside. NULL: it is empty, and the thread is outside again. */
+static NOINLINE void *take_masked(wksp__slot_t *slot, wksp__mag_t *mag) {
+  wksp__fast_t const *fast = &wksp__fast;
   uint64_t mask = mag->mask;
   if (wksp__likely(mask)) {
-    gaddr = mag->mbase + (uint64_t)__builtin_ctzl(mask) * mag->size;
-    wksp__st(&slot->flight, gaddr | WKSP_FLIGHT_BUSY);
-    wksp__st(&mag->mask, mask & (mask - 1));
-    leave(slot, gaddr);
-    return gaddr;
+    uint64_t gaddr = mag->mbase + (uint64_t)(uint32_t)__builtin_ctzl(mask) * mag->size;
+    TAKE(fast, slot, gaddr, &mag->mask, mask & (mask - 1));
   }
   leave(slot, 0);
-  return 0;
+  return NULL;
 }
 
-static NOINLINE void *malloc_long(fd_alloc_t *join, ulong align, ulong sz) {
-  ulong max;
-  return wksp__malloc(join, align, sz, &max);
+/* A block of the class, NULL if that takes the long form. */
+INLINE void *take(wksp__fast_t const *fast, uint32_t cls) {
+  wksp__slot_t *slot = fast->slot;
+  wksp__heap_t *heap = fast->heap;
+  wksp__mag_t *mag = &heap->mag[cls];
+  KEEP(mag);
+  if (wksp__unlikely(!enter(slot, 0))) return NULL;
+  uint64_t top = mag->top;
+  if (wksp__unlikely(top <= mag->lo)) return take_masked(slot, mag);
+  top -= 8;
+  uint64_t gaddr = wksp__ld((uint64_t *)((uintptr_t)heap + top));
+  TAKE(fast, slot, gaddr, &mag->top, (uint32_t)top);
 }
 
 /* Alignments that every class has. */
 INLINE int plain(ulong align) {
-  return align <= 16 && !(align & (align - 1));
+  return align <= 16 && (0x10117UL >> align & 1UL);
 }
 
 /* Other alignments, and what the short form could not do. */
@@ -90,17 +97,18 @@ static NOINLINE void *malloc_other(fd_alloc_t *join, ulong align, ulong sz) {
   wksp__fast_t const *fast = &wksp__fast;
   if (HANDLE(join) == fast->alloc && sz && !plain(align) && !(align & (align - 1))) {
     uint32_t cls = wksp__class_for(align, sz);
-    uint64_t gaddr = cls < WKSP_CLASS_CNT ? take(fast, cls) : 0;
-    if (gaddr) return (void *)(fast->base + gaddr);
+    void *ret = cls < WKSP_CLASS_CNT ? take(fast, cls) : NULL;
+    if (ret) return ret;
   }
-  return malloc_long(join, align, sz);
+  ulong max;
+  return wksp__malloc(join, align, sz, &max);
 }
 
 void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz) {
   wksp__fast_t const *fast = &wksp__fast;
   if (wksp__likely(HANDLE(join) == fast->alloc && sz - 1 < FD_ALLOC_SMALL_MAX && plain(align))) {
-    uint64_t gaddr = take(fast, wksp__class_of[(sz + 15) >> 4]);
-    if (wksp__likely(gaddr)) return (void *)(fast->base + gaddr);
+    void *ret = take(fast, wksp__class_of[(sz + 15) >> 4]);
+    if (wksp__likely(ret)) return ret;
   }
   return malloc_other(join, align, sz);
 }
@@ -109,27 +117,25 @@ void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz, ulong *r
   wksp__fast_t const *fast = &wksp__fast;
   if (wksp__likely(HANDLE(join) == fast->alloc && sz - 1 < FD_ALLOC_SMALL_MAX && plain(align))) {
     uint32_t cls = wksp__class_of[(sz + 15) >> 4];
-    uint64_t gaddr = take(fast, cls);
-    if (wksp__likely(gaddr)) {
+    void *ret = take(fast, cls);
+    if (wksp__likely(ret)) {
       *ret_max = wksp__classes[cls].size;
-      return (void *)(fast->base + gaddr);
+      return ret;
     }
   }
   return wksp__malloc(join, align, sz, ret_max);
 }
 
 /* Puts the block at off in the data into the magazine of its class; inside. 1 free, 0 if that takes
-   the long form. */
-INLINE int put(wksp__fast_t const *fast, uint64_t off, uint64_t gaddr, uint32_t cls) {
-  wksp__slot_t *slot = fast->slot;
-  wksp__heap_t *heap = fast->heap;
-  wksp__mag_t *mag = &heap->mag[cls];
-  uint64_t in_span = off & (WKSP_SPAN_SZ - 1);
-  uint32_t top = mag->top;
+   the long form; outside again. */
+INLINE int put(wksp__slot_t *slot, wksp__heap_t *heap, wksp__mag_t *mag, uint64_t off,
+               uint64_t gaddr) {
+  uint64_t in_span = off & (WKSP_SPAN_SZ - 1), top = mag->top;
+  uint64_t *at = (uint64_t *)((uintptr_t)heap + top);
   if (wksp__likely(in_span * mag->recip < mag->recip && in_span < mag->limit && top < mag->hi &&
-                   !wksp__mag_among_last(heap, top, gaddr))) {
-    wksp__st(wksp__mag_place(heap, top), gaddr);
-    wksp__st(&mag->top, top + 8);
+                   at[-1] != gaddr && at[-2] != gaddr && at[-3] != gaddr && at[-4] != gaddr)) {
+    wksp__st(at, gaddr);
+    wksp__st(&mag->top, (uint32_t)top + 8);
     leave(slot, 0);
     return 1;
   }
@@ -149,7 +155,7 @@ static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
       /* Inside, so that the heap is there as long as we look at it. */
       if (!wksp__heap_of((fd_wksp_t *)fast->base, SPAN_HEAP(e), fast->alloc - fast->base))
         leave(fast->slot, 0);
-      else if (put(fast, off, gaddr, SPAN_CLASS(e)))
+      else if (put(fast->slot, fast->heap, &fast->heap->mag[SPAN_CLASS(e)], off, gaddr))
         return;
     }
   }
@@ -162,10 +168,15 @@ void fd_alloc_free(fd_alloc_t *join, void *laddr) {
   if (wksp__likely(HANDLE(join) == fast->alloc && off < fast->data_sz)) {
     /* No acquire: a span of ours is as we have made it. */
     uint32_t mine = (uint32_t)wksp__ld(&fast->words[off >> WKSP_SPAN_LG]) - fast->me;
-    uint64_t gaddr = off + fast->data_lo;
-    if (wksp__likely(mine < WKSP_CLASS_CNT << 4 && enter(fast->slot, gaddr)) &&
-        wksp__likely(put(fast, off, gaddr, mine >> 4)))
-      return;
+    if (wksp__likely(mine < WKSP_CLASS_CNT << 4)) {
+      wksp__slot_t *slot = fast->slot;
+      wksp__heap_t *heap = fast->heap;
+      wksp__mag_t *mag = &heap->mag[mine >> 4];
+      uint64_t gaddr = off + fast->data_lo;
+      KEEP(mag);
+      if (wksp__likely(enter(slot, gaddr)) && wksp__likely(put(slot, heap, mag, off, gaddr)))
+        return;
+    }
   }
   free_other(join, laddr);
 }

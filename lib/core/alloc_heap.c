@@ -257,8 +257,9 @@ uint32_t wksp__heap_rebuild(wksp__op_t *op, wksp__heap_t *heap, uint32_t id) {
     wksp__st(&heap->mag[cls].part, 0U);
     wksp__st(&heap->mag[cls].full, 0U);
     wksp__st(&heap->mag[cls].look, 0U);
-    wksp__st(&heap->mag[cls].spare, 0U);
   }
+  wksp__st(&heap->spare, 0U);
+  wksp__st(&heap->spare_cnt, 0U);
   /* No span is in a list before the inbox is drained: drain moves only spans that are in the full
    * list. */
   for (uint32_t span = 0; span < cnt; span++)
@@ -268,7 +269,7 @@ uint32_t wksp__heap_rebuild(wksp__op_t *op, wksp__heap_t *heap, uint32_t id) {
   for (uint32_t span = 0; span < cnt; span++) {
     uint64_t e = wksp__ld_acquire(&words[span]);
     if (SPAN_HEAP(e) != id) continue;
-    if (SPAN_STATE(e) == WKSP_SPAN_SETUP) { /* killed while he prepared it */
+    if (SPAN_STATE(e) == WKSP_SPAN_SETUP) { /* kept, or its owner was killed while he prepared it */
       if (wksp__cas(&words[span], &e, SPAN_NEXT(e, op->alloc->home, 0, WKSP_SPAN_POOL)))
         wksp__pool_note(op->alloc, span);
     } else if (wksp__span_live(e)) {
@@ -307,7 +308,7 @@ int wksp__heap_inherit(wksp__op_t *op) {
     uint64_t owner = wksp__ld_acquire(&heap->owner);
     if (!left_behind(op->wksp, owner)) continue;
     if (!owner && !wksp__ld(&heap->inbox)) { /* in good order: empty if its lists are */
-      uint32_t any = 0;
+      uint32_t any = heap->spare;
       for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) {
         wksp__mag_t const *mag = &heap->mag[cls];
         any |= mag->cur | mag->part | mag->full | (mag->top != mag->lo) | (mag->mask != 0);

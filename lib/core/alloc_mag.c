@@ -26,6 +26,9 @@
 /* A refill goes on to further words of the span until it has so many blocks. */
 #define GATHER 16
 
+/* An overflow asks so many entries ahead for the lines that it will need. */
+#define AHEAD 8
+
 void wksp__mag_init_class(fd_wksp_t const *wksp, wksp__heap_t *heap, uint32_t cls) {
   wksp__mag_t *mag = &heap->mag[cls];
   uint32_t lo = wksp__mag_lo(wksp, cls), size = wksp__classes[cls].size;
@@ -46,13 +49,19 @@ void wksp__mag_init(fd_wksp_t const *wksp, wksp__heap_t *heap) {
 /* Refill
  * ----------------------------------------------------------------------------------------- */
 
-/* Fills the empty magazine of the class from the heap's current span. 1, or 0 if that has no free
-   block as far as its summary knows. */
+/* As many blocks as make a refill worth its while. */
+static uint32_t wanted(wksp__mag_t const *mag) {
+  uint32_t half = (mag->hi - mag->lo) / 16;
+  return half < GATHER ? half : GATHER;
+}
+
+/* Adds to the class's magazine, whose mask is empty, from the heap's current span: a mask, or what
+   the span still has. Whether the magazine holds anything then. */
 static int fill(wksp__op_t *op, uint32_t cls) {
   wksp__heap_t *heap = op->heap;
   wksp__mag_t *mag = &heap->mag[cls];
-  uint32_t span = mag->cur - 1, top = mag->lo, half = (mag->hi - mag->lo) / 16;
-  uint32_t want = half < GATHER ? half : GATHER, got = 0;
+  uint32_t span = mag->cur - 1, top = mag->top;
+  uint32_t want = wanted(mag), got = (top - mag->lo) / 8;
   wksp__rec_t *rec = wksp__rec(op->wksp, span);
   wksp__pair_t *pair = wksp__pairs(op->wksp, span, cls);
   for (uint64_t sum; (sum = rec->summary) != 0;) {
@@ -85,10 +94,16 @@ static int fill(wksp__op_t *op, uint32_t cls) {
   return got != 0;
 }
 
+/* Goes on to a further span if the heap has one at hand and the magazine has few blocks yet. */
+static int enough(wksp__op_t *op, uint32_t cls) {
+  wksp__mag_t const *mag = &op->heap->mag[cls];
+  return mag->mask || (mag->top - mag->lo) / 8 >= wanted(mag) || !(mag->part | op->heap->spare);
+}
+
 static int refill(wksp__op_t *op, uint32_t cls) {
   for (;;) {
     if (op->heap->mag[cls].cur) {
-      if (fill(op, cls)) return 0;
+      if (fill(op, cls) && enough(op, cls)) return 0;
       if (!wksp__span_aside(op, cls)) continue;
     }
     int err = wksp__span_next(op, cls);
@@ -119,7 +134,7 @@ uint64_t wksp__mag_malloc(wksp__op_t *op, uint32_t cls) {
   for (;;) {
     uint64_t gaddr = pop(op, cls);
     if (gaddr) return gaddr;
-    if (refill(op, cls)) return 0;
+    if (refill(op, cls)) return pop(op, cls);
   }
 }
 
@@ -169,6 +184,42 @@ static int send(wksp__op_t *op, wksp__heap_t *heap, wksp__mag_t *mag, uint32_t t
   return wksp__span_live(e) ? wksp__span_give_elsewhere(op, gaddr, e) : WKSP_E_NOTFOUND;
 }
 
+/* The same for the operation's heap in good order, whose entries have been looked at when they were
+   put in. */
+static inline uint32_t run_own(wksp__op_t *op, uint32_t cls, uint32_t top, uint32_t to,
+                               uint32_t *ret_span, uint32_t *ret_w, uint64_t *ret_bits) {
+  uint64_t const *entry = wksp__mag_place(op->heap, top), *end = wksp__mag_place(op->heap, to);
+  uint64_t gaddr = entry[-1], recip = wksp__classes[cls].recip, bits = 0;
+  uint32_t span = wksp__span_of(op->wksp, gaddr);
+  uint64_t const *word = &wksp__span_words(op->wksp)[span];
+  if (!wksp__span_own(wksp__ld(word), op->heap_id, cls)) return 0;
+  uint64_t first = wksp__span_gaddr(op->wksp, span);
+  uint64_t w = (gaddr - first) * recip >> 38;
+  do {
+    uint64_t off = *--entry - first, blk = off * recip >> 32, bit = 1UL << (blk & 63U);
+    if (off >= WKSP_SPAN_SZ || blk >> 6 != w || (bits & bit)) {
+      entry++;
+      break;
+    }
+    bits |= bit;
+  } while (entry != end);
+  *ret_span = span;
+  *ret_w = (uint32_t)w;
+  *ret_bits = bits;
+  return top - (uint32_t)((uintptr_t)entry - (uintptr_t)op->heap);
+}
+
+/* What will be needed of the entries a little further down: blocks that were freed in no order have
+   each another span, whose lines come one by one otherwise. */
+static inline void look_ahead(wksp__op_t *op, uint32_t cls, uint32_t top, uint32_t to) {
+  if (top < to + 8 * AHEAD) return;
+  uint64_t gaddr = *wksp__mag_place(op->heap, top - 8 * AHEAD);
+  uint32_t span = wksp__span_of(op->wksp, gaddr);
+  uint64_t off = gaddr - wksp__span_gaddr(op->wksp, span);
+  __builtin_prefetch(wksp__rec(op->wksp, span), 1);
+  __builtin_prefetch(wksp__pairs(op->wksp, span, cls) + (off * wksp__classes[cls].recip >> 38), 1);
+}
+
 /* Gives what the array of the operation's heap holds above `to` back. Blocks that were free already
    had been freed twice. */
 static void give_back(wksp__op_t *op, uint32_t cls, uint32_t to) {
@@ -178,9 +229,11 @@ static void give_back(wksp__op_t *op, uint32_t cls, uint32_t to) {
   while (top > to) {
     uint32_t span, w;
     uint64_t bits;
-    uint32_t len = run_of(op, op->heap, op->heap_id, cls, top, to, &span, &w, &bits);
+    uint32_t len = run_own(op, cls, top, to, &span, &w, &bits);
+    if (len == 8) look_ahead(op, cls, top, to);
     if (len) {
-      bad += (uint64_t)__builtin_popcountl(wksp__span_give(op, span, w, bits));
+      uint64_t twice = wksp__span_give(op, span, w, bits);
+      if (wksp__unlikely(twice)) bad += (uint64_t)__builtin_popcountl(twice);
       top -= len;
       wksp__st(&mag->top, top); /* till here free in the pair and in the array */
       wksp__span_given(op, span);

@@ -21,7 +21,7 @@
 #include "core/seat.h"
 
 /* Full spans that an owner looks through before it takes a new one. */
-#define LOOK_FULL 4
+#define LOOK_FULL 2
 
 void wksp__list_push(fd_wksp_t *wksp, uint32_t *head, uint32_t span, uint32_t list) {
   wksp__rec_t *rec = wksp__rec(wksp, span);
@@ -82,13 +82,30 @@ static int set_aside(wksp__op_t *op, uint32_t span, uint32_t cls) {
   return 0;
 }
 
+/* Hints are stored plainly: two who meet, or a kill, may lose one, or give one to both. The span's
+   word decides, and a look through the table finds what no hint names. */
 void wksp__pool_note(struct fd_alloc *alloc, uint32_t span) {
   wksp__fetch_add(&alloc->pool_cnt, 1U);
-  for (uint32_t i = 0; i < WKSP_POOL_HINTS; i++) {
-    uint32_t *at = &alloc->pool_hint[(span + i) % WKSP_POOL_HINTS], none = 0;
-    if (wksp__ld(at)) continue;
-    if (wksp__cas(at, &none, span + 1)) return;
+  for (uint32_t i = 0; i < WKSP_POOL_HINTS / 64; i++) {
+    uint64_t map = wksp__ld(&alloc->pool_map[i]);
+    if (!~map) continue;
+    uint32_t bit = (uint32_t)__builtin_ctzl(~map);
+    wksp__st(&alloc->pool_hint[64 * i + bit], span + 1);
+    wksp__st(&alloc->pool_map[i], map | 1UL << bit);
+    return;
   }
+}
+
+/* A span that is perhaps in POOL; UINT32_MAX: none is known. */
+static uint32_t pool_hint(struct fd_alloc *alloc) {
+  for (uint32_t i = 0; i < WKSP_POOL_HINTS / 64; i++) {
+    uint64_t map = wksp__ld(&alloc->pool_map[i]);
+    if (!map) continue;
+    uint32_t at = wksp__ld(&alloc->pool_hint[64 * i + (uint32_t)__builtin_ctzl(map)]);
+    wksp__st(&alloc->pool_map[i], map & (map - 1));
+    return at - 1; /* none, if it never was there */
+  }
+  return UINT32_MAX;
 }
 
 void wksp__span_retire(wksp__op_t *op, uint32_t span, uint64_t e) {
@@ -97,14 +114,29 @@ void wksp__span_retire(wksp__op_t *op, uint32_t span, uint64_t e) {
     wksp__pool_note(op->alloc, span);
 }
 
+/* A span of ours, in no list, has no live block: keeps it at hand for any class, if there are not
+   enough of those, else gives it to the alloc's pool. Batches that come and go would otherwise take
+   and give their spans each time, with half a dozen atomics for each. */
+static void keep_or_retire(wksp__op_t *op, uint32_t span) {
+  wksp__heap_t *heap = op->heap;
+  uint64_t e = wksp__ld(word_of(op->wksp, span));
+  if (heap->spare_cnt >= op->alloc->region_spans) {
+    wksp__span_retire(op, span, e);
+    return;
+  }
+  /* No CAS: nobody else changes the word of a span that is OWNED. */
+  wksp__st_release(word_of(op->wksp, span), SPAN_NEXT(e, op->heap_id, 0, WKSP_SPAN_SETUP));
+  wksp__list_push(op->wksp, &heap->spare, span, WKSP_LIST_NONE);
+  wksp__st(&heap->spare_cnt, heap->spare_cnt + 1);
+}
+
 /* A span of ours has no live block: gives it away unless it is the only one at hand of its class.
  */
 static void maybe_retire(wksp__op_t *op, uint32_t span, uint32_t cls) {
-  wksp__heap_t *heap = op->heap;
   wksp__rec_t *rec = wksp__rec(op->wksp, span);
   if (rec->list != WKSP_LIST_PART || (!rec->next && !rec->prev)) return;
-  wksp__list_remove(op->wksp, &heap->mag[cls].part, span);
-  wksp__span_retire(op, span, wksp__ld(word_of(op->wksp, span)));
+  wksp__list_remove(op->wksp, &op->heap->mag[cls].part, span);
+  keep_or_retire(op, span);
 }
 
 void wksp__span_drain(wksp__op_t *op, wksp__heap_t *heap, uint32_t heap_id) {
@@ -126,14 +158,9 @@ void wksp__span_drain(wksp__op_t *op, wksp__heap_t *heap, uint32_t heap_id) {
   }
 }
 
-/* Makes a span in POOL ours and ready. 1, or 0 if it is not to be had. */
-static int set_up(wksp__op_t *op, uint32_t span, uint32_t cls) {
+/* Makes a span in SETUP ready for the class. */
+static void prepare(wksp__op_t *op, uint32_t span, uint32_t cls) {
   uint64_t *word = word_of(op->wksp, span);
-  uint64_t e = wksp__ld_acquire(word);
-  if (SPAN_STATE(e) != WKSP_SPAN_POOL || SPAN_HEAP(e) != op->alloc->home) return 0;
-  uint64_t setup = SPAN_NEXT(e, op->heap_id, cls, WKSP_SPAN_SETUP);
-  if (!wksp__cas(word, &e, setup)) return 0;
-  wksp__fetch_add(&op->alloc->pool_cnt, -1U);
   wksp__pair_t *pair = wksp__pairs(op->wksp, span, cls);
   for (uint32_t w = 0; w < wksp__classes[cls].word_cnt; w++) {
     wksp__st(&pair[w].a, wksp__tail(cls, w));
@@ -144,18 +171,35 @@ static int set_up(wksp__op_t *op, uint32_t span, uint32_t cls) {
   wksp__st(&rec->allfree, wksp__all_words(cls));
   wksp__st(&rec->list, (uint32_t)WKSP_LIST_CUR);
   /* release: who sees OWNED sees the pairs; pairs with the acquire of the word in free */
-  wksp__st_release(word, SPAN_WITH(setup, WKSP_SPAN_OWNED));
+  wksp__st_release(word, SPAN_NEXT(wksp__ld(word), op->heap_id, cls, WKSP_SPAN_OWNED));
+}
+
+/* Makes a span in POOL ours and ready. 1, or 0 if it is not to be had. */
+static int set_up(wksp__op_t *op, uint32_t span, uint32_t cls) {
+  uint64_t *word = word_of(op->wksp, span);
+  uint64_t e = wksp__ld_acquire(word);
+  if (SPAN_STATE(e) != WKSP_SPAN_POOL || SPAN_HEAP(e) != op->alloc->home) return 0;
+  if (!wksp__cas(word, &e, SPAN_NEXT(e, op->heap_id, cls, WKSP_SPAN_SETUP))) return 0;
+  wksp__fetch_add(&op->alloc->pool_cnt, -1U);
+  prepare(op, span, cls);
   return 1;
+}
+
+/* One of the spans that the heap keeps for any class. */
+static uint32_t take_spare(wksp__op_t *op, uint32_t cls) {
+  wksp__heap_t *heap = op->heap;
+  uint32_t span = heap->spare - 1;
+  wksp__list_remove(op->wksp, &heap->spare, span);
+  wksp__st(&heap->spare_cnt, heap->spare_cnt - 1);
+  prepare(op, span, cls);
+  return span;
 }
 
 /* A span from the alloc's pool: through the hints, then by looking, as long as the count says that
  * there are some. */
 static int from_pool(wksp__op_t *op, uint32_t cls, uint32_t *ret_span) {
   struct fd_alloc *alloc = op->alloc;
-  for (uint32_t i = 0; i < WKSP_POOL_HINTS; i++) {
-    uint32_t *at = &alloc->pool_hint[(op->heap_id * 16 + i) % WKSP_POOL_HINTS];
-    if (!wksp__ld(at)) continue;
-    uint32_t span = wksp__xchg(at, 0U) - 1U;
+  for (uint32_t i = 0, span; i < WKSP_POOL_HINTS && (span = pool_hint(alloc)) != UINT32_MAX; i++) {
     if (span >= wksp__span_cnt(op->wksp) || !set_up(op, span, cls)) continue;
     *ret_span = span;
     return 1;
@@ -204,6 +248,14 @@ static int region_fetch(wksp__op_t *op) {
 
 /* Gives spans without a live block that the heap keeps for classes but cls to the pool. */
 static void trim(wksp__op_t *op, uint32_t but) {
+  while (op->heap->spare) {
+    uint32_t span = op->heap->spare - 1;
+    uint64_t e = wksp__ld(word_of(op->wksp, span));
+    wksp__list_remove(op->wksp, &op->heap->spare, span);
+    if (wksp__cas(word_of(op->wksp, span), &e, SPAN_NEXT(e, op->alloc->home, 0, WKSP_SPAN_POOL)))
+      wksp__pool_note(op->alloc, span);
+  }
+  wksp__st(&op->heap->spare_cnt, 0U);
   for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) {
     uint32_t *part = &op->heap->mag[cls].part, cnt = wksp__span_cnt(op->wksp);
     uint32_t cur = op->heap->mag[cls].cur;
@@ -261,6 +313,8 @@ int wksp__span_next(wksp__op_t *op, uint32_t cls) {
     } else if (wksp__ld(&heap->inbox)) {
       wksp__span_drain(op, heap, op->heap_id);
       continue;
+    } else if (heap->spare) {
+      span = take_spare(op, cls);
     } else if (look_full(op, cls)) {
       continue;
     } else if (!from_pool(op, cls, &span)) {

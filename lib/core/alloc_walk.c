@@ -130,6 +130,7 @@ int fd_alloc_stat(fd_alloc_t *join, fd_alloc_stat_t *ret_stat) {
     uint64_t e = wksp__ld_acquire(&wksp__span_words(wksp)[span]);
     int pooled = (SPAN_STATE(e) == WKSP_SPAN_POOL || SPAN_STATE(e) == WKSP_SPAN_TAKEN) &&
                  SPAN_HEAP(e) == alloc->home;
+    pooled |= SPAN_STATE(e) == WKSP_SPAN_SETUP && wksp__heap_of(wksp, SPAN_HEAP(e), alloc->self);
     int live = span_is_of(wksp, e, alloc->self);
     if (!pooled && !live) continue;
     stat.span_sz += WKSP_SPAN_SZ;
