@@ -16,7 +16,7 @@ packages_test=(g++ clang binutils libcmocka-dev python3)
 packages_nice=(shellcheck clang-format-14 systemd libclang-rt-14-dev)
 # What scripts/bench measures beside us.
 # shellcheck disable=SC2034
-packages_bench=(g++ libboost-dev)
+packages_bench=(g++ libboost-dev libgoogle-perftools-dev libjemalloc-dev libmimalloc-dev)
 
 # Meson's options for the sanitized build.
 # shellcheck disable=SC2034
