@@ -352,7 +352,8 @@ int wksp__alloc_clear(wksp__call_t *call, uint32_t home) {
 }
 
 /* Takes every heap from its thread, so that no thread believes afterwards that it has one. 0, or
-   E_BUSY naming a thread that is inside a call; then all are left again. */
+   E_BUSY naming a thread that is inside a call; then all are left again, as a dead thread leaves
+   them: some were, and their magazines hold what is free in its pair as well. */
 static int take_all(wksp__op_t *op) {
   fd_alloc_compacted_t sum = {0};
   uint64_t word;
@@ -364,7 +365,7 @@ static int take_all(wksp__op_t *op) {
   for (uint32_t id = 1; id < op->wksp->heap_max; id++) {
     wksp__heap_t *heap = wksp__heap_of(op->wksp, id, op->alloc_gaddr);
     if (heap && WKSP_OWNER_NAME(wksp__ld(&heap->owner)) == op->call.name)
-      wksp__st_release(&heap->owner, 0UL);
+      wksp__st_release(&heap->owner, WKSP_OWNER_DEAD);
   }
   return wksp__fail(
       WKSP_E_BUSY,

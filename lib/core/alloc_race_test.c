@@ -254,11 +254,74 @@ static void test_damaged_bounds(void **state) {
   assert_clean(fix);
 }
 
+/* The child's part of the next test: a heap of its own, then killed before store `at` of a refill.
+ */
+static void killed_in_refill(fixture_t *fix, long at, int const *own_heap, int const *others_too) {
+  char byte = 0;
+  if (!fd_alloc_malloc(fix->alloc, 0, 64)) _exit(7);
+  if (write(own_heap[1], &byte, 1) != 1 || read(others_too[0], &byte, 1) != 1) _exit(7);
+  kill_at = at;
+  for (uint i = 0; i < 8; i++)
+    if (!fd_alloc_malloc(fix->alloc, 0, 1000)) _exit(7);
+  _exit(7); /* fewer stores than that */
+}
+
+static void *heap_then_stop(void *arg) {
+  pair_t *pair = arg;
+  pair->blk = fd_alloc_malloc(pair->fix->alloc, 0, 64);
+  pthread_barrier_wait(&pair->turn);
+  pthread_barrier_wait(&pair->turn);
+  stop_at = 2;
+  fd_alloc_free(pair->fix->alloc, fd_alloc_malloc(pair->fix->alloc, 0, 64));
+  stop_at = 0;
+  return NULL;
+}
+
+/* A delete that is refused, because a thread is inside a call, has looked at a dead thread's heap
+   before: that is still a dead thread's afterwards, and nothing of it is handed out twice. */
+static void test_refused_delete_after_kill(void **state) {
+  fixture_t *fix = NULL;
+  (void)state;
+  for (long at = 14; at <= 24; at++) {
+    assert_int_equal(setup_race((void **)&fix), 0);
+    int own_heap[2], others_too[2], status;
+    char byte = 0;
+    assert_int_equal(pipe(own_heap) | pipe(others_too), 0);
+    pid_t pid = fork();
+    if (!pid) killed_in_refill(fix, at, own_heap, others_too);
+    assert_int_equal(read(own_heap[0], &byte, 1), 1);
+    pair_t pair = {.fix = fix};
+    pthread_t thread;
+    pthread_barrier_init(&pair.turn, NULL, 2);
+    pthread_create(&thread, NULL, heap_then_stop, &pair);
+    pthread_barrier_wait(&pair.turn);
+    assert_int_equal(write(others_too[1], &byte, 1), 1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    pthread_barrier_wait(&pair.turn);
+    while (sem_wait(&stopped)) {
+    }
+    assert_null(fd_alloc_delete(fix->alloc));
+    assert_int_equal(wksp_last_error_code(), WKSP_E_BUSY);
+    sem_post(&go);
+    pthread_join(thread, NULL);
+    void *blk[200];
+    for (uint i = 0; i < 200; i++) {
+      assert_non_null(blk[i] = fd_alloc_malloc(fix->alloc, 0, 1000));
+      for (uint j = 0; j < i; j++) assert_ptr_not_equal(blk[i], blk[j]);
+    }
+    assert_sound(fix);
+    for (uint i = 0; i < 2; i++) close(own_heap[i]), close(others_too[i]);
+    teardown((void **)&fix);
+  }
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_race, teardown)
   struct CMUnitTest const tests[] = {
       T(test_delete_with_an_idle_thread),
       T(test_double_free_at_once),
+      cmocka_unit_test(test_refused_delete_after_kill),
       T(test_killed_region_fetch),
       cmocka_unit_test_setup_teardown(test_each_class_in_turn, setup_small, teardown),
       T(test_suspect_under_a_stopped_lock),

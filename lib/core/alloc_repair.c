@@ -11,8 +11,7 @@
    What it refuses: to change the spans of a living thread's heap. The caller looks first. */
 
 #include "core/alloc.h"
-
-#define DEAD_NAME 1UL /* slot 0 in generation 0, which nobody ever has */
+#include "core/seat.h"
 
 typedef struct repair {
   fd_wksp_t *wksp;
@@ -173,7 +172,7 @@ uint32_t wksp__alloc_repair(wksp__call_t *call, wksp__finding_t finding, void *a
     uint64_t dir = wksp__ld(&wksp__heap_dir(call->wksp)[id]);
     if (DIR_WHAT(dir) != DIR_HEAP) continue;
     wksp__heap_t *heap = fd_wksp_laddr_fast(call->wksp, DIR_GADDR(dir));
-    wksp__st_release(&heap->owner, DEAD_NAME); /* pairs with the acquire of who takes it */
+    wksp__st_release(&heap->owner, WKSP_OWNER_DEAD); /* pairs with the acquire of who takes it */
   }
   return self.cnt;
 }
