@@ -404,6 +404,9 @@ int wksp__held_blocks(fd_wksp_t const *wksp, uint64_t alloc_gaddr, wksp__held_bl
 int wksp__held_has(wksp__held_blocks_t const *held, uint64_t gaddr);
 void wksp__held_free(wksp__held_blocks_t *held);
 
+/* Whether a magazine of one of the alloc's heaps holds the block of the class at gaddr. */
+int wksp__held_now(fd_wksp_t const *wksp, uint64_t alloc_gaddr, uint32_t cls, uint64_t gaddr);
+
 /* The magazines' parts of wksp__alloc_check and wksp__alloc_repair. */
 uint32_t wksp__held_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg);
 uint32_t wksp__held_repair(fd_wksp_t *wksp, wksp__finding_t finding, void *arg);

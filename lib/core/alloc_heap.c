@@ -354,8 +354,10 @@ static int block_alloc(wksp__call_t *call, uint64_t gaddr, uint64_t *ret_alloc) 
   if (!((wksp__ld(&pair->a) ^ wksp__ld(&pair->f)) >> (blk & 63U) & 1UL)) return 0;
   uint64_t heap = wksp__ld(&dir[SPAN_HEAP(e)]), at = DIR_GADDR(heap);
   if (DIR_WHAT(heap) == DIR_HEAP && at >= wksp->data_lo &&
-      at <= wksp->data_hi - wksp__heap_size(wksp))
-    *ret_alloc = wksp__ld(&((wksp__heap_t *)fd_wksp_laddr_fast(wksp, at))->alloc);
+      at <= wksp->data_hi - wksp__heap_size(wksp)) {
+    at = wksp__ld(&((wksp__heap_t *)fd_wksp_laddr_fast(wksp, at))->alloc);
+    if (!wksp__held_now(wksp, at, cls, gaddr)) *ret_alloc = at;
+  }
   return 0;
 }
 

@@ -76,6 +76,16 @@ void wksp__held_free(wksp__held_blocks_t *held) {
   *held = (wksp__held_blocks_t){0};
 }
 
+int wksp__held_now(fd_wksp_t const *wksp, uint64_t alloc_gaddr, uint32_t cls, uint64_t gaddr) {
+  uint64_t held[PER_CLASS_MAX];
+  for (uint32_t id = 1; id < wksp->heap_max; id++) {
+    wksp__heap_t const *heap = wksp__heap_of(wksp, id, alloc_gaddr);
+    for (uint32_t cnt = heap ? read_class(wksp, heap, cls, held) : 0; cnt--;)
+      if (held[cnt] == gaddr) return 1;
+  }
+  return 0;
+}
+
 /* Check
  * ------------------------------------------------------------------------------------------ */
 

@@ -193,6 +193,34 @@ static void test_handler_inside(void **state) {
   assert_clean(fix);
 }
 
+/* A block that a process got last and somebody else has freed since is no suspect of that process's
+   death, although it lies in a magazine and its pair does not tell. */
+static void test_no_suspect_in_a_magazine(void **state) {
+  fixture_t *fix = *state;
+  int gaddr_pipe[2];
+  ulong gaddr;
+  fd_alloc_free(fix->alloc, fd_alloc_malloc(fix->alloc, 0, 64));
+  assert_int_equal(pipe(gaddr_pipe), 0);
+  pid_t pid = fork();
+  if (!pid) {
+    gaddr = fd_wksp_gaddr_fast(fix->wksp, fd_alloc_malloc(fix->alloc, 0, 64));
+    if (write(gaddr_pipe[1], &gaddr, sizeof gaddr) != sizeof gaddr) _exit(7);
+    for (;;) pause();
+  }
+  assert_int_equal(read(gaddr_pipe[0], &gaddr, sizeof gaddr), sizeof gaddr);
+  fd_alloc_free(fix->alloc, fd_wksp_laddr_fast(fix->wksp, gaddr));
+  kill(pid, SIGKILL);
+  assert_int_equal(waitpid(pid, NULL, 0), pid);
+  assert_int_equal(wksp__reap(fix->wksp, 0), 0);
+  void *blk = fd_alloc_malloc(fix->alloc, 0, 64);
+  assert_ptr_equal(blk, fd_wksp_laddr_fast(fix->wksp, gaddr));
+  assert_int_equal(stat_of(fix).suspect_cnt, 0);
+  fd_alloc_free(fix->alloc, blk);
+  assert_clean(fix);
+  close(gaddr_pipe[0]);
+  close(gaddr_pipe[1]);
+}
+
 /* Compacting from another thread while this one is held before a store. */
 static sem_t do_compact, compacted;
 static ulong skipped, taken;
@@ -323,6 +351,7 @@ int main(void) {
       T(test_foreign_blocks),
       T(test_consumer),
       T(test_handler_inside),
+      T(test_no_suspect_in_a_magazine),
       T(test_compact_inside),
       T(test_refused),
       T(test_damage),
