@@ -34,11 +34,14 @@
 #define INLINE       static inline __attribute__((always_inline))
 #define NOINLINE     __attribute__((noinline))
 
-/* Comes in: 1, or 0 if the gate is not open or the thread is inside a call already. */
-INLINE int enter(wksp__slot_t *slot, uint64_t flight) {
+/* Comes in: 1, or 0 if the gate is not open or the thread is inside a call already. A signal
+   handler before the first store may have come through the gate in our place, and found that the
+   heap is no longer ours, or turned to another fd_alloc; so what fast says is looked at inside,
+   the heap too. */
+INLINE int enter(wksp__fast_t const *fast, wksp__slot_t *slot, uintptr_t alloc, uint64_t flight) {
   if (wksp__unlikely(slot->flight & WKSP_FLIGHT_BUSY)) return 0; /* only we write it */
   wksp__st(&slot->flight, flight | WKSP_FLIGHT_BUSY);
-  if (wksp__likely(!wksp__ld(&slot->gate))) return 1;
+  if (wksp__likely(!wksp__ld(&slot->gate) && wksp__ld(&fast->alloc) == alloc)) return 1;
   wksp__st_release(&slot->flight, 0UL);
   return 0;
 }
@@ -74,12 +77,12 @@ static NOINLINE void *take_masked(wksp__slot_t *slot, wksp__mag_t *mag) {
 }
 
 /* A block of the class, NULL if that takes the long form. */
-INLINE void *take(wksp__fast_t const *fast, uint32_t cls) {
+INLINE void *take(wksp__fast_t const *fast, uintptr_t alloc, uint32_t cls) {
   wksp__slot_t *slot = fast->slot;
+  if (wksp__unlikely(!enter(fast, slot, alloc, 0))) return NULL;
   wksp__heap_t *heap = fast->heap;
   wksp__mag_t *mag = &heap->mag[cls];
   KEEP(mag);
-  if (wksp__unlikely(!enter(slot, 0))) return NULL;
   uint64_t top = mag->top;
   if (wksp__unlikely(top <= mag->lo)) return take_masked(slot, mag);
   top -= 8;
@@ -97,7 +100,7 @@ static NOINLINE void *malloc_other(fd_alloc_t *join, ulong align, ulong sz) {
   wksp__fast_t const *fast = &wksp__fast;
   if (HANDLE(join) == fast->alloc && sz && !plain(align) && !(align & (align - 1))) {
     uint32_t cls = wksp__class_for(align, sz);
-    void *ret = cls < WKSP_CLASS_CNT ? take(fast, cls) : NULL;
+    void *ret = cls < WKSP_CLASS_CNT ? take(fast, HANDLE(join), cls) : NULL;
     if (ret) return ret;
   }
   ulong max;
@@ -107,7 +110,7 @@ static NOINLINE void *malloc_other(fd_alloc_t *join, ulong align, ulong sz) {
 void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz) {
   wksp__fast_t const *fast = &wksp__fast;
   if (wksp__likely(HANDLE(join) == fast->alloc && sz - 1 < FD_ALLOC_SMALL_MAX && plain(align))) {
-    void *ret = take(fast, wksp__class_of[(sz + 15) >> 4]);
+    void *ret = take(fast, HANDLE(join), wksp__class_of[(sz + 15) >> 4]);
     if (wksp__likely(ret)) return ret;
   }
   return malloc_other(join, align, sz);
@@ -117,7 +120,7 @@ void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz, ulong *r
   wksp__fast_t const *fast = &wksp__fast;
   if (wksp__likely(HANDLE(join) == fast->alloc && sz - 1 < FD_ALLOC_SMALL_MAX && plain(align))) {
     uint32_t cls = wksp__class_of[(sz + 15) >> 4];
-    void *ret = take(fast, cls);
+    void *ret = take(fast, HANDLE(join), cls);
     if (wksp__likely(ret)) {
       *ret_max = wksp__classes[cls].size;
       return ret;
@@ -151,7 +154,7 @@ static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
     /* acquire: pairs with the release that made the span OWNED */
     uint64_t e = wksp__ld_acquire(&fast->words[off >> WKSP_SPAN_LG]);
     if (wksp__span_live(e) && (uint32_t)e - fast->me >= WKSP_CLASS_CNT << 4 &&
-        enter(fast->slot, gaddr)) {
+        enter(fast, fast->slot, HANDLE(join), gaddr)) {
       /* Inside, so that the heap is there as long as we look at it. */
       if (!wksp__heap_of((fd_wksp_t *)fast->base, SPAN_HEAP(e), fast->alloc - fast->base))
         leave(fast->slot, 0);
@@ -170,12 +173,13 @@ void fd_alloc_free(fd_alloc_t *join, void *laddr) {
     uint32_t mine = (uint32_t)wksp__ld(&fast->words[off >> WKSP_SPAN_LG]) - fast->me;
     if (wksp__likely(mine < WKSP_CLASS_CNT << 4)) {
       wksp__slot_t *slot = fast->slot;
-      wksp__heap_t *heap = fast->heap;
-      wksp__mag_t *mag = &heap->mag[mine >> 4];
       uint64_t gaddr = off + fast->data_lo;
-      KEEP(mag);
-      if (wksp__likely(enter(slot, gaddr)) && wksp__likely(put(slot, heap, mag, off, gaddr)))
-        return;
+      if (wksp__likely(enter(fast, slot, HANDLE(join), gaddr))) {
+        wksp__heap_t *heap = fast->heap;
+        wksp__mag_t *mag = &heap->mag[mine >> 4];
+        KEEP(mag);
+        if (wksp__likely(put(slot, heap, mag, off, gaddr))) return;
+      }
     }
   }
   free_other(join, laddr);

@@ -53,11 +53,13 @@ static int still_ours(wksp__seat_t *seat, uint32_t at) {
          wksp__ld_acquire(seat->heap[at].owner) == seat->heap[at].owner_val;
 }
 
-/* Leaves the heap in good order. */
+/* Leaves the heap in good order. Out of the seat first: a signal handler must not find it there
+   when it is another's. */
 static void leave(wksp__seat_t *seat, uint32_t at) {
-  uint64_t mine = seat->heap[at].owner_val;
-  if (still_ours(seat, at)) wksp__cas(seat->heap[at].owner, &mine, 0UL);
+  uint64_t mine = seat->heap[at].owner_val, *owner = seat->heap[at].owner;
+  int ours = still_ours(seat, at);
   seat_remove(seat, at);
+  if (ours) wksp__cas(owner, &mine, 0UL);
 }
 
 void wksp__seat_leave_heaps(wksp__seat_t *seat) {

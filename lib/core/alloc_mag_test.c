@@ -286,6 +286,53 @@ static void test_compact_inside(void **state) {
   assert_clean(fix);
 }
 
+/* A compact frees the heap of a thread that is about to come in, and a signal handler there is the
+   first to see it: the call that was interrupted does not go on with the heap that is gone. */
+static uint32_t seen_first;
+
+static void see_first(void) {
+  ulong size = wksp__heap_size(g_fix->wksp);
+  ulong was = fd_wksp_gaddr_fast(g_fix->wksp, mag_of(g_fix, 0)) - offsetof(wksp__heap_t, mag);
+  compact_meanwhile();
+  ulong gaddr = fd_wksp_alloc(g_fix->wksp, 128, size, 9);
+  assert_true(gaddr != 0);
+  memset(fd_wksp_laddr_fast(g_fix->wksp, gaddr), 0x55, size);
+  seen_first += gaddr == was;
+  inner[0] = (void *)gaddr;
+}
+
+static void test_handler_sees_first(void **state) {
+  fixture_t *fix = *state;
+  pthread_t thread;
+  last_compact = 0;
+  sem_init(&do_compact, 0, 0);
+  sem_init(&compacted, 0, 0);
+  pthread_create(&thread, NULL, compactor, fix);
+  for (uint by_free = 0; by_free < 2; by_free++) {
+    void *blk = fd_alloc_malloc(fix->alloc, 0, 64);
+    if (!by_free) fd_alloc_free(fix->alloc, blk);
+    hook = see_first;
+    hook_at = 1;
+    if (by_free)
+      fd_alloc_free(fix->alloc, blk);
+    else
+      blk = fd_alloc_malloc(fix->alloc, 0, 64);
+    assert_int_equal(hook_at, 0);
+    assert_sound(fix);
+    uchar const *bytes = fd_wksp_laddr_fast(fix->wksp, (ulong)inner[0]);
+    for (ulong i = 0; i < wksp__heap_size(fix->wksp); i++) assert_int_equal(bytes[i], 0x55);
+    assert_int_equal(fd_wksp_free(fix->wksp, (ulong)inner[0]), 0);
+    if (!by_free) fd_alloc_free(fix->alloc, blk);
+    assert_int_equal(fd_alloc_is_empty(fix->alloc), 1);
+    assert_int_equal(fd_alloc_compact(fix->alloc, NULL), 0);
+  }
+  assert_true(seen_first > 0);
+  last_compact = 1;
+  compact_meanwhile();
+  pthread_join(thread, NULL);
+  assert_clean(fix);
+}
+
 /* While this thread holds the workspace's lock, or the memory is protected, malloc is refused
    although its magazine would have a block. */
 static void test_refused(void **state) {
@@ -353,6 +400,7 @@ int main(void) {
       T(test_handler_inside),
       T(test_no_suspect_in_a_magazine),
       T(test_compact_inside),
+      T(test_handler_sees_first),
       T(test_refused),
       T(test_damage),
   };

@@ -306,6 +306,7 @@ static int look_guarded(wksp__slot_t *slot, wksp__map_t const *map) {
 /* Leaves the call and waits until the gate is open, its closer dead or late; then in again. */
 static void pass_gate(wksp__call_t *call) {
   wksp__slot_t *slot = call->slot;
+  wksp__fast_off(); /* before the notice goes: a handler then must not use a heap that is taken */
   for (;;) {
     uint64_t gate = wksp__ld_acquire(&slot->gate);
     if (!gate) return;
