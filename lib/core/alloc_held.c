@@ -18,14 +18,28 @@
 /* Places of the largest array, and a mask. */
 #define PER_CLASS_MAX (1024U + WKSP_MAG_ABOVE + 64U)
 
+/* A mask with its place: an owner at work may turn to another word between the two loads, and the
+   bits of the one at the place of the other would be live blocks. Acquires: pair with the releases
+   in fill (alloc_mag.c). 0 if it never stays. */
+static uint64_t read_mask(wksp__mag_t const *mag, uint64_t *ret_base) {
+  for (uint32_t turn = 0; turn < 64; turn++) {
+    uint64_t base = wksp__ld_acquire(&mag->mbase), mask = wksp__ld_acquire(&mag->mask);
+    if (wksp__ld(&mag->mbase) != base) continue;
+    *ret_base = base;
+    return mask;
+  }
+  *ret_base = 0;
+  return 0;
+}
+
 /* What one class of a heap holds: at most PER_CLASS_MAX. */
 static uint32_t read_class(fd_wksp_t const *wksp, wksp__heap_t const *heap, uint32_t cls,
                            uint64_t *ret_gaddr) {
   uint32_t cnt = 0, top = wksp__mag_top(wksp, heap, cls);
   for (uint32_t at = wksp__mag_lo(wksp, cls); at < top; at += 8)
     ret_gaddr[cnt++] = wksp__ld(wksp__mag_place(heap, at));
-  uint64_t base = wksp__ld(&heap->mag[cls].mbase);
-  for (uint64_t mask = wksp__ld(&heap->mag[cls].mask); mask; mask &= mask - 1)
+  uint64_t base;
+  for (uint64_t mask = read_mask(&heap->mag[cls], &base); mask; mask &= mask - 1)
     ret_gaddr[cnt++] = base + (uint64_t)__builtin_ctzl(mask) * wksp__classes[cls].size;
   return cnt;
 }

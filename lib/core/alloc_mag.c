@@ -78,8 +78,10 @@ static int fill(wksp__op_t *op, uint32_t cls) {
     }
     wksp__st(&rec->allfree, rec->allfree & ~(1UL << w));
     if (got + cnt >= want) {
-      wksp__st(&mag->mbase, base);
-      wksp__st(&mag->mask, bits); /* free in the mask as well as in the pair */
+      /* releases: who sees the place sees that the old mask was empty, who sees the mask sees its
+         place; pair with the acquires in read_mask (alloc_held.c) */
+      wksp__st_release(&mag->mbase, base);
+      wksp__st_release(&mag->mask, bits); /* free in the mask as well as in the pair */
       wksp__st(&pair[w].a, a ^ bits);
       wksp__st(&rec->summary, sum & (sum - 1));
       return 1;

@@ -221,6 +221,45 @@ static void test_no_suspect_in_a_magazine(void **state) {
   close(gaddr_pipe[1]);
 }
 
+typedef struct reader {
+  fixture_t *fix;
+  ulong gaddr, looks;
+  _Atomic int done;
+} reader_t;
+
+static void *look_often(void *arg) {
+  reader_t *reader = arg;
+  ulong seen = 0;
+  for (; reader->looks; reader->looks--)
+    seen += (ulong)wksp__held_now(reader->fix->wksp, reader->fix->alloc->self, class_of(16384),
+                                  reader->gaddr);
+  reader->done = 1;
+  return (void *)seen;
+}
+
+/* Who looks while the owner turns from word to word never takes a block for free that is live all
+   the time. */
+static void test_look_while_at_work(void **state) {
+  fixture_t *fix = *state;
+  void *blk[40];
+  for (uint i = 0; i < 40; i++) assert_non_null(blk[i] = fd_alloc_malloc(fix->alloc, 0, 16384));
+  reader_t reader = {.fix = fix, .looks = 3000000};
+  reader.gaddr = fd_wksp_gaddr_fast(fix->wksp, blk[6]);
+  pthread_t thread;
+  pthread_create(&thread, NULL, look_often, &reader);
+  while (!reader.done) {
+    for (uint i = 0; i < 40; i++)
+      if (i != 6) fd_alloc_free(fix->alloc, blk[i]);
+    for (uint i = 0; i < 40; i++)
+      if (i != 6) assert_non_null(blk[i] = fd_alloc_malloc(fix->alloc, 0, 16384));
+  }
+  void *seen;
+  pthread_join(thread, &seen);
+  assert_null(seen);
+  for (uint i = 0; i < 40; i++) fd_alloc_free(fix->alloc, blk[i]);
+  assert_clean(fix);
+}
+
 /* Compacting from another thread while this one is held before a store. */
 static sem_t do_compact, compacted;
 static ulong skipped, taken;
@@ -399,6 +438,7 @@ int main(void) {
       T(test_consumer),
       T(test_handler_inside),
       T(test_no_suspect_in_a_magazine),
+      T(test_look_while_at_work),
       T(test_compact_inside),
       T(test_handler_sees_first),
       T(test_refused),
