@@ -243,7 +243,7 @@ static void test_look_while_at_work(void **state) {
   fixture_t *fix = *state;
   void *blk[40];
   for (uint i = 0; i < 40; i++) assert_non_null(blk[i] = fd_alloc_malloc(fix->alloc, 0, 16384));
-  reader_t reader = {.fix = fix, .looks = 3000000};
+  reader_t reader = {.fix = fix, .looks = 1500000};
   reader.gaddr = fd_wksp_gaddr_fast(fix->wksp, blk[6]);
   pthread_t thread;
   pthread_create(&thread, NULL, look_often, &reader);

@@ -38,8 +38,8 @@ typedef struct wksp__seat {
 #define WKSP_OWNER_EPOCH_SHIFT 52
 #define WKSP_OWNER_NAME(owner) ((owner) & ((1UL << WKSP_OWNER_EPOCH_SHIFT) - 1UL))
 
-/* An owner that is dead and always was: who takes the heap rebuilds it. No slot has had generation 0
-   while it was held. */
+/* An owner that is dead and always was: who takes the heap rebuilds it. No slot has had generation
+   0 while it was held. */
 #define WKSP_OWNER_DEAD 1UL
 
 /* Leaves all heaps in good order; the thread is outside of calls, or ends. */
