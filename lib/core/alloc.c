@@ -181,7 +181,8 @@ ulong fd_alloc_tag(fd_alloc_t const *join) {
 int wksp__op_begin(fd_alloc_t const *join, wksp__op_t *ret_op) {
   struct fd_alloc *alloc = wksp__alloc_of(join);
   if (!alloc) return WKSP_E_INVAL;
-  wksp__op_t op = {.alloc = alloc, .alloc_gaddr = alloc->self, .wksp = wksp_of(alloc)};
+  wksp__op_t op = {
+      .join = join, .alloc = alloc, .alloc_gaddr = alloc->self, .wksp = wksp_of(alloc)};
   int err = wksp__call_begin(op.wksp, &op.call);
   if (err) return err;
   wksp__fast_off();
@@ -196,19 +197,17 @@ static void fast_on(wksp__op_t const *op) {
   if (wksp__ld(&op->call.slot->fenced) & WKSP_FENCED_CALLS) return;
   fd_wksp_t *wksp = op->wksp;
   wksp__fast_t fast = {
-      .alloc = WKSP_FAST_OFF,
-      .base = (uintptr_t)wksp,
-      .heap = op->heap,
+      .join = WKSP_FAST_OFF,
       .slot = op->call.slot,
-      .words = wksp__span_words(wksp),
-      .data = (uintptr_t)wksp + wksp->data_lo,
-      .data_lo = wksp->data_lo,
-      .data_sz = wksp->data_hi - wksp->data_lo,
+      .heap = op->heap,
+      .base = (uintptr_t)wksp,
+      .data_hi = wksp->data_hi,
+      .words = wksp__span_words(wksp) - (wksp->data_lo >> WKSP_SPAN_LG),
       .me = op->heap_id << 12,
   };
   wksp__fast = fast;
   wksp__compiler_fence(); /* a signal handler sees it on when the rest is there */
-  wksp__fast.alloc = (uintptr_t)op->alloc;
+  wksp__fast.join = (uintptr_t)op->join;
 }
 
 /* While the call still lasts: a call in a signal handler must not look at our gate in between. */

@@ -181,6 +181,7 @@ _Static_assert(sizeof(struct fd_alloc) <= FD_ALLOC_FOOTPRINT, "footprint");
 typedef struct wksp__op {
   wksp__call_t call;
   fd_wksp_t *wksp;
+  fd_alloc_t const *join;
   struct fd_alloc *alloc;
   uint64_t alloc_gaddr;
   wksp__heap_t *heap; /* NULL until wksp__heap_get */

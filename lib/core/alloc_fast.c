@@ -30,18 +30,32 @@
 #include "core/alloc.h"
 #include "core/map.h"
 
+#include <stddef.h>
+
 #define HANDLE(join) ((uintptr_t)(join) & ~(FD_ALLOC_ALIGN - 1))
 #define INLINE       static inline __attribute__((always_inline))
 #define NOINLINE     __attribute__((noinline))
 
-/* Comes in: 1, or 0 if the gate is not open or the thread is inside a call already. A signal
-   handler before the first store may have come through the gate in our place, and found that the
-   heap is no longer ours, or turned to another fd_alloc; so what fast says is looked at inside,
-   the heap too. */
-INLINE int enter(wksp__fast_t const *fast, wksp__slot_t *slot, uintptr_t alloc, uint64_t flight) {
+/* Where the magazine of a class lies in a heap, and where its index stands in a span's word. */
+#define MAG_AT(cls)   ((uint32_t)(offsetof(wksp__heap_t, mag) + (cls) * sizeof(wksp__mag_t)))
+#define MAG(heap, at) ((wksp__mag_t *)((uintptr_t)(heap) + (at)))
+
+static NOINLINE void *malloc_long(fd_alloc_t *join, ulong align, ulong sz) {
+  ulong max;
+  return wksp__malloc(join, align, sz, &max);
+}
+
+/* Comes in: 1, or 0 if fast is off, the thread is inside a call already, the gate is not open, or
+   fast is about another join. A signal handler before the first store may have come through the
+   gate in our place, and found that the heap is no longer ours, or turned to another fd_alloc; so
+   what fast says is looked at inside, and the heap is asked for there.
+
+   The plain loads of what others store: between two compiler fences it is one load, and may be part
+   of the instruction that needs it. */
+INLINE int enter(wksp__fast_t const *fast, wksp__slot_t *slot, uintptr_t join, uint64_t flight) {
   if (wksp__unlikely(slot->flight & WKSP_FLIGHT_BUSY)) return 0; /* only we write it */
   wksp__st(&slot->flight, flight | WKSP_FLIGHT_BUSY);
-  if (wksp__likely(!wksp__ld(&slot->gate) && wksp__ld(&fast->alloc) == alloc)) return 1;
+  if (wksp__likely(!slot->gate) && wksp__likely(fast->join == join)) return 1;
   wksp__st_release(&slot->flight, 0UL);
   return 0;
 }
@@ -60,34 +74,34 @@ INLINE void leave(wksp__slot_t *slot, uint64_t flight) {
     wksp__st(&(slot)->flight, (gaddr) | WKSP_FLIGHT_BUSY); \
     wksp__st((word), (val));                               \
     leave((slot), (gaddr));                                \
-    if (!(gaddr)) __builtin_unreachable();                 \
     return (void *)((fast)->base + (gaddr));               \
   } while (0)
 
-/* From the mask; inside. NULL: it is empty, and the thread is outside again. */
-static NOINLINE void *take_masked(wksp__slot_t *slot, wksp__mag_t *mag) {
+/* From the mask, inside; else as it takes. */
+static NOINLINE void *malloc_masked(fd_alloc_t *join, ulong align, ulong sz, uint32_t at) {
   wksp__fast_t const *fast = &wksp__fast;
+  wksp__slot_t *slot = fast->slot;
+  wksp__mag_t *mag = MAG(fast->heap, at);
   uint64_t mask = mag->mask;
   if (wksp__likely(mask)) {
     uint64_t gaddr = mag->mbase + (uint64_t)(uint32_t)__builtin_ctzl(mask) * mag->size;
     TAKE(fast, slot, gaddr, &mag->mask, mask & (mask - 1));
   }
   leave(slot, 0);
-  return NULL;
+  return malloc_long(join, align, sz);
 }
 
-/* A block of the class, NULL if that takes the long form. */
-INLINE void *take(wksp__fast_t const *fast, uintptr_t alloc, uint32_t cls) {
+/* A block of the class whose magazine lies at `at` in the heap. */
+INLINE void *take(wksp__fast_t const *fast, fd_alloc_t *join, ulong align, ulong sz, uint32_t at) {
   wksp__slot_t *slot = fast->slot;
-  if (wksp__unlikely(!enter(fast, slot, alloc, 0))) return NULL;
+  if (wksp__unlikely(!enter(fast, slot, (uintptr_t)join, 0))) return malloc_long(join, align, sz);
   wksp__heap_t *heap = fast->heap;
-  wksp__mag_t *mag = &heap->mag[cls];
+  wksp__mag_t *mag = MAG(heap, at);
   KEEP(mag);
   uint64_t top = mag->top;
-  if (wksp__unlikely(top <= mag->lo)) return take_masked(slot, mag);
-  top -= 8;
-  uint64_t gaddr = wksp__ld((uint64_t *)((uintptr_t)heap + top));
-  TAKE(fast, slot, gaddr, &mag->top, (uint32_t)top);
+  if (wksp__unlikely(top <= mag->lo)) return malloc_masked(join, align, sz, at);
+  uint64_t gaddr = *(uint64_t *)((uintptr_t)heap + top - 8);
+  TAKE(fast, slot, gaddr, &mag->top, (uint32_t)top - 8);
 }
 
 /* Alignments that every class has. */
@@ -95,47 +109,38 @@ INLINE int plain(ulong align) {
   return align <= 16 && (0x10117UL >> align & 1UL);
 }
 
-/* Other alignments, and what the short form could not do. */
+/* Other alignments, another hint, and what the short form could not do. */
 static NOINLINE void *malloc_other(fd_alloc_t *join, ulong align, ulong sz) {
   wksp__fast_t const *fast = &wksp__fast;
-  if (HANDLE(join) == fast->alloc && sz && !plain(align) && !(align & (align - 1))) {
+  if (HANDLE(join) == HANDLE(fast->join) && sz && !(align & (align - 1)) &&
+      ((uintptr_t)join != fast->join || !plain(align))) {
     uint32_t cls = wksp__class_for(align, sz);
-    void *ret = cls < WKSP_CLASS_CNT ? take(fast, HANDLE(join), cls) : NULL;
-    if (ret) return ret;
+    if (cls < WKSP_CLASS_CNT) return take(fast, (fd_alloc_t *)fast->join, align, sz, MAG_AT(cls));
   }
-  ulong max;
-  return wksp__malloc(join, align, sz, &max);
+  return malloc_long(join, align, sz);
 }
 
 void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz) {
-  wksp__fast_t const *fast = &wksp__fast;
-  if (wksp__likely(HANDLE(join) == fast->alloc && sz - 1 < FD_ALLOC_SMALL_MAX && plain(align))) {
-    void *ret = take(fast, HANDLE(join), wksp__class_of[(sz + 15) >> 4]);
-    if (wksp__likely(ret)) return ret;
-  }
+  if (wksp__likely(sz - 1 < FD_ALLOC_SMALL_MAX && plain(align)))
+    return take(&wksp__fast, join, align, sz, wksp__mag_off[(sz - 1) >> 4]);
   return malloc_other(join, align, sz);
 }
 
 void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
-  wksp__fast_t const *fast = &wksp__fast;
-  if (wksp__likely(HANDLE(join) == fast->alloc && sz - 1 < FD_ALLOC_SMALL_MAX && plain(align))) {
-    uint32_t cls = wksp__class_of[(sz + 15) >> 4];
-    void *ret = take(fast, HANDLE(join), cls);
-    if (wksp__likely(ret)) {
-      *ret_max = wksp__classes[cls].size;
-      return ret;
-    }
+  if (wksp__likely(sz - 1 < FD_ALLOC_SMALL_MAX && plain(align))) {
+    void *ret = take(&wksp__fast, join, align, sz, wksp__mag_off[(sz - 1) >> 4]);
+    *ret_max = ret ? wksp__classes[wksp__class_of[(sz + 15) >> 4]].size : 0;
+    return ret;
   }
   return wksp__malloc(join, align, sz, ret_max);
 }
 
-/* Puts the block at off in the data into the magazine of its class; inside. 1 free, 0 if that takes
-   the long form; outside again. */
-INLINE int put(wksp__slot_t *slot, wksp__heap_t *heap, wksp__mag_t *mag, uint64_t off,
-               uint64_t gaddr) {
-  uint64_t in_span = off & (WKSP_SPAN_SZ - 1), top = mag->top;
+/* Puts the block into the magazine of its class; inside. 1 free, 0 if that takes the long form;
+   outside again. */
+INLINE int put(wksp__slot_t *slot, wksp__heap_t *heap, wksp__mag_t *mag, uint64_t gaddr) {
+  uint64_t in_span = gaddr & (WKSP_SPAN_SZ - 1), top = mag->top, recip = mag->recip;
   uint64_t *at = (uint64_t *)((uintptr_t)heap + top);
-  if (wksp__likely(in_span * mag->recip < mag->recip && in_span < mag->limit && top < mag->hi &&
+  if (wksp__likely(in_span * recip < recip && (uint32_t)in_span < mag->limit && top < mag->hi &&
                    at[-1] != gaddr && at[-2] != gaddr && at[-3] != gaddr && at[-4] != gaddr)) {
     wksp__st(at, gaddr);
     wksp__st(&mag->top, (uint32_t)top + 8);
@@ -146,19 +151,20 @@ INLINE int put(wksp__slot_t *slot, wksp__heap_t *heap, wksp__mag_t *mag, uint64_
   return 0;
 }
 
-/* Blocks of other heaps' spans, and what the short form could not do. */
+/* Blocks of other heaps' spans, another hint, and what the short form could not do. */
 static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
   wksp__fast_t const *fast = &wksp__fast;
-  uint64_t off = (uintptr_t)laddr - fast->data, gaddr = off + fast->data_lo;
-  if (HANDLE(join) == fast->alloc && off < fast->data_sz) {
+  uint64_t gaddr = (uintptr_t)laddr - fast->base;
+  if (HANDLE(join) == HANDLE(fast->join) && gaddr < fast->data_hi) {
     /* acquire: pairs with the release that made the span OWNED */
-    uint64_t e = wksp__ld_acquire(&fast->words[off >> WKSP_SPAN_LG]);
-    if (wksp__span_live(e) && (uint32_t)e - fast->me >= WKSP_CLASS_CNT << 4 &&
-        enter(fast, fast->slot, HANDLE(join), gaddr)) {
+    uint64_t e = wksp__ld_acquire(&fast->words[gaddr >> WKSP_SPAN_LG]);
+    int mine = (uint32_t)e - fast->me < WKSP_CLASS_CNT << 4;
+    if (wksp__span_live(e) && (!mine || (uintptr_t)join != fast->join) &&
+        enter(fast, fast->slot, fast->join, gaddr)) {
       /* Inside, so that the heap is there as long as we look at it. */
-      if (!wksp__heap_of((fd_wksp_t *)fast->base, SPAN_HEAP(e), fast->alloc - fast->base))
+      if (!wksp__heap_of((fd_wksp_t *)fast->base, SPAN_HEAP(e), HANDLE(fast->join) - fast->base))
         leave(fast->slot, 0);
-      else if (put(fast->slot, fast->heap, &fast->heap->mag[SPAN_CLASS(e)], off, gaddr))
+      else if (put(fast->slot, fast->heap, &fast->heap->mag[SPAN_CLASS(e)], gaddr))
         return;
     }
   }
@@ -167,18 +173,18 @@ static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
 
 void fd_alloc_free(fd_alloc_t *join, void *laddr) {
   wksp__fast_t const *fast = &wksp__fast;
-  uint64_t off = (uintptr_t)laddr - fast->data;
-  if (wksp__likely(HANDLE(join) == fast->alloc && off < fast->data_sz)) {
-    /* No acquire: a span of ours is as we have made it. */
-    uint32_t mine = (uint32_t)wksp__ld(&fast->words[off >> WKSP_SPAN_LG]) - fast->me;
+  uint64_t gaddr = (uintptr_t)laddr - fast->base;
+  if (wksp__likely(gaddr < fast->data_hi)) {
+    /* No acquire: a span of ours is as we have made it. Where it is another's, or off, nothing has
+       been done yet when enter finds out. */
+    uint64_t mine = (uint32_t)fast->words[gaddr >> WKSP_SPAN_LG] - fast->me;
     if (wksp__likely(mine < WKSP_CLASS_CNT << 4)) {
       wksp__slot_t *slot = fast->slot;
-      uint64_t gaddr = off + fast->data_lo;
-      if (wksp__likely(enter(fast, slot, HANDLE(join), gaddr))) {
+      if (wksp__likely(enter(fast, slot, (uintptr_t)join, gaddr))) {
         wksp__heap_t *heap = fast->heap;
-        wksp__mag_t *mag = &heap->mag[mine >> 4];
+        wksp__mag_t *mag = MAG(heap, MAG_AT(0) + (mine & ~15UL) * (sizeof(wksp__mag_t) / 16));
         KEEP(mag);
-        if (wksp__likely(put(slot, heap, mag, off, gaddr))) return;
+        if (wksp__likely(put(slot, heap, mag, gaddr))) return;
       }
     }
   }

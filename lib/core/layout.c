@@ -47,8 +47,13 @@ int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max) {
   geom.heap_off = geom.root_off + up(WKSP_ROOT_REGION_SZ, LAYOUT_PAGE);
   geom.part_off = geom.heap_off + up(8UL * geom.heap_max, LAYOUT_PAGE);
   wksp__part_dims(part_max, geom.data_max, &geom.part);
-  geom.span_off = geom.part_off + geom.part.size;
-  geom.rec_off = geom.span_off + up(8 * span_cnt, LAYOUT_PAGE);
+  /* Before the span words lie as many that stay 0 for what lies before the data: the short form of
+     free looks at the word of any gaddr. */
+  uint64_t part_end = geom.part_off + geom.part.size, lie = up(8 * span_cnt, LAYOUT_PAGE);
+  uint64_t below =
+      (part_end + lie + 128 * span_cnt) >> WKSP_SPAN_LG; /* but for the words themselves */
+  geom.span_off = part_end + up(8 * (below + (below >> 12) + 2), LAYOUT_PAGE);
+  geom.rec_off = geom.span_off + lie;
   geom.data_lo = up(geom.rec_off + 128 * span_cnt, WKSP_SPAN_SZ);
   geom.data_hi = geom.data_lo + geom.data_max;
   geom.footprint = geom.data_hi;

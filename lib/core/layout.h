@@ -9,6 +9,7 @@
      root_off   root directory  FD_WKSP_ROOT_MAX entries
      heap_off   heap directory  heap_max words: gaddr of each fd_alloc and of its heaps
      part_off   partitions      table and its indexes; part_priv.h divides it
+                zeros           8 bytes for each 64 KiB before data_lo, up to span_off
      span_off   span words      8 bytes for each 64 KiB of data: the truth about who owns it
      rec_off    span records    128 bytes for each: pairs (truth) and caches
      data_lo    data            a multiple of 64 KiB, as is data_hi

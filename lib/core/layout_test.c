@@ -22,7 +22,8 @@ static void test_geometry(void **state) {
                   geom.vol_off + wksp__vol_size(geom.slot_max) <= geom.root_off &&
                   geom.root_off + WKSP_ROOT_REGION_SZ <= geom.heap_off &&
                   geom.heap_off + 8UL * geom.heap_max <= geom.part_off &&
-                  geom.part_off + 48 * part_max[i] < geom.span_off &&
+                  geom.part_off + 48 * part_max[i] + (geom.data_lo >> 13) <= geom.span_off &&
+                  geom.part_off + geom.part.size + (geom.data_lo >> 13) <= geom.span_off &&
                   geom.span_off + (geom.data_max >> 13) <= geom.rec_off &&
                   geom.rec_off + (geom.data_max >> 9) <= geom.data_lo &&
                   geom.data_lo + geom.data_max == geom.data_hi && geom.data_hi == geom.footprint);

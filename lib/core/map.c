@@ -33,7 +33,9 @@ static pthread_key_t g_key;
 static int g_key_err;
 
 WKSP__TLS wksp__seat_t *wksp__seats;
-WKSP__TLS wksp__fast_t wksp__fast = {.alloc = WKSP_FAST_OFF};
+wksp__slot_t const wksp__no_slot = {.flight = WKSP_FLIGHT_BUSY};
+WKSP__TLS wksp__fast_t wksp__fast = {.join = WKSP_FAST_OFF,
+                                     .slot = (wksp__slot_t *)(uintptr_t)&wksp__no_slot};
 
 static void fork_before(void) {
   pthread_mutex_lock(&g_mutex);

@@ -15,23 +15,25 @@ extern WKSP__TLS wksp__seat_t *wksp__seats;
    or to free one into them (alloc_fast.c). Off while a call of the thread works on its heaps, and
    whenever the heap may no longer be its own for another reason than a closed gate. */
 typedef struct wksp__fast {
-  uintptr_t alloc; /* address of the fd_alloc; WKSP_FAST_OFF: off */
-  uintptr_t base;  /* the workspace */
+  uintptr_t join;     /* as the thread named the fd_alloc last; WKSP_FAST_OFF: off */
+  wksp__slot_t *slot; /* never NULL; off: one that is always busy */
   struct wksp__heap *heap;
-  wksp__slot_t *slot;
-  uint64_t const *words; /* span words */
-  uintptr_t data;        /* address of the first span */
-  uint64_t data_lo, data_sz;
-  uint32_t me; /* the heap's id as it stands in span words */
+  uintptr_t base;        /* the workspace */
+  uint64_t data_hi;      /* gaddrs from here on are none of data; off: 0 */
+  uint64_t const *words; /* span words: of the 64 KiB at gaddr 0, and so on */
+  uint32_t me;           /* the heap's id as it stands in span words */
 } wksp__fast_t;
 
-/* No fd_alloc's address is odd. */
-#define WKSP_FAST_OFF 1UL
+/* No join: an fd_alloc lies below the end of the address space. */
+#define WKSP_FAST_OFF (~0UL)
 
 extern WKSP__TLS wksp__fast_t wksp__fast;
+extern wksp__slot_t const wksp__no_slot;
 
 static inline void wksp__fast_off(void) {
-  wksp__fast.alloc = WKSP_FAST_OFF;
+  wksp__fast.join = WKSP_FAST_OFF;
+  wksp__fast.slot = (wksp__slot_t *)(uintptr_t)&wksp__no_slot; /* read only, for it is busy */
+  wksp__fast.data_hi = 0;
   wksp__compiler_fence(); /* a signal handler sees it off before the heap is touched */
 }
 
