@@ -196,18 +196,17 @@ static void fast_on(wksp__op_t const *op) {
   if (!seat || !op->heap || !seat->heap_cnt || seat->heap[0].owner != &op->heap->owner) return;
   if (wksp__ld(&op->call.slot->fenced) & WKSP_FENCED_CALLS) return;
   fd_wksp_t *wksp = op->wksp;
-  wksp__fast_t fast = {
-      .join = WKSP_FAST_OFF,
-      .slot = op->call.slot,
-      .heap = op->heap,
-      .base = (uintptr_t)wksp,
-      .data_hi = wksp->data_hi,
-      .words = wksp__span_words(wksp) - (wksp->data_lo >> WKSP_SPAN_LG),
-      .me = op->heap_id << 12,
-  };
-  wksp__fast = fast;
+  wksp__fast_t *fast = &wksp__fast;
+  fast->heap = op->heap;
+  fast->base = (uintptr_t)wksp;
+  fast->words = wksp__span_words(wksp) - (wksp->data_lo >> WKSP_SPAN_LG);
+  fast->me = (uint32_t)SPAN_WORD(0, op->heap_id, 0, WKSP_SPAN_OWNED);
+  fast->tails = (uint32_t)SPAN_WORD(0, op->alloc->home, 0, WKSP_SPAN_TAIL);
+  fast->classes = wksp__class(wksp, 0);
+  fast->data_hi = wksp->data_hi;
+  fast->slot = op->call.slot;
   wksp__compiler_fence(); /* a signal handler sees it on when the rest is there */
-  wksp__fast.join = (uintptr_t)op->join;
+  fast->join = (uintptr_t)op->join;
 }
 
 /* While the call still lasts: a call in a signal handler must not look at our gate in between. */
@@ -237,7 +236,7 @@ static void *malloc_small(wksp__op_t *op, uint32_t hint, uint32_t cls, ulong *re
   if (wksp__heap_get(op, hint)) return NULL;
   uint64_t gaddr = wksp__mag_malloc(op, cls);
   if (!gaddr) return NULL;
-  *ret_max = wksp__classes[cls].size;
+  *ret_max = wksp__class_size(cls);
   return fd_wksp_laddr_fast(op->wksp, gaddr);
 }
 
@@ -252,8 +251,11 @@ void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
   wksp__op_t op;
   if (wksp__op_begin(join, &op)) return NULL;
   uint32_t cls = wksp__class_for(align, sz);
-  void *ret = cls == WKSP_CLASS_CNT ? malloc_large(&op, align, sz, ret_max)
-                                    : malloc_small(&op, (uint32_t)HINT(join), cls, ret_max);
+  void *ret = NULL;
+  if (cls < WKSP_CLASS_CNT) ret = malloc_small(&op, (uint32_t)HINT(join), cls, ret_max);
+  /* There may be no room for a wide span where there is some for a block. */
+  if (cls == WKSP_CLASS_CNT || (!ret && wksp__class(op.wksp, cls)->lg))
+    ret = malloc_large(&op, align, sz, ret_max);
   wksp__op_end(&op);
   return ret;
 }
@@ -272,14 +274,16 @@ static int free_large(wksp__op_t *op, uint64_t gaddr) {
    the directory then; each turn takes another such change. */
 #define FREE_TURNS 1000
 
-static int free_at(wksp__op_t *op, uint64_t gaddr, uint64_t *word, uint64_t e) {
+static int free_at(wksp__op_t *op, uint64_t gaddr) {
+  uint32_t span;
+  uint64_t e = wksp__span_look(op->wksp, gaddr, &span);
   for (int turn = 0; turn < FREE_TURNS; turn++) {
     if (SPAN_STATE(e) == WKSP_SPAN_NONE) return free_large(op, gaddr);
     if (!wksp__span_live(e)) return WKSP_E_NOTFOUND;
     if ((op->heap && SPAN_HEAP(e) == op->heap_id) ||
         wksp__heap_of(op->wksp, SPAN_HEAP(e), op->alloc_gaddr))
-      return wksp__mag_free(op, gaddr, e);
-    uint64_t now = wksp__ld_acquire(word);
+      return wksp__mag_free(op, gaddr, span, e);
+    uint64_t now = wksp__span_look(op->wksp, gaddr, &span);
     if (now == e) return WKSP_E_NOTFOUND;
     e = now;
   }
@@ -293,11 +297,8 @@ void wksp__free(fd_alloc_t *join, void *laddr) {
   uint64_t gaddr = fd_wksp_gaddr_fast(op.wksp, laddr);
   int err = WKSP_E_NOTFOUND;
   if (gaddr >= op.wksp->data_lo && gaddr < op.wksp->data_hi) {
-    /* acquire: pairs with the release that made the span OWNED */
-    uint64_t *word = &wksp__span_words(op.wksp)[wksp__span_of(op.wksp, gaddr)];
-    uint64_t e = wksp__ld_acquire(word);
     wksp__heap_peek(&op);
-    err = free_at(&op, gaddr, word, e);
+    err = free_at(&op, gaddr);
     /* Who frees much without a heap gets one, for its magazines; after the block is gone, since
        taking a dead thread's heap has blocks of its own in flight. */
     if (!op.heap && op.call.seat && ++op.call.seat->bare_frees >= WKSP_SEAT_BARE_FREES) {

@@ -1,7 +1,11 @@
 /* alloc: fd_alloc inside the library. The model of spans and pairs is explained here, once.
 
    Span. 64 KiB of the data region, divided into equal blocks of a class. The truth about a span is
-   its word in the span table: {version, heap, class, state}, changed by CAS only.
+   its word in the span table: {version, heap, class, state}, changed by CAS only. For large blocks
+   a span has 4 or 16 times 64 KiB, at a multiple of its size: its word is that of the first 64 KiB,
+   the others have that class too and the state TAIL. The span holds them from before its first
+   block until after its last: while they are taken, and until all are given back, its own word says
+   SETUP, with 128 more than a class.
 
      NONE     not a span: the memory is the workspace's, or another partition's
      POOL     belongs to the alloc whose home id is in the heap field; nobody uses it
@@ -10,6 +14,7 @@
      FULL     a heap's; its owner has set it aside: whoever frees a block in it tells
      PENDING  as FULL, and somebody who freed a block has told the owner, or is about to
      TAKEN    on its way back to the workspace, by whoever has the alloc's compactor token
+     TAIL     of the alloc whose home id is in the heap field; part of a span that starts before it
 
      NONE  -> POOL           with the partition, in one change; TAKEN -> NONE likewise
      POOL  -> SETUP -> OWNED the heap's owner
@@ -18,6 +23,7 @@
      FULL  -> PENDING        who frees from elsewhere
      PENDING -> OWNED        the heap's owner
      POOL <-> TAKEN          who compacts
+     POOL <-> TAIL           the owner of the heap that has the span's first 64 KiB in SETUP
 
    The version goes up whenever a span changes hands.
 
@@ -73,8 +79,12 @@ enum {
   WKSP_SPAN_OWNED = 3,
   WKSP_SPAN_FULL = 4,
   WKSP_SPAN_PENDING = 5,
-  WKSP_SPAN_TAKEN = 6
+  WKSP_SPAN_TAKEN = 6,
+  WKSP_SPAN_TAIL = 7
 };
+
+/* In the class field of a SETUP: the span is a wide one of that class, or becomes or was one. */
+#define WKSP_SPAN_WIDE 128U
 
 #define SPAN_STATE(e) ((uint32_t)((e)&15UL))
 #define SPAN_CLASS(e) ((uint32_t)((e) >> 4 & 255UL))
@@ -94,6 +104,7 @@ enum {
 
 /* Spans that a workspace gives at once: its lock is taken once for so many. */
 #define WKSP_REGION_SPANS_MAX 16U
+#define WKSP_SPAN_LG_MAX      4U
 _Static_assert(WKSP_REGION_SPANS_MAX <= WKSP_PART_ALSO_MAX, "a region's words go into one record");
 
 /* A partition for spans is given back in one change, so one that reads larger is damaged. None is
@@ -124,7 +135,7 @@ _Static_assert(sizeof(wksp__rec_t) == 128, "two lines a span");
 /* What a heap has of one class. The array's places lie behind the heap; top, lo and hi are offsets
    from the heap in bytes.
 
-     lo <= top <= hi, but for a call on its way; lo, hi, size, recip, limit are constant
+     lo <= top <= hi, but for a call on its way; lo, hi, size, recip, limit, in_span are constant
      the places [lo, top) hold gaddrs of free blocks of the class, in spans of the alloc
      bit i of mask is 1 => mbase + i * size is a free block; all of one word of a span of the heap
  */
@@ -134,9 +145,9 @@ typedef struct wksp__mag {
   uint64_t mask, mbase;
   uint64_t recip;           /* ceil(2^64 / size): x is a multiple of size <=> x * recip < recip */
   uint32_t limit;           /* where a span's blocks end */
+  uint32_t in_span;         /* a span's size - 1 */
   uint32_t cur, part, full; /* span index + 1: in use, having free blocks, set aside */
   uint32_t look;            /* where the next look through full goes on */
-  uint32_t pad;
 } wksp__mag_t;
 _Static_assert(sizeof(wksp__mag_t) == 64, "a line");
 
@@ -145,9 +156,10 @@ typedef struct wksp__heap {
   uint64_t alloc; /* gaddr; constant */
   uint32_t id;    /* its place in the directory, noted by whoever takes it */
   uint32_t hint;  /* cgroup hint of the last owner */
-  uint32_t spare; /* span index + 1: in SETUP, kept for any class */
-  uint32_t spare_cnt;
-  uint32_t pad[8];
+  /* By the logarithm of their 64 KiB: spans in SETUP, index + 1, kept for any class; how many. */
+  uint32_t spare[WKSP_SPAN_LG_MAX + 1];
+  uint8_t spare_cnt[WKSP_SPAN_LG_MAX + 1];
+  uint8_t pad[15];
   uint32_t inbox; /* span index + 1: spans whose state went FULL -> PENDING */
   uint32_t pad2[15];
   wksp__mag_t mag[WKSP_CLASS_CNT];
@@ -168,12 +180,16 @@ struct fd_alloc {
   uint64_t bad_free_cnt; /* refused frees */
   uint32_t pool_cnt;     /* about how many spans are in POOL */
   uint32_t pool_scan;    /* where the next look through the span table starts */
+  uint32_t wide_scan;    /* likewise for as much as a wide span */
   uint32_t suspect_at;
   uint32_t compact_cnt;            /* compacts done: who waits for the token sees that it goes on */
   uint64_t suspect[WKSP_SUSPECTS]; /* gaddr of blocks in flight when their thread died; a ring */
   /* Hints: a bit for each place that is perhaps taken; span index + 1, perhaps in POOL. */
   uint64_t pool_map[WKSP_POOL_HINTS / 64];
   uint32_t pool_hint[WKSP_POOL_HINTS];
+  /* The same where as much as a wide span is perhaps in POOL, by the logarithm of its 64 KiB. */
+  uint64_t wide_map[WKSP_SPAN_LG_MAX + 1];
+  uint32_t wide_hint[WKSP_SPAN_LG_MAX + 1][64];
 };
 _Static_assert(sizeof(struct fd_alloc) <= FD_ALLOC_FOOTPRINT, "footprint");
 
@@ -200,13 +216,27 @@ void wksp__op_end(wksp__op_t *op);
 void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max);
 void wksp__free(fd_alloc_t *join, void *laddr);
 
+/* Which of the tables in alloc_class.h. */
+static inline uint32_t wksp__scale(fd_wksp_t const *wksp) {
+  return wksp->data_max >= 256UL << 20 ? 0 : wksp->data_max >= 16UL << 20 ? 1 : 2;
+}
+
+static inline wksp__class_t const *wksp__class(fd_wksp_t const *wksp, uint32_t cls) {
+  return &wksp__classes[wksp__scale(wksp)][cls];
+}
+
+/* Bytes of a block; the same in all workspaces. */
+static inline uint32_t wksp__class_size(uint32_t cls) {
+  return wksp__classes[0][cls].size;
+}
+
 /* The smallest class for the request, WKSP_CLASS_CNT if it is a large one. Blocks lie at multiples
-   of their size from a 64 KiB boundary, so a class is aligned to what divides its size. */
+   of their size from a multiple of 64 KiB, so a class is aligned to what divides its size. */
 static inline uint32_t wksp__class_for(ulong align, ulong sz) {
   if (sz > FD_ALLOC_SMALL_MAX || align > FD_ALLOC_SMALL_MAX) return WKSP_CLASS_CNT;
   uint32_t cls = wksp__class_of[(sz + 15) >> 4];
   if (wksp__likely(align <= 16)) return cls;
-  while (cls < WKSP_CLASS_CNT && (wksp__classes[cls].size & (align - 1))) cls++;
+  while (cls < WKSP_CLASS_CNT && (wksp__class_size(cls) & (align - 1))) cls++;
   return cls;
 }
 
@@ -218,19 +248,20 @@ static inline wksp__rec_t *wksp__rec(fd_wksp_t const *wksp, uint32_t span) {
 }
 
 static inline wksp__pair_t *wksp__pairs(fd_wksp_t const *wksp, uint32_t span, uint32_t cls) {
-  uint32_t off = wksp__classes[cls].pair_off;
+  uint32_t off = wksp__class(wksp, cls)->pair_off;
   if (!off) return wksp__rec(wksp, span)->inl;
   return (wksp__pair_t *)((uintptr_t)wksp + wksp__span_gaddr(wksp, span) + off);
 }
 
 /* The bits of word w that are no blocks. */
-static inline uint64_t wksp__tail(uint32_t cls, uint32_t w) {
-  uint32_t cnt = wksp__classes[cls].blk_cnt;
-  return w == wksp__classes[cls].word_cnt - 1 && (cnt & 63U) ? ~0UL << (cnt & 63U) : 0UL;
+static inline uint64_t wksp__tail(fd_wksp_t const *wksp, uint32_t cls, uint32_t w) {
+  wksp__class_t const *info = wksp__class(wksp, cls);
+  uint32_t cnt = info->blk_cnt;
+  return w == info->word_cnt - 1 && (cnt & 63U) ? ~0UL << (cnt & 63U) : 0UL;
 }
 
-static inline uint64_t wksp__all_words(uint32_t cls) {
-  uint32_t cnt = wksp__classes[cls].word_cnt;
+static inline uint64_t wksp__all_words(fd_wksp_t const *wksp, uint32_t cls) {
+  uint32_t cnt = wksp__class(wksp, cls)->word_cnt;
   return cnt == 64 ? ~0UL : (1UL << cnt) - 1UL;
 }
 
@@ -240,16 +271,48 @@ static inline int wksp__span_live(uint64_t e) {
   return state >= WKSP_SPAN_OWNED && state <= WKSP_SPAN_PENDING && SPAN_CLASS(e) < WKSP_CLASS_CNT;
 }
 
+/* Where a span of 64 KiB << lg starts that has the 64 KiB with that index. UINT32_MAX: before the
+   data, so there is none. */
+static inline uint32_t wksp__span_head(fd_wksp_t const *wksp, uint32_t span, uint32_t lg) {
+  uint32_t before = (uint32_t)(wksp->data_lo >> WKSP_SPAN_LG);
+  uint32_t head = (span + before) & ~((1U << lg) - 1U);
+  return head < before ? UINT32_MAX : head - before;
+}
+
+/* Whether a span of that size can start there. */
+static inline int wksp__span_fits(fd_wksp_t const *wksp, uint32_t span, uint32_t lg) {
+  return wksp__span_head(wksp, span, lg) == span && (1U << lg) <= wksp__span_cnt(wksp) - span;
+}
+
+/* The span that has gaddr, a place in the data: its index, and its word, which need not be one of a
+   span with blocks. */
+static inline uint64_t wksp__span_look(fd_wksp_t const *wksp, uint64_t gaddr, uint32_t *ret_span) {
+  uint32_t span = wksp__span_of(wksp, gaddr);
+  /* acquire: pairs with the release that made the span OWNED */
+  uint64_t e = wksp__ld_acquire(&wksp__span_words(wksp)[span]);
+  *ret_span = span;
+  uint32_t lg = SPAN_CLASS(e) < WKSP_CLASS_CNT ? wksp__class(wksp, SPAN_CLASS(e))->lg : 0;
+  if (wksp__unlikely(lg)) {
+    uint32_t head = wksp__span_head(wksp, span, lg);
+    if (head == span) return e;
+    if (head == UINT32_MAX || SPAN_STATE(e) != WKSP_SPAN_TAIL) return 0;
+    *ret_span = head;
+    uint64_t first = wksp__ld_acquire(&wksp__span_words(wksp)[head]);
+    return wksp__span_live(first) && SPAN_CLASS(first) == SPAN_CLASS(e) ? first : 0;
+  }
+  return e;
+}
+
 /* Live blocks in a span. */
 uint32_t wksp__span_used(fd_wksp_t const *wksp, uint32_t span, uint32_t cls);
 
 /* Which block of a span of the class lies at gaddr: its number, or UINT32_MAX if none starts there.
  */
 static inline uint32_t wksp__blk_of(fd_wksp_t const *wksp, uint64_t gaddr, uint32_t cls) {
-  uint32_t off = (uint32_t)((gaddr - wksp->data_lo) & (WKSP_SPAN_SZ - 1));
-  uint32_t blk = (uint32_t)((uint64_t)off * wksp__classes[cls].recip >> 32);
-  return blk * wksp__classes[cls].size == off && blk < wksp__classes[cls].blk_cnt ? blk
-                                                                                  : UINT32_MAX;
+  wksp__class_t const *info = wksp__class(wksp, cls);
+  uint32_t off = (uint32_t)(gaddr & ((WKSP_SPAN_SZ << info->lg) - 1));
+  uint32_t blk = (uint32_t)((uint64_t)off * info->recip >> 32);
+  return blk * info->size == off && blk < info->blk_cnt ? blk : UINT32_MAX;
 }
 
 /* Whether a span's word says that it is the heap's and has blocks of the class. */
@@ -271,18 +334,22 @@ uint64_t wksp__span_give(wksp__op_t *op, uint32_t span, uint32_t w, uint64_t bit
 /* Must follow it once no magazine holds these blocks any more: the span may change hands now. */
 void wksp__span_given(wksp__op_t *op, uint32_t span);
 
-/* The same for one block of a span of any heap, whose word is e. 0, or E_NOTFOUND if it is no live
- * block (not reported). */
-int wksp__span_give_elsewhere(wksp__op_t *op, uint64_t gaddr, uint64_t e);
+/* The same for one block of a span of any heap, as wksp__span_look finds it. 0, or E_NOTFOUND if it
+ * is no live block (not reported). */
+int wksp__span_give_elsewhere(wksp__op_t *op, uint64_t gaddr, uint32_t span, uint64_t e);
 
 /* Brings what others have told into the heap's lists. */
 void wksp__span_drain(wksp__op_t *op, wksp__heap_t *heap, uint32_t heap_id);
 
-/* Gives a wholly free OWNED span in no list back to the alloc's pool. */
-void wksp__span_retire(wksp__op_t *op, uint32_t span, uint64_t e);
+/* Gives a wholly free span in no list, of a heap that the caller owns, back to the alloc's pool,
+   unless it is not OWNED. */
+void wksp__span_retire(wksp__op_t *op, uint32_t span, uint32_t heap_id);
 
-/* Notes a span in POOL where the next who needs one looks. */
-void wksp__pool_note(struct fd_alloc *alloc, uint32_t span);
+/* The same for one that is in SETUP, whatever its former owner was about when he was killed. */
+void wksp__span_drop(wksp__op_t *op, uint32_t span);
+
+/* Notes 64 KiB << lg in POOL where the next who needs them looks. */
+void wksp__pool_note(struct fd_alloc *alloc, uint32_t span, uint32_t lg);
 
 void wksp__list_push(fd_wksp_t *wksp, uint32_t *head, uint32_t span, uint32_t list);
 void wksp__list_remove(fd_wksp_t *wksp, uint32_t *head, uint32_t span);
@@ -290,24 +357,20 @@ void wksp__list_remove(fd_wksp_t *wksp, uint32_t *head, uint32_t span);
 /* Magazines (alloc_mag.c)
  * ----------------------------------------------------------------------------- */
 
-static inline uint32_t wksp__mag_scale(fd_wksp_t const *wksp) {
-  return wksp->data_max >= 256UL << 20 ? 0 : wksp->data_max >= 16UL << 20 ? 1 : 2;
-}
-
 /* Bytes of a heap with its places. */
 static inline uint64_t wksp__heap_size(fd_wksp_t const *wksp) {
-  return sizeof(wksp__heap_t) + 8UL * wksp__mag_at[wksp__mag_scale(wksp)][WKSP_CLASS_CNT];
+  return sizeof(wksp__heap_t) + 8UL * wksp__mag_at[wksp__scale(wksp)][WKSP_CLASS_CNT];
 }
 
 /* Where the places of a class begin and end, offsets from the heap; not read from the heap. */
 static inline uint32_t wksp__mag_lo(fd_wksp_t const *wksp, uint32_t cls) {
   return (uint32_t)sizeof(wksp__heap_t) +
-         8 * (wksp__mag_at[wksp__mag_scale(wksp)][cls] + WKSP_MAG_BELOW);
+         8 * (wksp__mag_at[wksp__scale(wksp)][cls] + WKSP_MAG_BELOW);
 }
 
 static inline uint32_t wksp__mag_hi(fd_wksp_t const *wksp, uint32_t cls) {
   return (uint32_t)sizeof(wksp__heap_t) +
-         8 * (wksp__mag_at[wksp__mag_scale(wksp)][cls + 1] - WKSP_MAG_ABOVE);
+         8 * (wksp__mag_at[wksp__scale(wksp)][cls + 1] - WKSP_MAG_ABOVE);
 }
 
 /* Where the array of a heap that may be damaged or in use ends: its top if that can be one, else
@@ -340,10 +403,10 @@ void wksp__mag_init_class(fd_wksp_t const *wksp, wksp__heap_t *heap, uint32_t cl
 /* A block of the class from the operation's heap, 0 if there is no memory (reported). */
 uint64_t wksp__mag_malloc(wksp__op_t *op, uint32_t cls);
 
-/* Frees the block at gaddr, whose span's word is e, of an alloc's heap: into the operation's heap's
-   magazine, or if it has no heap into the pair. 0, or E_NOTFOUND if it is no live block (not
-   reported). */
-int wksp__mag_free(wksp__op_t *op, uint64_t gaddr, uint64_t e);
+/* Frees the block at gaddr in a live span of the alloc, as wksp__span_look finds it: into the
+   operation's heap's magazine, or if it has no heap into the pair. 0, or E_NOTFOUND if it is no
+   live block (not reported). */
+int wksp__mag_free(wksp__op_t *op, uint64_t gaddr, uint32_t span, uint64_t e);
 
 /* Gives all that the magazines of the operation's heap hold back to the pairs. */
 void wksp__mag_drain(wksp__op_t *op);
@@ -421,6 +484,16 @@ int wksp__alloc_bury(wksp__call_t *call, uint64_t gaddr);
 
 /* Gives back slots of the dead; lease: an ended one, 0 none. 0 or an error of call_begin. */
 int wksp__reap(fd_wksp_t *wksp, uint64_t lease);
+
+/* Whether the 64 KiB with that index can have that word: of a span that a heap has; of the rest of
+   one. */
+int wksp__span_possible(fd_wksp_t const *wksp, uint32_t span, uint64_t e);
+int wksp__tail_good(fd_wksp_t const *wksp, uint32_t span, uint64_t e);
+
+/* Whether a span with that word has the rest that it must have if it is wide and live, before the
+   end of its partition. One in SETUP need not have all of it. */
+int wksp__tails_there(fd_wksp_t const *wksp, uint32_t span, uint32_t end, uint32_t home,
+                      uint64_t e);
 
 /* Invariants of spans, heaps and the directory; as wksp__part_check. */
 uint32_t wksp__alloc_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg);

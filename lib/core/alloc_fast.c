@@ -129,7 +129,7 @@ void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz) {
 void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
   if (wksp__likely(sz - 1 < FD_ALLOC_SMALL_MAX && plain(align))) {
     void *ret = take(&wksp__fast, join, align, sz, wksp__mag_off[(sz - 1) >> 4]);
-    *ret_max = ret ? wksp__classes[wksp__class_of[(sz + 15) >> 4]].size : 0;
+    *ret_max = ret ? wksp__class_size(wksp__class_of[(sz + 15) >> 4]) : 0;
     return ret;
   }
   return wksp__malloc(join, align, sz, ret_max);
@@ -138,7 +138,7 @@ void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz, ulong *r
 /* Puts the block into the magazine of its class; inside. 1 free, 0 if that takes the long form;
    outside again. */
 INLINE int put(wksp__slot_t *slot, wksp__heap_t *heap, wksp__mag_t *mag, uint64_t gaddr) {
-  uint64_t in_span = gaddr & (WKSP_SPAN_SZ - 1), top = mag->top, recip = mag->recip;
+  uint64_t in_span = gaddr & mag->in_span, top = mag->top, recip = mag->recip;
   uint64_t *at = (uint64_t *)((uintptr_t)heap + top);
   if (wksp__likely(in_span * recip < recip && (uint32_t)in_span < mag->limit && top < mag->hi &&
                    at[-1] != gaddr && at[-2] != gaddr && at[-3] != gaddr && at[-4] != gaddr)) {
@@ -156,8 +156,10 @@ static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
   wksp__fast_t const *fast = &wksp__fast;
   uint64_t gaddr = (uintptr_t)laddr - fast->base;
   if (HANDLE(join) == HANDLE(fast->join) && gaddr < fast->data_hi) {
-    /* acquire: pairs with the release that made the span OWNED */
-    uint64_t e = wksp__ld_acquire(&fast->words[gaddr >> WKSP_SPAN_LG]);
+    uint32_t span;
+    uint64_t e = gaddr < ((fd_wksp_t *)fast->base)->data_lo
+                     ? 0
+                     : wksp__span_look((fd_wksp_t *)fast->base, gaddr, &span);
     int mine = (uint32_t)e - fast->me < WKSP_CLASS_CNT << 4;
     if (wksp__span_live(e) && (!mine || (uintptr_t)join != fast->join) &&
         enter(fast, fast->slot, fast->join, gaddr)) {
@@ -171,13 +173,24 @@ static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
   wksp__free(join, laddr);
 }
 
+/* The same for the rest of a wide span: what the word of its head says. */
+INLINE uint64_t mine_of_tail(wksp__fast_t const *fast, uint64_t gaddr, uint32_t word) {
+  uint32_t cls = (word - fast->tails) >> 4;
+  if (wksp__unlikely(cls >= WKSP_CLASS_CNT || (word & 15U) != WKSP_SPAN_TAIL)) return ~0UL;
+  uint32_t at = (uint32_t)(gaddr >> WKSP_SPAN_LG) & ~0U << fast->classes[cls].lg;
+  uint32_t mine = (uint32_t)fast->words[at] - fast->me;
+  return mine >> 4 == cls ? mine : ~0UL;
+}
+
 void fd_alloc_free(fd_alloc_t *join, void *laddr) {
   wksp__fast_t const *fast = &wksp__fast;
   uint64_t gaddr = (uintptr_t)laddr - fast->base;
   if (wksp__likely(gaddr < fast->data_hi)) {
     /* No acquire: a span of ours is as we have made it. Where it is another's, or off, nothing has
        been done yet when enter finds out. */
-    uint64_t mine = (uint32_t)fast->words[gaddr >> WKSP_SPAN_LG] - fast->me;
+    uint32_t word = (uint32_t)fast->words[gaddr >> WKSP_SPAN_LG];
+    uint64_t mine = word - fast->me;
+    if (wksp__unlikely(mine >= WKSP_CLASS_CNT << 4)) mine = mine_of_tail(fast, gaddr, word);
     if (wksp__likely(mine < WKSP_CLASS_CNT << 4)) {
       wksp__slot_t *slot = fast->slot;
       if (wksp__likely(enter(fast, slot, (uintptr_t)join, gaddr))) {

@@ -239,11 +239,11 @@ static int refile(wksp__op_t *op, wksp__heap_t *heap, uint32_t span) {
   while (SPAN_STATE(e) == WKSP_SPAN_FULL && !wksp__cas(word, &e, SPAN_WITH(e, WKSP_SPAN_OWNED))) {
   }
   e = wksp__ld_acquire(word);
-  wksp__st(&rec->summary, wksp__all_words(cls));
+  wksp__st(&rec->summary, wksp__all_words(op->wksp, cls));
   wksp__st(&rec->allfree, 0UL);
   wksp__st(&rec->list, (uint32_t)WKSP_LIST_NONE);
   if (SPAN_STATE(e) == WKSP_SPAN_OWNED && !wksp__span_used(op->wksp, span, cls)) {
-    wksp__span_retire(op, span, e);
+    wksp__span_retire(op, span, SPAN_HEAP(e));
     return 0;
   }
   wksp__list_push(op->wksp, &heap->mag[cls].part, span, WKSP_LIST_PART);
@@ -260,8 +260,10 @@ uint32_t wksp__heap_rebuild(wksp__op_t *op, wksp__heap_t *heap, uint32_t id) {
     wksp__st(&heap->mag[cls].full, 0U);
     wksp__st(&heap->mag[cls].look, 0U);
   }
-  wksp__st(&heap->spare, 0U);
-  wksp__st(&heap->spare_cnt, 0U);
+  for (uint32_t lg = 0; lg <= WKSP_SPAN_LG_MAX; lg++) {
+    wksp__st(&heap->spare[lg], 0U);
+    wksp__st(&heap->spare_cnt[lg], (uint8_t)0);
+  }
   /* No span is in a list before the inbox is drained: drain moves only spans that are in the full
    * list. */
   for (uint32_t span = 0; span < cnt; span++)
@@ -272,8 +274,7 @@ uint32_t wksp__heap_rebuild(wksp__op_t *op, wksp__heap_t *heap, uint32_t id) {
     uint64_t e = wksp__ld_acquire(&words[span]);
     if (SPAN_HEAP(e) != id) continue;
     if (SPAN_STATE(e) == WKSP_SPAN_SETUP) { /* kept, or its owner was killed while he prepared it */
-      if (wksp__cas(&words[span], &e, SPAN_NEXT(e, op->alloc->home, 0, WKSP_SPAN_POOL)))
-        wksp__pool_note(op->alloc, span);
+      wksp__span_drop(op, span);
     } else if (wksp__span_live(e)) {
       mend_pending(op, heap, id, span);
       kept += (uint32_t)refile(op, heap, span);
@@ -310,7 +311,8 @@ int wksp__heap_inherit(wksp__op_t *op) {
     uint64_t owner = wksp__ld_acquire(&heap->owner);
     if (!left_behind(op->wksp, owner)) continue;
     if (!owner && !wksp__ld(&heap->inbox)) { /* in good order: empty if its lists are */
-      uint32_t any = heap->spare;
+      uint32_t any = 0;
+      for (uint32_t lg = 0; lg <= WKSP_SPAN_LG_MAX; lg++) any |= heap->spare[lg];
       for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) {
         wksp__mag_t const *mag = &heap->mag[cls];
         any |= mag->cur | mag->part | mag->full | (mag->top != mag->lo) | (mag->mask != 0);
@@ -333,8 +335,8 @@ static int block_alloc(wksp__call_t *call, uint64_t gaddr, uint64_t *ret_alloc) 
   fd_wksp_t *wksp = call->wksp;
   *ret_alloc = 0;
   if (gaddr < wksp->data_lo || gaddr >= wksp->data_hi) return 0;
-  uint32_t span = wksp__span_of(wksp, gaddr);
-  uint64_t e = wksp__ld_acquire(&wksp__span_words(wksp)[span]);
+  uint32_t span;
+  uint64_t e = wksp__span_look(wksp, gaddr, &span);
   uint64_t *dir = wksp__heap_dir(wksp);
   if (SPAN_STATE(e) == WKSP_SPAN_NONE) {
     fd_wksp_part_t part;
@@ -350,8 +352,8 @@ static int block_alloc(wksp__call_t *call, uint64_t gaddr, uint64_t *ret_alloc) 
   }
   if (!wksp__span_live(e) || SPAN_HEAP(e) >= wksp->heap_max) return 0;
   uint32_t cls = SPAN_CLASS(e);
-  uint32_t blk = (uint32_t)((gaddr - wksp__span_gaddr(wksp, span)) / wksp__classes[cls].size);
-  if (blk >= wksp__classes[cls].blk_cnt) return 0;
+  uint32_t blk = wksp__blk_of(wksp, gaddr, cls);
+  if (blk == UINT32_MAX) return 0;
   wksp__pair_t *pair = wksp__pairs(wksp, span, cls) + blk / 64;
   if (!((wksp__ld(&pair->a) ^ wksp__ld(&pair->f)) >> (blk & 63U) & 1UL)) return 0;
   uint64_t heap = wksp__ld(&dir[SPAN_HEAP(e)]), at = DIR_GADDR(heap);

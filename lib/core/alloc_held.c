@@ -40,7 +40,7 @@ static uint32_t read_class(fd_wksp_t const *wksp, wksp__heap_t const *heap, uint
     ret_gaddr[cnt++] = wksp__ld(wksp__mag_place(heap, at));
   uint64_t base;
   for (uint64_t mask = read_mask(&heap->mag[cls], &base); mask; mask &= mask - 1)
-    ret_gaddr[cnt++] = base + (uint64_t)__builtin_ctzl(mask) * wksp__classes[cls].size;
+    ret_gaddr[cnt++] = base + (uint64_t)__builtin_ctzl(mask) * wksp__class_size(cls);
   return cnt;
 }
 
@@ -106,7 +106,8 @@ int wksp__held_now(fd_wksp_t const *wksp, uint64_t alloc_gaddr, uint32_t cls, ui
 /* Whether a block of the class of a span of this alloc lies at gaddr. */
 static int is_block(fd_wksp_t const *wksp, uint64_t alloc_gaddr, uint64_t gaddr, uint32_t cls) {
   if (gaddr < wksp->data_lo || gaddr >= wksp->data_hi) return 0;
-  uint64_t e = wksp__ld_acquire(&wksp__span_words(wksp)[wksp__span_of(wksp, gaddr)]);
+  uint32_t span;
+  uint64_t e = wksp__span_look(wksp, gaddr, &span);
   return wksp__span_live(e) && SPAN_CLASS(e) == cls &&
          wksp__heap_of(wksp, SPAN_HEAP(e), alloc_gaddr) &&
          wksp__blk_of(wksp, gaddr, cls) != UINT32_MAX;
@@ -115,11 +116,13 @@ static int is_block(fd_wksp_t const *wksp, uint64_t alloc_gaddr, uint64_t gaddr,
 /* Whether the array lies where it must. */
 static int in_place(fd_wksp_t const *wksp, wksp__heap_t const *heap, uint32_t cls) {
   wksp__mag_t const *mag = &heap->mag[cls];
-  uint32_t size = wksp__classes[cls].size;
+  wksp__class_t const *info = wksp__class(wksp, cls);
+  uint32_t size = info->size;
   return wksp__ld(&mag->lo) == wksp__mag_lo(wksp, cls) &&
          wksp__ld(&mag->hi) == wksp__mag_hi(wksp, cls) && wksp__ld(&mag->size) == size &&
          wksp__ld(&mag->recip) == wksp__recip64(size) &&
-         wksp__ld(&mag->limit) == size * wksp__classes[cls].blk_cnt &&
+         wksp__ld(&mag->limit) == size * info->blk_cnt &&
+         wksp__ld(&mag->in_span) == (uint32_t)(WKSP_SPAN_SZ << info->lg) - 1 &&
          wksp__mag_top(wksp, heap, cls) == wksp__ld(&mag->top);
 }
 
@@ -128,7 +131,7 @@ static uint32_t check_class(fd_wksp_t const *wksp, uint32_t id, wksp__heap_t con
   uint64_t held[PER_CLASS_MAX], now[PER_CLASS_MAX], alloc_gaddr = wksp__ld(&heap->alloc);
   if (!in_place(wksp, heap, cls)) {
     finding(arg, "heap %u: its magazine for blocks of %u bytes lies where none can be", id,
-            wksp__classes[cls].size);
+            wksp__class_size(cls));
     return 1;
   }
   uint32_t cnt = read_class(wksp, heap, cls, held);
@@ -139,7 +142,7 @@ static uint32_t check_class(fd_wksp_t const *wksp, uint32_t id, wksp__heap_t con
     for (uint32_t j = 0; j < again && !still; j++) still = now[j] == held[i];
     if (!still || is_block(wksp, alloc_gaddr, held[i], cls)) continue;
     finding(arg, "heap %u: its magazine holds %#lx, where no block of %u bytes is", id, held[i],
-            wksp__classes[cls].size);
+            wksp__class_size(cls));
     return 1;
   }
   return 0;
@@ -147,8 +150,9 @@ static uint32_t check_class(fd_wksp_t const *wksp, uint32_t id, wksp__heap_t con
 
 /* Whether gaddr lies in a span that holds blocks. */
 static int in_live_span(fd_wksp_t const *wksp, uint64_t gaddr) {
+  uint32_t span;
   return gaddr >= wksp->data_lo && gaddr < wksp->data_hi &&
-         wksp__span_live(wksp__ld(&wksp__span_words(wksp)[wksp__span_of(wksp, gaddr)]));
+         wksp__span_live(wksp__span_look(wksp, gaddr, &span));
 }
 
 /* Keeps of a class what is a block. How many were not, but for those in spans that have just been
@@ -167,8 +171,7 @@ static uint32_t repair_class(fd_wksp_t *wksp, wksp__heap_t *heap, uint32_t cls) 
     to += 8;
   }
   for (uint64_t rest = mask; rest; rest &= rest - 1) {
-    uint64_t gaddr =
-        wksp__ld(&mag->mbase) + (uint64_t)__builtin_ctzl(rest) * wksp__classes[cls].size;
+    uint64_t gaddr = wksp__ld(&mag->mbase) + (uint64_t)__builtin_ctzl(rest) * wksp__class_size(cls);
     if (is_block(wksp, alloc_gaddr, gaddr, cls))
       keep |= rest & -rest;
     else
@@ -217,7 +220,7 @@ uint32_t wksp__held_repair(fd_wksp_t *wksp, wksp__finding_t finding, void *arg) 
       uint32_t bad = repair_class(wksp, heap, cls);
       if (!moved && !bad) continue;
       finding(arg, "dropped: what the magazine of heap %u for blocks of %u bytes held%s", id,
-              wksp__classes[cls].size, moved ? "" : " that was none");
+              wksp__class_size(cls), moved ? "" : " that was none");
       cnt++;
     }
   }

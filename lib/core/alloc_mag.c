@@ -31,13 +31,15 @@
 
 void wksp__mag_init_class(fd_wksp_t const *wksp, wksp__heap_t *heap, uint32_t cls) {
   wksp__mag_t *mag = &heap->mag[cls];
-  uint32_t lo = wksp__mag_lo(wksp, cls), size = wksp__classes[cls].size;
+  uint32_t lo = wksp__mag_lo(wksp, cls), size = wksp__class_size(cls);
+  wksp__class_t const *info = wksp__class(wksp, cls);
   memset(wksp__mag_place(heap, lo - 8 * WKSP_MAG_BELOW), 0, 8UL * WKSP_MAG_BELOW);
   wksp__st(&mag->lo, lo);
   wksp__st(&mag->hi, wksp__mag_hi(wksp, cls));
   wksp__st(&mag->size, size);
   wksp__st(&mag->recip, wksp__recip64(size));
-  wksp__st(&mag->limit, size * wksp__classes[cls].blk_cnt);
+  wksp__st(&mag->limit, size * info->blk_cnt);
+  wksp__st(&mag->in_span, (uint32_t)(WKSP_SPAN_SZ << info->lg) - 1);
   wksp__st(&mag->mask, 0UL);
   wksp__st(&mag->top, lo);
 }
@@ -99,7 +101,8 @@ static int fill(wksp__op_t *op, uint32_t cls) {
 /* Goes on to a further span if the heap has one at hand and the magazine has few blocks yet. */
 static int enough(wksp__op_t *op, uint32_t cls) {
   wksp__mag_t const *mag = &op->heap->mag[cls];
-  return mag->mask || (mag->top - mag->lo) / 8 >= wanted(mag) || !(mag->part | op->heap->spare);
+  return mag->mask || (mag->top - mag->lo) / 8 >= wanted(mag) ||
+         !(mag->part | op->heap->spare[wksp__class(op->wksp, cls)->lg]);
 }
 
 static int refill(wksp__op_t *op, uint32_t cls) {
@@ -146,8 +149,7 @@ uint64_t wksp__mag_malloc(wksp__op_t *op, uint32_t cls) {
 /* A span of the workspace at gaddr and its word; 0 for an address that is none of a block. */
 static uint64_t span_at(fd_wksp_t *wksp, uint64_t gaddr, uint32_t *ret_span) {
   if (gaddr < wksp->data_lo || gaddr >= wksp->data_hi) return 0;
-  *ret_span = wksp__span_of(wksp, gaddr);
-  return wksp__ld_acquire(&wksp__span_words(wksp)[*ret_span]);
+  return wksp__span_look(wksp, gaddr, ret_span);
 }
 
 /* The topmost entries of the array, down to the one at `to`, that are different blocks of one word
@@ -156,12 +158,12 @@ static uint64_t span_at(fd_wksp_t *wksp, uint64_t gaddr, uint32_t *ret_span) {
 static uint32_t run_of(wksp__op_t *op, wksp__heap_t *heap, uint32_t id, uint32_t cls, uint32_t top,
                        uint32_t to, uint32_t *ret_span, uint32_t *ret_w, uint64_t *ret_bits) {
   uint32_t len = 0, span = 0;
-  uint64_t bits = 0;
+  uint64_t bits = 0, in_span = (WKSP_SPAN_SZ << wksp__class(op->wksp, cls)->lg) - 1;
   while (top - len > to) {
     uint64_t gaddr = wksp__ld(wksp__mag_place(heap, top - len - 8));
     if (!len) {
       if (!wksp__span_own(span_at(op->wksp, gaddr, &span), id, cls)) return 0;
-    } else if (wksp__span_of(op->wksp, gaddr) != span) {
+    } else if ((gaddr & ~in_span) != wksp__span_gaddr(op->wksp, span)) {
       break;
     }
     uint32_t blk = wksp__blk_of(op->wksp, gaddr, cls);
@@ -183,7 +185,7 @@ static int send(wksp__op_t *op, wksp__heap_t *heap, wksp__mag_t *mag, uint32_t t
   wksp__st(&op->call.slot->flight, gaddr);
   wksp__st(&mag->top, top - 8);
   uint64_t e = span_at(op->wksp, gaddr, &span);
-  return wksp__span_live(e) ? wksp__span_give_elsewhere(op, gaddr, e) : WKSP_E_NOTFOUND;
+  return wksp__span_live(e) ? wksp__span_give_elsewhere(op, gaddr, span, e) : WKSP_E_NOTFOUND;
 }
 
 /* The same for the operation's heap in good order, whose entries have been looked at when they were
@@ -191,15 +193,18 @@ static int send(wksp__op_t *op, wksp__heap_t *heap, wksp__mag_t *mag, uint32_t t
 static inline uint32_t run_own(wksp__op_t *op, uint32_t cls, uint32_t top, uint32_t to,
                                uint32_t *ret_span, uint32_t *ret_w, uint64_t *ret_bits) {
   uint64_t const *entry = wksp__mag_place(op->heap, top), *end = wksp__mag_place(op->heap, to);
-  uint64_t gaddr = entry[-1], recip = wksp__classes[cls].recip, bits = 0;
-  uint32_t span = wksp__span_of(op->wksp, gaddr);
+  wksp__class_t const *info = wksp__class(op->wksp, cls);
+  uint64_t gaddr = entry[-1], recip = info->recip, bits = 0;
+  uint32_t span = wksp__span_of(op->wksp, gaddr & -(WKSP_SPAN_SZ << info->lg));
   uint64_t const *word = &wksp__span_words(op->wksp)[span];
   if (!wksp__span_own(wksp__ld(word), op->heap_id, cls)) return 0;
-  uint64_t first = wksp__span_gaddr(op->wksp, span);
-  uint64_t w = (gaddr - first) * recip >> 38;
+  uint64_t in_word = 64UL * info->size, first = wksp__span_gaddr(op->wksp, span);
+  uint64_t w = (gaddr - first) * recip >> 38, left = (WKSP_SPAN_SZ << info->lg) - w * in_word;
+  first += w * in_word;
+  if (left < in_word) in_word = left; /* the last word may have fewer blocks */
   do {
-    uint64_t off = *--entry - first, blk = off * recip >> 32, bit = 1UL << (blk & 63U);
-    if (off >= WKSP_SPAN_SZ || blk >> 6 != w || (bits & bit)) {
+    uint64_t off = *--entry - first, bit = 1UL << (off * recip >> 32 & 63U);
+    if (off >= in_word || (bits & bit)) {
       entry++;
       break;
     }
@@ -215,11 +220,12 @@ static inline uint32_t run_own(wksp__op_t *op, uint32_t cls, uint32_t top, uint3
    each another span, whose lines come one by one otherwise. */
 static inline void look_ahead(wksp__op_t *op, uint32_t cls, uint32_t top, uint32_t to) {
   if (top < to + 8 * AHEAD) return;
+  wksp__class_t const *info = wksp__class(op->wksp, cls);
   uint64_t gaddr = *wksp__mag_place(op->heap, top - 8 * AHEAD);
-  uint32_t span = wksp__span_of(op->wksp, gaddr);
+  uint32_t span = wksp__span_of(op->wksp, gaddr & -(WKSP_SPAN_SZ << info->lg));
   uint64_t off = gaddr - wksp__span_gaddr(op->wksp, span);
   __builtin_prefetch(wksp__rec(op->wksp, span), 1);
-  __builtin_prefetch(wksp__pairs(op->wksp, span, cls) + (off * wksp__classes[cls].recip >> 38), 1);
+  __builtin_prefetch(wksp__pairs(op->wksp, span, cls) + (off * info->recip >> 38), 1);
 }
 
 /* Gives what the array of the operation's heap holds above `to` back. Blocks that were free already
@@ -254,18 +260,18 @@ void wksp__mag_drain(wksp__op_t *op) {
     give_back(op, cls, mag->lo);
     uint64_t mask = mag->mask;
     if (!mask) continue;
-    uint32_t span = wksp__span_of(op->wksp, mag->mbase);
+    uint32_t span = wksp__span_of(op->wksp, mag->mbase & ~(uint64_t)mag->in_span);
     wksp__span_give(op, span, wksp__blk_of(op->wksp, mag->mbase, cls) / 64, mask);
     wksp__st(&mag->mask, 0UL); /* till here free in the pair and in the mask */
     wksp__span_given(op, span);
   }
 }
 
-int wksp__mag_free(wksp__op_t *op, uint64_t gaddr, uint64_t e) {
+int wksp__mag_free(wksp__op_t *op, uint64_t gaddr, uint32_t span, uint64_t e) {
   uint32_t cls = SPAN_CLASS(e);
   wksp__heap_t *heap = op->heap;
   wksp__st(&op->call.slot->flight, gaddr);
-  if (!heap) return wksp__span_give_elsewhere(op, gaddr, e);
+  if (!heap) return wksp__span_give_elsewhere(op, gaddr, span, e);
   if (wksp__blk_of(op->wksp, gaddr, cls) == UINT32_MAX) return WKSP_E_NOTFOUND;
   wksp__mag_t *mag = &heap->mag[cls];
   uint32_t top = mag->top;
@@ -295,7 +301,7 @@ static void flush_mask(wksp__op_t *op, wksp__mag_t *mag, uint32_t id, uint32_t c
   if (wksp__span_own(span_at(op->wksp, base, &span), id, cls)) {
     uint32_t blk = wksp__blk_of(op->wksp, base, cls);
     if (blk != UINT32_MAX && !(blk & 63U))
-      clear(op, span, cls, blk / 64, mask & ~wksp__tail(cls, blk / 64));
+      clear(op, span, cls, blk / 64, mask & ~wksp__tail(op->wksp, cls, blk / 64));
   }
   wksp__st(&mag->mask, 0UL);
 }

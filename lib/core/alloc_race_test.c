@@ -156,7 +156,7 @@ static void test_each_class_in_turn(void **state) {
   fixture_t *fix = *state;
   for (uint turn = 0; turn < 2; turn++)
     for (uint cls = 0; cls < WKSP_CLASS_CNT; cls++) {
-      void *blk = fd_alloc_malloc(fix->alloc, 0, wksp__classes[cls].size);
+      void *blk = fd_alloc_malloc(fix->alloc, 0, wksp__class_size(cls));
       assert_non_null(blk);
       fd_alloc_free(fix->alloc, blk);
     }

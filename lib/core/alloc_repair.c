@@ -77,24 +77,27 @@ static void directory(repair_t *self) {
     }
 }
 
-/* One span of a partition for spans of the alloc with that home. */
-static void span_mend(repair_t *self, uint32_t span, uint32_t home) {
+/* One span of a partition for spans, up to `end`, of the alloc with that home. */
+static void span_mend(repair_t *self, uint32_t span, uint32_t end, uint32_t home) {
   fd_wksp_t *wksp = self->wksp;
   uint64_t e = wksp__ld_acquire(&wksp__span_words(wksp)[span]);
   uint64_t alloc_gaddr = DIR_GADDR(wksp__ld(&wksp__heap_dir(wksp)[home]));
   uint32_t state = SPAN_STATE(e), cls = SPAN_CLASS(e);
   int pooled = state == WKSP_SPAN_POOL || state == WKSP_SPAN_TAKEN;
   if (pooled && SPAN_HEAP(e) == home) return;
-  int live = state > WKSP_SPAN_POOL && state < WKSP_SPAN_TAKEN && cls < WKSP_CLASS_CNT;
-  if (!live || !wksp__heap_of(wksp, SPAN_HEAP(e), alloc_gaddr)) {
+  /* What it is part of comes before it, so that is in order. */
+  if (state == WKSP_SPAN_TAIL && SPAN_HEAP(e) == home && wksp__tail_good(wksp, span, e)) return;
+  if (!wksp__span_possible(wksp, span, e) || !wksp__heap_of(wksp, SPAN_HEAP(e), alloc_gaddr) ||
+      !wksp__tails_there(wksp, span, end, home, e)) {
     SAY(self, "dropped: the blocks of span %u at %#lx, whose word was %#lx", span,
         wksp__span_gaddr(wksp, span), e);
     span_set(self, span, home, WKSP_SPAN_POOL);
     return;
   }
   if (state == WKSP_SPAN_SETUP) return;
-  wksp__pair_t *pair = &wksp__pairs(wksp, span, cls)[wksp__classes[cls].word_cnt - 1];
-  uint64_t tail = wksp__tail(cls, wksp__classes[cls].word_cnt - 1);
+  uint32_t last = wksp__class(wksp, cls)->word_cnt - 1;
+  wksp__pair_t *pair = &wksp__pairs(wksp, span, cls)[last];
+  uint64_t tail = wksp__tail(wksp, cls, last);
   uint64_t a = wksp__ld(&pair->a), f = wksp__ld(&pair->f);
   if ((a & tail) == tail && !(f & tail)) return;
   SAY(self, "changed: span %u at %#lx had marks for blocks that do not exist", span,
@@ -127,7 +130,7 @@ static void partitions(repair_t *self) {
       wksp__part_drop(wksp, part.gaddr);
       continue;
     }
-    for (; kind == FD_WKSP_KIND_SPANS && span < end; span++) span_mend(self, span, home);
+    for (; kind == FD_WKSP_KIND_SPANS && span < end; span++) span_mend(self, span, end, home);
   }
 }
 

@@ -23,6 +23,9 @@
 /* Full spans that an owner looks through before it takes a new one. */
 #define LOOK_FULL 2
 
+/* Places for a wide span that are looked at before the workspace is asked for more. */
+#define LOOK_WIDE 256U
+
 void wksp__list_push(fd_wksp_t *wksp, uint32_t *head, uint32_t span, uint32_t list) {
   wksp__rec_t *rec = wksp__rec(wksp, span);
   wksp__st(&rec->list, list);
@@ -45,9 +48,9 @@ void wksp__list_remove(fd_wksp_t *wksp, uint32_t *head, uint32_t span) {
 uint32_t wksp__span_used(fd_wksp_t const *wksp, uint32_t span, uint32_t cls) {
   wksp__pair_t const *pair = wksp__pairs(wksp, span, cls);
   uint32_t cnt = 0;
-  for (uint32_t w = 0; w < wksp__classes[cls].word_cnt; w++) {
+  for (uint32_t w = 0; w < wksp__class(wksp, cls)->word_cnt; w++) {
     uint64_t used = wksp__ld(&pair[w].a) ^ wksp__ld_acquire(&pair[w].f);
-    cnt += (uint32_t)__builtin_popcountl(used & ~wksp__tail(cls, w));
+    cnt += (uint32_t)__builtin_popcountl(used & ~wksp__tail(wksp, cls, w));
   }
   return cnt;
 }
@@ -60,7 +63,7 @@ static uint64_t *word_of(fd_wksp_t *wksp, uint32_t span) {
 static uint64_t look(fd_wksp_t *wksp, uint32_t span, uint32_t cls) {
   wksp__pair_t *pair = wksp__pairs(wksp, span, cls);
   uint64_t sum = 0;
-  for (uint32_t w = 0; w < wksp__classes[cls].word_cnt; w++)
+  for (uint32_t w = 0; w < wksp__class(wksp, cls)->word_cnt; w++)
     if (~(wksp__ld(&pair[w].a) ^ wksp__ld_seq(&pair[w].f))) sum |= 1UL << w;
   return sum;
 }
@@ -84,50 +87,92 @@ static int set_aside(wksp__op_t *op, uint32_t span, uint32_t cls) {
 
 /* Hints are stored plainly: two who meet, or a kill, may lose one, or give one to both. The span's
    word decides, and a look through the table finds what no hint names. */
-void wksp__pool_note(struct fd_alloc *alloc, uint32_t span) {
-  wksp__fetch_add(&alloc->pool_cnt, 1U);
-  for (uint32_t i = 0; i < WKSP_POOL_HINTS / 64; i++) {
-    uint64_t map = wksp__ld(&alloc->pool_map[i]);
-    if (!~map) continue;
-    uint32_t bit = (uint32_t)__builtin_ctzl(~map);
-    wksp__st(&alloc->pool_hint[64 * i + bit], span + 1);
-    wksp__st(&alloc->pool_map[i], map | 1UL << bit);
+static int hint_put(uint64_t *map, uint32_t *hint, uint32_t span) {
+  uint64_t taken = wksp__ld(map);
+  if (!~taken) return 0;
+  uint32_t bit = (uint32_t)__builtin_ctzl(~taken);
+  wksp__st(&hint[bit], span + 1);
+  wksp__st(map, taken | 1UL << bit);
+  return 1;
+}
+
+static uint32_t hint_get(uint64_t *map, uint32_t *hint) {
+  uint64_t taken = wksp__ld(map);
+  if (!taken) return UINT32_MAX;
+  uint32_t at = wksp__ld(&hint[__builtin_ctzl(taken)]);
+  wksp__st(map, taken & (taken - 1));
+  return at - 1; /* none, if it never was there */
+}
+
+void wksp__pool_note(struct fd_alloc *alloc, uint32_t span, uint32_t lg) {
+  wksp__fetch_add(&alloc->pool_cnt, 1U << lg);
+  if (lg) {
+    hint_put(&alloc->wide_map[lg], alloc->wide_hint[lg], span);
     return;
   }
+  for (uint32_t i = 0; i < WKSP_POOL_HINTS / 64; i++)
+    if (hint_put(&alloc->pool_map[i], &alloc->pool_hint[64 * i], span)) return;
 }
 
 /* A span that is perhaps in POOL; UINT32_MAX: none is known. */
 static uint32_t pool_hint(struct fd_alloc *alloc) {
-  for (uint32_t i = 0; i < WKSP_POOL_HINTS / 64; i++) {
-    uint64_t map = wksp__ld(&alloc->pool_map[i]);
-    if (!map) continue;
-    uint32_t at = wksp__ld(&alloc->pool_hint[64 * i + (uint32_t)__builtin_ctzl(map)]);
-    wksp__st(&alloc->pool_map[i], map & (map - 1));
-    return at - 1; /* none, if it never was there */
-  }
+  for (uint32_t i = 0; i < WKSP_POOL_HINTS / 64; i++)
+    if (wksp__ld(&alloc->pool_map[i]))
+      return hint_get(&alloc->pool_map[i], &alloc->pool_hint[64 * i]);
   return UINT32_MAX;
 }
 
-void wksp__span_retire(wksp__op_t *op, uint32_t span, uint64_t e) {
-  if (SPAN_STATE(e) == WKSP_SPAN_OWNED &&
-      wksp__cas(word_of(op->wksp, span), &e, SPAN_NEXT(e, op->alloc->home, 0, WKSP_SPAN_POOL)))
-    wksp__pool_note(op->alloc, span);
+/* A span in SETUP that the caller's heap has: all its 64 KiB go to the pool, its word's last, which
+   says until then whose the others are. Of a wide one that is not complete, or was not yet when its
+   owner was killed, some may be others' already. */
+void wksp__span_drop(wksp__op_t *op, uint32_t span) {
+  fd_wksp_t *wksp = op->wksp;
+  uint64_t e = wksp__ld(word_of(wksp, span));
+  uint32_t cls = SPAN_CLASS(e) - WKSP_SPAN_WIDE;
+  uint32_t lg = cls < WKSP_CLASS_CNT ? wksp__class(wksp, cls)->lg : 0;
+  uint32_t got = 1;
+  for (uint32_t at = span + (1U << lg) - 1; at > span; at--) {
+    uint64_t tail = wksp__ld(word_of(wksp, at));
+    if (SPAN_STATE(tail) != WKSP_SPAN_TAIL || SPAN_CLASS(tail) >= WKSP_CLASS_CNT ||
+        wksp__class(wksp, SPAN_CLASS(tail))->lg != lg)
+      continue;
+    /* No CAS: only who has the span's head in SETUP changes a TAIL. */
+    wksp__st_release(word_of(wksp, at), SPAN_NEXT(tail, op->alloc->home, 0, WKSP_SPAN_POOL));
+    got++;
+  }
+  wksp__st_release(word_of(wksp, span), SPAN_NEXT(e, op->alloc->home, 0, WKSP_SPAN_POOL));
+  if (got == 1U << lg)
+    wksp__pool_note(op->alloc, span, lg);
+  else
+    wksp__fetch_add(&op->alloc->pool_cnt, got);
+}
+
+/* A wholly free OWNED span of the heap with that id, in no list, has no class any more. 1, or 0 if
+   it is not OWNED. No CAS: nobody else changes the word of a span that is. */
+static int undo(wksp__op_t *op, uint32_t span, uint32_t heap_id) {
+  uint64_t e = wksp__ld(word_of(op->wksp, span));
+  if (SPAN_STATE(e) != WKSP_SPAN_OWNED) return 0;
+  uint32_t cls = SPAN_CLASS(e), wide = wksp__class(op->wksp, cls)->lg ? WKSP_SPAN_WIDE | cls : 0;
+  wksp__st_release(word_of(op->wksp, span), SPAN_NEXT(e, heap_id, wide, WKSP_SPAN_SETUP));
+  return 1;
+}
+
+void wksp__span_retire(wksp__op_t *op, uint32_t span, uint32_t heap_id) {
+  if (undo(op, span, heap_id)) wksp__span_drop(op, span);
 }
 
 /* A span of ours, in no list, has no live block: keeps it at hand for any class, if there are not
    enough of those, else gives it to the alloc's pool. Batches that come and go would otherwise take
    and give their spans each time, with half a dozen atomics for each. */
-static void keep_or_retire(wksp__op_t *op, uint32_t span) {
+static void keep_or_retire(wksp__op_t *op, uint32_t span, uint32_t lg) {
   wksp__heap_t *heap = op->heap;
-  uint64_t e = wksp__ld(word_of(op->wksp, span));
-  if (heap->spare_cnt >= op->alloc->region_spans) {
-    wksp__span_retire(op, span, e);
+  if (!undo(op, span, op->heap_id)) return;
+  if ((uint32_t)heap->spare_cnt[lg] << lg >= op->alloc->region_spans) {
+    wksp__span_drop(op, span);
     return;
   }
-  /* No CAS: nobody else changes the word of a span that is OWNED. */
-  wksp__st_release(word_of(op->wksp, span), SPAN_NEXT(e, op->heap_id, 0, WKSP_SPAN_SETUP));
-  wksp__list_push(op->wksp, &heap->spare, span, WKSP_LIST_NONE);
-  wksp__st(&heap->spare_cnt, heap->spare_cnt + 1);
+  wksp__list_push(op->wksp, &heap->spare[lg], span, WKSP_LIST_NONE);
+  wksp__st(&heap->spare_cnt[lg], (uint8_t)(heap->spare_cnt[lg] + 1));
 }
 
 /* A span of ours has no live block: gives it away unless it is the only one at hand of its class.
@@ -136,7 +181,7 @@ static void maybe_retire(wksp__op_t *op, uint32_t span, uint32_t cls) {
   wksp__rec_t *rec = wksp__rec(op->wksp, span);
   if (rec->list != WKSP_LIST_PART || (!rec->next && !rec->prev)) return;
   wksp__list_remove(op->wksp, &op->heap->mag[cls].part, span);
-  keep_or_retire(op, span);
+  keep_or_retire(op, span, wksp__class(op->wksp, cls)->lg);
 }
 
 void wksp__span_drain(wksp__op_t *op, wksp__heap_t *heap, uint32_t heap_id) {
@@ -150,7 +195,7 @@ void wksp__span_drain(wksp__op_t *op, wksp__heap_t *heap, uint32_t heap_id) {
     if (SPAN_STATE(e) != WKSP_SPAN_PENDING || SPAN_HEAP(e) != heap_id) continue;
     if (!wksp__cas(word_of(op->wksp, span), &e, SPAN_WITH(e, WKSP_SPAN_OWNED))) continue;
     uint32_t cls = SPAN_CLASS(e);
-    wksp__st(&rec->summary, wksp__all_words(cls));
+    wksp__st(&rec->summary, wksp__all_words(op->wksp, cls));
     if (rec->list == WKSP_LIST_FULL) {
       wksp__list_remove(op->wksp, &heap->mag[cls].full, span);
       wksp__list_push(op->wksp, &heap->mag[cls].part, span, WKSP_LIST_PART);
@@ -158,17 +203,17 @@ void wksp__span_drain(wksp__op_t *op, wksp__heap_t *heap, uint32_t heap_id) {
   }
 }
 
-/* Makes a span in SETUP ready for the class. */
+/* Makes a span in SETUP, all of it ours, ready for the class. */
 static void prepare(wksp__op_t *op, uint32_t span, uint32_t cls) {
   uint64_t *word = word_of(op->wksp, span);
   wksp__pair_t *pair = wksp__pairs(op->wksp, span, cls);
-  for (uint32_t w = 0; w < wksp__classes[cls].word_cnt; w++) {
-    wksp__st(&pair[w].a, wksp__tail(cls, w));
+  for (uint32_t w = 0; w < wksp__class(op->wksp, cls)->word_cnt; w++) {
+    wksp__st(&pair[w].a, wksp__tail(op->wksp, cls, w));
     wksp__st(&pair[w].f, 0UL);
   }
   wksp__rec_t *rec = wksp__rec(op->wksp, span);
-  wksp__st(&rec->summary, wksp__all_words(cls));
-  wksp__st(&rec->allfree, wksp__all_words(cls));
+  wksp__st(&rec->summary, wksp__all_words(op->wksp, cls));
+  wksp__st(&rec->allfree, wksp__all_words(op->wksp, cls));
   wksp__st(&rec->list, (uint32_t)WKSP_LIST_CUR);
   /* release: who sees OWNED sees the pairs; pairs with the acquire of the word in free */
   wksp__st_release(word, SPAN_NEXT(wksp__ld(word), op->heap_id, cls, WKSP_SPAN_OWNED));
@@ -179,8 +224,20 @@ static int set_up(wksp__op_t *op, uint32_t span, uint32_t cls) {
   uint64_t *word = word_of(op->wksp, span);
   uint64_t e = wksp__ld_acquire(word);
   if (SPAN_STATE(e) != WKSP_SPAN_POOL || SPAN_HEAP(e) != op->alloc->home) return 0;
-  if (!wksp__cas(word, &e, SPAN_NEXT(e, op->heap_id, cls, WKSP_SPAN_SETUP))) return 0;
-  wksp__fetch_add(&op->alloc->pool_cnt, -1U);
+  uint32_t lg = wksp__class(op->wksp, cls)->lg, wide = lg ? WKSP_SPAN_WIDE | cls : 0;
+  if (!wksp__cas(word, &e, SPAN_NEXT(e, op->heap_id, wide, WKSP_SPAN_SETUP))) return 0;
+  uint32_t got = 1;
+  for (; got < 1U << lg; got++) {
+    uint64_t tail = wksp__ld_acquire(word + got);
+    if (SPAN_STATE(tail) != WKSP_SPAN_POOL || SPAN_HEAP(tail) != op->alloc->home ||
+        !wksp__cas(word + got, &tail, SPAN_NEXT(tail, op->alloc->home, cls, WKSP_SPAN_TAIL)))
+      break;
+  }
+  wksp__fetch_add(&op->alloc->pool_cnt, -got);
+  if (got < 1U << lg) {
+    wksp__span_drop(op, span);
+    return 0;
+  }
   prepare(op, span, cls);
   return 1;
 }
@@ -188,16 +245,22 @@ static int set_up(wksp__op_t *op, uint32_t span, uint32_t cls) {
 /* One of the spans that the heap keeps for any class. */
 static uint32_t take_spare(wksp__op_t *op, uint32_t cls) {
   wksp__heap_t *heap = op->heap;
-  uint32_t span = heap->spare - 1;
-  wksp__list_remove(op->wksp, &heap->spare, span);
-  wksp__st(&heap->spare_cnt, heap->spare_cnt - 1);
+  uint32_t lg = wksp__class(op->wksp, cls)->lg, span = heap->spare[lg] - 1;
+  uint64_t *word = word_of(op->wksp, span);
+  wksp__list_remove(op->wksp, &heap->spare[lg], span);
+  wksp__st(&heap->spare_cnt[lg], (uint8_t)(heap->spare_cnt[lg] - 1));
+  if (lg && SPAN_CLASS(wksp__ld(word)) != (WKSP_SPAN_WIDE | cls)) /* it was another class's */
+    for (uint32_t at = 1; at < 1U << lg; at++) {
+      uint64_t tail = wksp__ld(word + at);
+      wksp__st(word + at, SPAN_NEXT(tail, op->alloc->home, cls, WKSP_SPAN_TAIL));
+    }
   prepare(op, span, cls);
   return span;
 }
 
 /* A span from the alloc's pool: through the hints, then by looking, as long as the count says that
  * there are some. */
-static int from_pool(wksp__op_t *op, uint32_t cls, uint32_t *ret_span) {
+static int from_pool_narrow(wksp__op_t *op, uint32_t cls, uint32_t *ret_span) {
   struct fd_alloc *alloc = op->alloc;
   for (uint32_t i = 0, span; i < WKSP_POOL_HINTS && (span = pool_hint(alloc)) != UINT32_MAX; i++) {
     if (span >= wksp__span_cnt(op->wksp) || !set_up(op, span, cls)) continue;
@@ -219,6 +282,41 @@ static int from_pool(wksp__op_t *op, uint32_t cls, uint32_t *ret_span) {
   return 0;
 }
 
+/* A wide span: by looking where one can start, if the pool has as much; at some of the places each
+   time, or at all. */
+static int from_pool_wide(wksp__op_t *op, uint32_t cls, uint32_t lg, int all, uint32_t *ret_span) {
+  struct fd_alloc *alloc = op->alloc;
+  uint32_t cnt = wksp__span_cnt(op->wksp), step = 1U << lg;
+  uint32_t most = all || cnt < LOOK_WIDE << lg ? cnt + step : LOOK_WIDE << lg;
+  if ((int32_t)(wksp__ld(&alloc->pool_cnt) - step) < 0) return 0;
+  for (uint32_t i = 0; i < 64; i++) {
+    uint32_t hint = hint_get(&alloc->wide_map[lg], alloc->wide_hint[lg]);
+    if (hint == UINT32_MAX) break;
+    if (hint >= cnt || !wksp__span_fits(op->wksp, hint, lg) || !set_up(op, hint, cls)) continue;
+    *ret_span = hint;
+    return 1;
+  }
+  uint32_t from = wksp__ld(&alloc->wide_scan) % cnt, span = wksp__span_head(op->wksp, from, lg);
+  for (uint32_t seen = 0; seen < most; seen += step, span += step) {
+    if (span >= cnt) span = wksp__span_head(op->wksp, step - 1, lg);
+    if (span >= cnt || !wksp__span_fits(op->wksp, span, lg)) continue;
+    uint64_t e = wksp__ld(word_of(op->wksp, span)),
+             last = wksp__ld(word_of(op->wksp, span + step - 1));
+    if (SPAN_STATE(e) != WKSP_SPAN_POOL || SPAN_STATE(last) != WKSP_SPAN_POOL) continue;
+    if (!set_up(op, span, cls)) continue;
+    wksp__st(&alloc->wide_scan, span);
+    *ret_span = span;
+    return 1;
+  }
+  wksp__st(&alloc->wide_scan, span);
+  return 0;
+}
+
+static int from_pool(wksp__op_t *op, uint32_t cls, int all, uint32_t *ret_span) {
+  uint32_t lg = wksp__class(op->wksp, cls)->lg;
+  return lg ? from_pool_wide(op, cls, lg, all, ret_span) : from_pool_narrow(op, cls, ret_span);
+}
+
 static int region_words(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
   wksp__op_t *op = arg;
   uint32_t span = wksp__span_of(op->wksp, gaddr), end = span + (uint32_t)(size >> WKSP_SPAN_LG);
@@ -229,18 +327,22 @@ static int region_words(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size
   return 0;
 }
 
-/* More spans for the pool, from the workspace. 0, E_NOMEM, E_TIMEDOUT (reported). */
-static int region_fetch(wksp__op_t *op) {
+/* More spans for the pool, from the workspace: enough for one of 64 KiB << lg, and where it can
+   start. 0, E_NOMEM, E_TIMEDOUT (reported). */
+static int region_fetch(wksp__op_t *op, uint32_t lg) {
   int err = WKSP_E_NOMEM;
-  for (uint64_t cnt = op->alloc->region_spans; cnt && cnt <= WKSP_REGION_SPANS_MAX; cnt /= 2) {
+  uint64_t least = 1UL << lg, most = op->alloc->region_spans;
+  for (uint64_t cnt = most < least ? least : most; cnt >= least && cnt <= WKSP_REGION_SPANS_MAX;
+       cnt /= 2) {
     uint64_t gaddr, size;
-    err = wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, WKSP_SPAN_SZ, cnt << WKSP_SPAN_LG,
+    err = wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, WKSP_SPAN_SZ << lg, cnt << WKSP_SPAN_LG,
                            op->alloc->tag, FD_WKSP_KIND_SPANS | op->alloc->home << 8, region_words,
                            op, &gaddr, &size);
     if (err == WKSP_E_NOMEM) continue;
     if (err) return err;
     uint32_t span = wksp__span_of(op->wksp, gaddr);
-    for (uint32_t i = 0; i < size >> WKSP_SPAN_LG; i++) wksp__pool_note(op->alloc, span + i);
+    for (uint32_t i = 0; i < size >> WKSP_SPAN_LG; i += 1U << lg)
+      wksp__pool_note(op->alloc, span + i, lg);
     return 0;
   }
   return err;
@@ -248,14 +350,15 @@ static int region_fetch(wksp__op_t *op) {
 
 /* Gives spans without a live block that the heap keeps for classes but cls to the pool. */
 static void trim(wksp__op_t *op, uint32_t but) {
-  while (op->heap->spare) {
-    uint32_t span = op->heap->spare - 1;
-    uint64_t e = wksp__ld(word_of(op->wksp, span));
-    wksp__list_remove(op->wksp, &op->heap->spare, span);
-    if (wksp__cas(word_of(op->wksp, span), &e, SPAN_NEXT(e, op->alloc->home, 0, WKSP_SPAN_POOL)))
-      wksp__pool_note(op->alloc, span);
+  for (uint32_t lg = 0; lg <= WKSP_SPAN_LG_MAX; lg++) {
+    uint32_t *spare = &op->heap->spare[lg];
+    while (*spare) {
+      uint32_t span = *spare - 1;
+      wksp__list_remove(op->wksp, spare, span);
+      wksp__span_drop(op, span);
+    }
+    wksp__st(&op->heap->spare_cnt[lg], (uint8_t)0);
   }
-  wksp__st(&op->heap->spare_cnt, 0U);
   for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) {
     uint32_t *part = &op->heap->mag[cls].part, cnt = wksp__span_cnt(op->wksp);
     uint32_t cur = op->heap->mag[cls].cur;
@@ -268,7 +371,7 @@ static void trim(wksp__op_t *op, uint32_t but) {
       uint64_t e = wksp__ld_acquire(word_of(op->wksp, at - 1));
       if (SPAN_STATE(e) != WKSP_SPAN_OWNED || wksp__span_used(op->wksp, at - 1, cls)) continue;
       wksp__list_remove(op->wksp, part, at - 1);
-      wksp__span_retire(op, at - 1, e);
+      wksp__span_retire(op, at - 1, op->heap_id);
     }
   }
 }
@@ -313,14 +416,14 @@ int wksp__span_next(wksp__op_t *op, uint32_t cls) {
     } else if (wksp__ld(&heap->inbox)) {
       wksp__span_drain(op, heap, op->heap_id);
       continue;
-    } else if (heap->spare) {
+    } else if (heap->spare[wksp__class(op->wksp, cls)->lg]) {
       span = take_spare(op, cls);
     } else if (look_full(op, cls)) {
       continue;
-    } else if (!from_pool(op, cls, &span)) {
+    } else if (!from_pool(op, cls, tried, &span)) {
       if (wksp__heap_inherit(op)) continue;
       if (tried) return err ? err : wksp__fail(WKSP_E_NOMEM, "malloc: others took all new spans");
-      err = region_fetch(op);
+      err = region_fetch(op, wksp__class(op->wksp, cls)->lg);
       if (err == WKSP_E_NOMEM) {
         /* what our magazines hold may be the last live blocks of spans */
         wksp__mag_drain(op);
@@ -365,20 +468,20 @@ uint64_t wksp__span_give(wksp__op_t *op, uint32_t span, uint32_t w, uint64_t bit
     wksp__list_remove(op->wksp, &op->heap->mag[cls].full, span);
     wksp__list_push(op->wksp, &op->heap->mag[cls].part, span, WKSP_LIST_PART);
   }
-  if ((a ^ bits ^ f) == wksp__tail(cls, w)) wksp__st(&rec->allfree, rec->allfree | 1UL << w);
+  if ((a ^ bits ^ f) == wksp__tail(op->wksp, cls, w))
+    wksp__st(&rec->allfree, rec->allfree | 1UL << w);
   return not_live;
 }
 
 void wksp__span_given(wksp__op_t *op, uint32_t span) {
   wksp__rec_t *rec = wksp__rec(op->wksp, span);
   uint64_t e = wksp__ld(word_of(op->wksp, span));
-  if (rec->allfree == wksp__all_words(SPAN_CLASS(e)) && SPAN_STATE(e) == WKSP_SPAN_OWNED)
+  if (rec->allfree == wksp__all_words(op->wksp, SPAN_CLASS(e)) && SPAN_STATE(e) == WKSP_SPAN_OWNED)
     maybe_retire(op, span, SPAN_CLASS(e));
 }
 
-int wksp__span_give_elsewhere(wksp__op_t *op, uint64_t gaddr, uint64_t e) {
-  uint32_t span = wksp__span_of(op->wksp, gaddr),
-           blk = wksp__blk_of(op->wksp, gaddr, SPAN_CLASS(e));
+int wksp__span_give_elsewhere(wksp__op_t *op, uint64_t gaddr, uint32_t span, uint64_t e) {
+  uint32_t blk = wksp__blk_of(op->wksp, gaddr, SPAN_CLASS(e));
   if (blk == UINT32_MAX) return WKSP_E_NOTFOUND;
   wksp__pair_t *pair = wksp__pairs(op->wksp, span, SPAN_CLASS(e)) + blk / 64;
   uint64_t bit = 1UL << (blk & 63U);

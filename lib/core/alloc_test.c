@@ -236,9 +236,10 @@ static void test_damage(void **state) {
   uint32_t span = wksp__span_of(fix->wksp, fd_wksp_gaddr_fast(fix->wksp, blk));
   uint64_t *word = &wksp__span_words(fix->wksp)[span], e = *word;
   uint64_t *dir = wksp__heap_dir(fix->wksp), entry = dir[SPAN_HEAP(e)];
-  uint64_t *
-      a = &wksp__pairs(fix->wksp, span, SPAN_CLASS(e))[wksp__classes[SPAN_CLASS(e)].word_cnt - 1].a,
-     tail = *a;
+  uint64_t *a = &wksp__pairs(fix->wksp, span,
+                             SPAN_CLASS(e))[wksp__class(fix->wksp, SPAN_CLASS(e))->word_cnt - 1]
+                     .a,
+           tail = *a;
   assert_sound(fix);
 #define DAMAGE(place, val, old)                                            \
   (place) = (val);                                                         \

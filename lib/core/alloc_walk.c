@@ -43,9 +43,10 @@ static int span_walk(walk_t *walk, uint32_t span, fd_alloc_block_t *block) {
   if (!span_is_of(wksp, e, alloc->self)) return 0;
   uint32_t cls = SPAN_CLASS(e);
   wksp__pair_t const *pair = wksp__pairs(wksp, span, cls);
-  block->size = wksp__classes[cls].size;
-  for (uint32_t w = 0; w < wksp__classes[cls].word_cnt; w++) {
-    uint64_t used = (wksp__ld(&pair[w].a) ^ wksp__ld_acquire(&pair[w].f)) & ~wksp__tail(cls, w);
+  block->size = wksp__class_size(cls);
+  for (uint32_t w = 0; w < wksp__class(wksp, cls)->word_cnt; w++) {
+    uint64_t used =
+        (wksp__ld(&pair[w].a) ^ wksp__ld_acquire(&pair[w].f)) & ~wksp__tail(wksp, cls, w);
     for (; used; used &= used - 1) {
       block->gaddr =
           wksp__span_gaddr(wksp, span) + (w * 64UL + (ulong)__builtin_ctzl(used)) * block->size;
@@ -127,14 +128,17 @@ int fd_alloc_stat(fd_alloc_t *join, fd_alloc_stat_t *ret_stat) {
   struct fd_alloc *alloc = wksp__alloc_of(join);
   fd_wksp_t *wksp = fd_alloc_wksp(join);
   for (uint32_t span = 0; span < wksp__span_cnt(wksp); span++) {
+    uint32_t head = span;
     uint64_t e = wksp__ld_acquire(&wksp__span_words(wksp)[span]);
     int pooled = (SPAN_STATE(e) == WKSP_SPAN_POOL || SPAN_STATE(e) == WKSP_SPAN_TAKEN) &&
                  SPAN_HEAP(e) == alloc->home;
     pooled |= SPAN_STATE(e) == WKSP_SPAN_SETUP && wksp__heap_of(wksp, SPAN_HEAP(e), alloc->self);
+    int tail = SPAN_STATE(e) == WKSP_SPAN_TAIL && SPAN_HEAP(e) == alloc->home;
+    if (tail) e = wksp__span_look(wksp, wksp__span_gaddr(wksp, span), &head);
     int live = span_is_of(wksp, e, alloc->self);
-    if (!pooled && !live) continue;
+    if (!pooled && !tail && !live) continue;
     stat.span_sz += WKSP_SPAN_SZ;
-    if (pooled || !wksp__span_used(wksp, span, SPAN_CLASS(e))) stat.span_free_sz += WKSP_SPAN_SZ;
+    if (!live || !wksp__span_used(wksp, head, SPAN_CLASS(e))) stat.span_free_sz += WKSP_SPAN_SZ;
   }
   for (uint32_t id = 1; id < wksp->heap_max; id++) {
     wksp__heap_t *heap = wksp__heap_of(wksp, id, alloc->self);
@@ -151,29 +155,72 @@ int fd_alloc_stat(fd_alloc_t *join, fd_alloc_stat_t *ret_stat) {
 /* Check
  * ---------------------------------------------------------------------------------------------- */
 
+/* Whether the word can be one of a span there that a heap has: in SETUP or live, and if it is wide
+   where such a span can be. */
+int wksp__span_possible(fd_wksp_t const *wksp, uint32_t span, uint64_t e) {
+  uint32_t state = SPAN_STATE(e), cls = SPAN_CLASS(e);
+  if (state == WKSP_SPAN_SETUP) cls = cls < WKSP_SPAN_WIDE ? 0 : cls - WKSP_SPAN_WIDE;
+  return state >= WKSP_SPAN_SETUP && state <= WKSP_SPAN_PENDING && cls < WKSP_CLASS_CNT &&
+         wksp__span_fits(wksp, span, wksp__class(wksp, cls)->lg);
+}
+
+/* Whether a word of TAIL is where its span can have it, and the span's own word is one of a span as
+   wide: live and of that class, or in SETUP. */
+int wksp__tail_good(fd_wksp_t const *wksp, uint32_t span, uint64_t e) {
+  if (SPAN_CLASS(e) >= WKSP_CLASS_CNT) return 0;
+  uint32_t lg = wksp__class(wksp, SPAN_CLASS(e))->lg, head = wksp__span_head(wksp, span, lg);
+  if (head == span || head == UINT32_MAX) return 0;
+  uint64_t first = wksp__ld_acquire(&wksp__span_words(wksp)[head]);
+  if (!wksp__span_possible(wksp, head, first)) return 0;
+  if (wksp__span_live(first)) return SPAN_CLASS(first) == SPAN_CLASS(e);
+  return SPAN_CLASS(first) >= WKSP_SPAN_WIDE &&
+         wksp__class(wksp, SPAN_CLASS(first) - WKSP_SPAN_WIDE)->lg == lg;
+}
+
+int wksp__tails_there(fd_wksp_t const *wksp, uint32_t span, uint32_t end, uint32_t home,
+                      uint64_t e) {
+  uint32_t size = wksp__span_live(e) ? 1U << wksp__class(wksp, SPAN_CLASS(e))->lg : 1;
+  if (size > end - span) return 0;
+  for (uint32_t at = 1; at < size; at++) {
+    uint64_t tail = wksp__ld_acquire(&wksp__span_words(wksp)[span + at]);
+    if (SPAN_STATE(tail) != WKSP_SPAN_TAIL || SPAN_HEAP(tail) != home ||
+        SPAN_CLASS(tail) != SPAN_CLASS(e))
+      return 0;
+  }
+  return 1;
+}
+
 /* A span's pairs: bits beyond the blocks are 1 in A and never toggled in F. */
 static uint32_t check_pairs(fd_wksp_t const *wksp, uint32_t span, uint32_t cls,
                             wksp__finding_t finding, void *arg) {
   wksp__pair_t const *pair = wksp__pairs(wksp, span, cls);
-  uint32_t last = wksp__classes[cls].word_cnt - 1;
-  uint64_t tail = wksp__tail(cls, last);
+  uint32_t last = wksp__class(wksp, cls)->word_cnt - 1;
+  uint64_t tail = wksp__tail(wksp, cls, last);
   if ((wksp__ld(&pair[last].a) & tail) == tail && !(wksp__ld(&pair[last].f) & tail)) return 0;
   finding(arg, "span %u (class of %u bytes): blocks that do not exist are marked free", span,
-          wksp__classes[cls].size);
+          wksp__class_size(cls));
   return 1;
 }
 
-static uint32_t check_span(fd_wksp_t const *wksp, uint32_t span, uint32_t home,
+static uint32_t check_span(fd_wksp_t const *wksp, uint32_t span, uint32_t end, uint32_t home,
                            wksp__finding_t finding, void *arg) {
   uint64_t e = wksp__ld_acquire(&wksp__span_words(wksp)[span]);
   uint32_t state = SPAN_STATE(e);
+  if (state == WKSP_SPAN_TAIL) {
+    if (SPAN_HEAP(e) == home &&
+        (wksp__tail_good(wksp, span, e) || wksp__ld(&wksp__span_words(wksp)[span]) != e))
+      return 0;
+    finding(arg, "span %u: its word %#lx says that it is part of a span before it, which it is not",
+            span, e);
+    return 1;
+  }
   if (state == WKSP_SPAN_POOL || state == WKSP_SPAN_TAKEN) {
     if (SPAN_HEAP(e) == home) return 0;
     finding(arg, "span %u: in the pool of id %u, but its partition is of id %u", span, SPAN_HEAP(e),
             home);
     return 1;
   }
-  if (state == WKSP_SPAN_NONE || state > WKSP_SPAN_TAKEN || SPAN_CLASS(e) >= WKSP_CLASS_CNT) {
+  if (!wksp__span_possible(wksp, span, e)) {
     finding(arg, "span %u: its word %#lx is none that a span of a partition can have", span, e);
     return 1;
   }
@@ -181,6 +228,12 @@ static uint32_t check_span(fd_wksp_t const *wksp, uint32_t span, uint32_t home,
   if (!wksp__heap_of(wksp, SPAN_HEAP(e), alloc_gaddr)) {
     finding(arg, "span %u: heap %u is none of the fd_alloc at %#lx", span, SPAN_HEAP(e),
             alloc_gaddr);
+    return 1;
+  }
+  if (!wksp__tails_there(wksp, span, end, home, e) &&
+      wksp__ld_acquire(&wksp__span_words(wksp)[span]) == e) { /* its owner has not given it up */
+    finding(arg, "span %u (class of %u bytes): not all of its 64 KiB say that they are of it", span,
+            wksp__class_size(SPAN_CLASS(e)));
     return 1;
   }
   return state == WKSP_SPAN_SETUP ? 0 : check_pairs(wksp, span, SPAN_CLASS(e), finding, arg);
@@ -244,7 +297,7 @@ uint32_t wksp__alloc_check(fd_wksp_t const *wksp, wksp__finding_t finding, void 
         finding(arg, "span %u: in no partition for spans", span);
         found++;
       }
-    for (; span < end; span++) found += check_span(wksp, span, home, finding, arg);
+    for (; span < end; span++) found += check_span(wksp, span, end, home, finding, arg);
   }
   for (; span < cnt; span++)
     if (SPAN_STATE(wksp__ld(&wksp__span_words(wksp)[span]))) {

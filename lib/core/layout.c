@@ -84,11 +84,11 @@ uint64_t wksp__geometry_hash(void) {
       WKSP_MAG_ABOVE};
   uint64_t hash = 0xcbf29ce484222325UL;
   for (uint32_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++) hash = mix(hash, facts[i]);
-  for (uint32_t i = 0; i < WKSP_CLASS_CNT; i++) {
-    wksp__class_t const *cls = &wksp__classes[i];
-    hash = mix(mix(mix(hash, cls->size), cls->blk_cnt), cls->pair_off);
+  for (uint32_t i = 0; i < WKSP_SCALES * WKSP_CLASS_CNT; i++) {
+    wksp__class_t const *cls = &wksp__classes[0][0] + i;
+    hash = mix(mix(mix(mix(hash, cls->size), cls->blk_cnt), cls->pair_off), cls->lg);
   }
-  for (uint32_t i = 0; i < WKSP_MAG_SCALES; i++)
+  for (uint32_t i = 0; i < WKSP_SCALES; i++)
     for (uint32_t j = 0; j <= WKSP_CLASS_CNT; j++) hash = mix(hash, wksp__mag_at[i][j]);
   return hash;
 }

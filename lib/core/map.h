@@ -21,7 +21,8 @@ typedef struct wksp__fast {
   uintptr_t base;        /* the workspace */
   uint64_t data_hi;      /* gaddrs from here on are none of data; off: 0 */
   uint64_t const *words; /* span words: of the 64 KiB at gaddr 0, and so on */
-  uint32_t me;           /* the heap's id as it stands in span words */
+  uint32_t me, tails; /* words of class 0: OWNED by the heap, TAIL of the alloc; without version */
+  struct wksp__class const *classes;
 } wksp__fast_t;
 
 /* No join: an fd_alloc lies below the end of the address space. */
