@@ -13,7 +13,8 @@ import checks
 import tap
 
 ROOT = os.environ.get("WKSP_SOURCE_DIR") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
-SCRIPTS = ["scripts/quickstart", "scripts/test", "scripts/bench", "scripts/torture", "scripts/lib/common.sh", ".ci/run"]
+SCRIPTS = ["scripts/quickstart", "scripts/test", "scripts/bench", "scripts/torture", "scripts/lab", "scripts/lib/common.sh",
+           "scripts/lib/lab/wkspd-lab-run", ".ci/run"]
 
 
 def run(*command, **kw):
@@ -43,8 +44,9 @@ def formatted():
 
 @tap.test
 def script_mistakes():
-    """scripts/test, quickstart, bench and torture refuse arguments that they do not know, and explain themselves"""
-    for script in ("test", "quickstart", "bench", "torture"):
+    """scripts/test, quickstart, bench, torture and lab refuse arguments that they do not know, and explain
+    themselves"""
+    for script in ("test", "quickstart", "bench", "torture", "lab"):
         wrong = run(os.path.join(ROOT, "scripts", script), "--fuul")
         tap.true(wrong.returncode != 0, f"{script} --fuul succeeded")
         tap.contains(wrong.stderr, "--fuul")
