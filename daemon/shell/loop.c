@@ -327,6 +327,7 @@ int loop_run(config_t const *config, log_t const *log, uint64_t since_ns) {
   if (!bad) {
     int fd_store = notify_active(loop.notify);
     notify_send(loop.notify, -1, "READY=1\nSTATUS=serving %s", config->socket);
+    watchdog_start(&loop.watchdog, &loop.uv, loop.notify, log);
     log_info(log, "ready", "pid=%d version=%s socket=%s state_dir=%s fd_store=%d start_us=%lu",
              (int)getpid(), WKSP_VERSION, config->socket, config->state_dir, fd_store,
              (uv_hrtime() - since_ns) / 1000);

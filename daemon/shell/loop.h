@@ -14,6 +14,7 @@
 #include "daemon/shell/notify.h"
 #include "daemon/shell/socket.h"
 #include "daemon/shell/store.h"
+#include "daemon/shell/watchdog.h"
 
 #include <uv.h>
 
@@ -44,6 +45,7 @@ typedef struct loop {
 
   socket_at_t socket; /* ours, or passed (then without a lock) */
   notify_t *notify;
+  watchdog_t watchdog;
   store_t store;
 
   struct listener *listener;  /* listener.c */

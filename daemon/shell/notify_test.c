@@ -13,6 +13,7 @@
 #include "daemon/shell/notify.h"
 #include "daemon/shell/socket.h"
 #include "daemon/shell/supervise.h"
+#include "daemon/shell/watchdog.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -331,6 +332,59 @@ static void manager_gone(void **state) {
   close(log.fd);
 }
 
+/* The keep-alive goes out at half of the manager's time, to nobody who did not ask and for no other
+ * process; what is no number is told apart. */
+static void watchdog_period(void **state) {
+  assert_int_equal(watchdog_period_ms(NULL, NULL, 7), 0);
+  assert_int_equal(watchdog_period_ms("", "7", 7), 0);
+  assert_int_equal(watchdog_period_ms("60000000", NULL, 7), 30000);
+  assert_int_equal(watchdog_period_ms("60000000", "7", 7), 30000);
+  assert_int_equal(watchdog_period_ms("60000000", "8", 7), 0);
+  assert_int_equal(watchdog_period_ms("2000", "7", 7), 1);
+  assert_int_equal(watchdog_period_ms("18446744073709551615", "7", 7), 86400000);
+  static char const *const bad[] = {"0", "1999", "-1", " 1", "x", "60s", "18446744073709551616"};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    assert_int_equal(watchdog_period_ms(bad[i], "7", 7), -1);
+  }
+  assert_int_equal(watchdog_period_ms("60000000", "x", 7), -1);
+}
+
+/* The loop tells the manager that it turns, at once and again and again; with an environment that
+ * says nothing, or nonsense, it does not. */
+static void watchdog(void **state) {
+  static char const *const asked[] = {NULL, "nonsense", "10000"};
+  log_t log = {.fd = open("/dev/null", O_WRONLY | O_CLOEXEC), .level = LOG_LEVEL_ERROR};
+  for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+    uv_loop_t uv;
+    watchdog_t dog;
+    char name[64], text[600];
+    uv_loop_init(&uv);
+    int sock = manager_open(name);
+    notify_t *notify = notify_open(&uv, &log, name);
+    if (asked[i]) assert_int_equal(setenv("WATCHDOG_USEC", asked[i], 1), 0);
+    watchdog_start(&dog, &uv, notify, &log);
+    assert_int_equal(unsetenv("WATCHDOG_USEC"), 0);
+    if (i < 2) {
+      uv_run(&uv, UV_RUN_NOWAIT);
+      assert_int_equal(manager_take(sock, text, sizeof text), -1);
+      assert_string_equal(text, "");
+    }
+    for (int told = 0; i == 2 && told < 3; told++) {
+      do {
+        uv_run(&uv, UV_RUN_ONCE);
+        assert_int_equal(manager_take(sock, text, sizeof text), -1);
+      } while (!*text);
+      assert_string_equal(text, "WATCHDOG=1");
+    }
+    uv_close((uv_handle_t *)&dog.timer, NULL);
+    notify_close(notify);
+    uv_run(&uv, UV_RUN_DEFAULT);
+    close(sock);
+    assert_int_equal(uv_loop_close(&uv), 0);
+  }
+  close(log.fd);
+}
+
 /* In a child: socket_listen must fail with a sentence that holds part. */
 static int refused_elsewhere(char const *path, char const *part) {
   pid_t pid = fork();
@@ -394,7 +448,8 @@ int main(void) {
       cmocka_unit_test(listen_fds),    cmocka_unit_test(messages),
       cmocka_unit_test(lifeline),      cmocka_unit_test(lifeline_ended),
       cmocka_unit_test(not_lifelines), cmocka_unit_test(manager),
-      cmocka_unit_test(manager_gone),  cmocka_unit_test(socket_path),
+      cmocka_unit_test(manager_gone),  cmocka_unit_test(watchdog_period),
+      cmocka_unit_test(watchdog),      cmocka_unit_test(socket_path),
   };
   return cmocka_run_group_tests_name("notify", tests, NULL, NULL);
 }
