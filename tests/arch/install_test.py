@@ -20,10 +20,15 @@ WANTED = [
     "*/lib*/**/pkgconfig/wksp.pc", "*/bin/wkspd", "*/bin/wkspctl", "*/share/wkspd/wkspd.proto",
     "*/include/wksp/wksp.h", "*/include/wksp/client.h", "*/include/wksp/error.h", "*/include/wksp/types.h",
     "*/include/wksp/fd_wksp.h", "*/include/wksp/fd_alloc.h", "*/include/wksp/valloc.h", "*/include/wksp/compat.h",
-    "**/wkspd.service", "**/wkspd.socket",
+    "**/system/wkspd.service", "**/system/wkspd.socket", "**/user/wkspd.service", "**/user/wkspd.socket",
+    "**/sysusers.d/wkspd.conf", "**/tmpfiles.d/wkspd.conf", "**/system-preset/50-wkspd.preset",
 ]
+# Only where systemd knows what stands in it: 254 and later.
+PERHAPS = ["**/system/wkspd.service.d/fd-store-preserve.conf", "**/user/wkspd.service.d/fd-store-preserve.conf"]
+EXPOSURE_MAX = 15  # tenths, of what systemd-analyze security says
 
 _dest = tempfile.TemporaryDirectory(prefix="wkspd-install-")
+_placed = tempfile.TemporaryDirectory(prefix="wkspd-units-")
 
 
 def run(*command, **kw):
@@ -48,6 +53,8 @@ def layout():
     than that"""
     run("meson", "install", "-C", bin_dir(), "--no-rebuild", "--quiet", "--destdir", _dest.name)
     wanted = {installed(pattern) for pattern in WANTED}
+    for pattern in PERHAPS:
+        wanted.update(glob.glob(os.path.join(_dest.name, pattern), recursive=True))
     everything = {os.path.join(folder, name) for folder, _, names in os.walk(_dest.name) for name in names}
     tap.eq(sorted(everything - wanted), [], "files that nobody expects")
     tap.eq(os.readlink(installed("*/lib*/**/libwksp.so")), "libwksp.so.1")
@@ -105,21 +112,53 @@ def versions():
     tap.contains(run(installed("*/bin/wkspctl"), "--version", env=env), version)
 
 
-@tap.test
-def units():
-    """systemd-analyze verify has nothing to say about the installed units, and they start the installed daemon"""
-    service, socket = installed("**/wkspd.service"), installed("**/wkspd.socket")
+def analyze(*args):
+    """Runs systemd-analyze; exit status and all that it prints. Skips where there is none."""
+    if not shutil.which("systemd-analyze"):
+        tap.skip("systemd-analyze")
+    # A user's manager has a runtime folder, and so has who asks about its units.
+    env = dict(os.environ, XDG_RUNTIME_DIR=_placed.name)
+    done = subprocess.run(["systemd-analyze", *args], capture_output=True, text=True, check=False, env=env)
+    return done.returncode, done.stdout + done.stderr
+
+
+def placed(kind):
+    """The installed service of that kind, system or user, in a folder beside its socket, with the daemon's place
+    as it is in _dest."""
+    service = installed(f"**/{kind}/wkspd.service")
     with open(service, encoding="utf-8") as f:
         text = f.read()
     started = re.search(r"^ExecStart=(\S+)", text, re.MULTILINE)[1]
     tap.eq(_dest.name + started, installed("*/bin/wkspd"), "what ExecStart names")
-    if not shutil.which("systemd-analyze"):
-        tap.skip("systemd-analyze")
-    # As installed, but for the place.
-    with open(service, "w", encoding="utf-8") as f:
+    folder = os.path.join(_placed.name, kind)
+    os.makedirs(folder, exist_ok=True)
+    shutil.copy(installed(f"**/{kind}/wkspd.socket"), folder)
+    with open(os.path.join(folder, "wkspd.service"), "w", encoding="utf-8") as f:
         f.write(text.replace(f"ExecStart={started}", f"ExecStart={_dest.name}{started}"))
-    done = subprocess.run(["systemd-analyze", "verify", service, socket], capture_output=True, text=True, check=False)
-    tap.eq((done.returncode, done.stdout + done.stderr), (0, ""), "systemd-analyze verify")
+    return folder
+
+
+@tap.test
+def units():
+    """systemd-analyze verify has nothing to say about the installed units, the system's and the users', and they
+    start the installed daemon"""
+    for kind in ("system", "user"):
+        folder = placed(kind)
+        said = analyze("verify", f"--{kind}", f"{folder}/wkspd.service", f"{folder}/wkspd.socket")
+        tap.eq(said, (0, ""), f"systemd-analyze verify --{kind}")
+
+
+@tap.test
+def hardened():
+    """systemd-analyze security finds the service's exposure to be 1.5 at most, though it sees its peers: it has
+    neither PrivateUsers nor ProtectProc"""
+    service = f"{placed('system')}/wkspd.service"
+    status, text = analyze("security", "--offline=yes", f"--threshold={EXPOSURE_MAX}", "--no-pager", service)
+    tap.eq(status, 0, f"systemd-analyze security\n{text}")
+    tap.diag(text.strip().splitlines()[-1])
+    with open(service, encoding="utf-8") as f:
+        blind = re.findall(r"^(?:PrivateUsers|ProtectProc|ProcSubset|PrivatePIDs)=.*", f.read(), re.MULTILINE)
+    tap.eq(blind, [], "settings that would hide peers from it")
 
 
 tap.run()
