@@ -23,8 +23,9 @@ WANTED = [
     "**/system/wkspd.service", "**/system/wkspd.socket", "**/user/wkspd.service", "**/user/wkspd.socket",
     "**/sysusers.d/wkspd.conf", "**/tmpfiles.d/wkspd.conf", "**/system-preset/50-wkspd.preset",
 ]
-# Only where systemd knows what stands in it: 254 and later.
-PERHAPS = ["**/system/wkspd.service.d/fd-store-preserve.conf", "**/user/wkspd.service.d/fd-store-preserve.conf"]
+# Where systemd knows what stands in it, 254 and later; where scdoc is there to make them.
+PERHAPS = ["**/system/wkspd.service.d/fd-store-preserve.conf", "**/user/wkspd.service.d/fd-store-preserve.conf",
+           "*/man/man1/wkspctl.1", "*/man/man8/wkspd.8"]
 EXPOSURE_MAX = 15  # tenths, of what systemd-analyze security says
 
 _dest = tempfile.TemporaryDirectory(prefix="wkspd-install-")
@@ -38,13 +39,18 @@ def run(*command, **kw):
     return done.stdout
 
 
-def installed(pattern):
-    """The one installed file that matches; '*/' at the front stands for the prefix."""
+def found(pattern):
+    """The installed files that match; '*/' at the front stands for the prefix."""
     if pattern.startswith("*/"):
         pattern = "**/" + pattern[2:]
-    found = glob.glob(os.path.join(_dest.name, pattern), recursive=True)
-    tap.eq(len(found), 1, f"installed files that match {pattern} ({found})")
-    return found[0]
+    return glob.glob(os.path.join(_dest.name, pattern), recursive=True)
+
+
+def installed(pattern):
+    """The one installed file that matches."""
+    paths = found(pattern)
+    tap.eq(len(paths), 1, f"installed files that match {pattern} ({paths})")
+    return paths[0]
 
 
 @tap.test
@@ -54,7 +60,7 @@ def layout():
     run("meson", "install", "-C", bin_dir(), "--no-rebuild", "--quiet", "--destdir", _dest.name)
     wanted = {installed(pattern) for pattern in WANTED}
     for pattern in PERHAPS:
-        wanted.update(glob.glob(os.path.join(_dest.name, pattern), recursive=True))
+        wanted.update(found(pattern))
     everything = {os.path.join(folder, name) for folder, _, names in os.walk(_dest.name) for name in names}
     tap.eq(sorted(everything - wanted), [], "files that nobody expects")
     tap.eq(os.readlink(installed("*/lib*/**/libwksp.so")), "libwksp.so.1")
@@ -64,9 +70,9 @@ def layout():
 def example():
     """The C program in README.md."""
     with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
-        found = re.search(r"^```c\n(.*?)^```", f.read(), re.DOTALL | re.MULTILINE)
-    tap.true(found, "README.md has no ```c block")
-    return found[1]
+        block = re.search(r"^```c\n(.*?)^```", f.read(), re.DOTALL | re.MULTILINE)
+    tap.true(block, "README.md has no ```c block")
+    return block[1]
 
 
 def flags(*args):
@@ -110,6 +116,23 @@ def versions():
     version = flags("--modversion")[0]
     tap.contains(run(installed("*/bin/wkspd"), "--version", env=env), version)
     tap.contains(run(installed("*/bin/wkspctl"), "--version", env=env), version)
+
+
+@tap.test
+def man_pages():
+    """the man pages are well formed, and name every command and option that the programs' help names"""
+    env = dict(os.environ, LD_LIBRARY_PATH=os.path.dirname(installed("*/lib*/**/libwksp.so")))
+    for program, page in (("wkspctl", "*/man/man1/wkspctl.1"), ("wkspd", "*/man/man8/wkspd.8")):
+        pages = found(page)
+        if not pages:
+            tap.skip("scdoc")
+        with open(pages[0], encoding="utf-8") as f:
+            text = re.sub(r"\\(f[BIR]|)", "", f.read())
+        told = run(installed(f"*/bin/{program}"), "--help", env=env)
+        for word in set(re.findall(r"--[a-z-]+|^  [a-z-]+(?=  )", told, re.MULTILINE)):
+            tap.true(re.search(rf"(?<![\w-]){re.escape(word.strip())}(?![\w-])", text), f"{page} does not name {word}")
+        if shutil.which("mandoc"):
+            tap.eq(run("mandoc", "-T", "lint", "-W", "warning", pages[0]), "", f"mandoc about {page}")
 
 
 def analyze(*args):
