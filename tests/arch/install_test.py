@@ -132,7 +132,7 @@ def man_pages():
         for word in set(re.findall(r"--[a-z-]+|^  [a-z-]+(?=  )", told, re.MULTILINE)):
             tap.true(re.search(rf"(?<![\w-]){re.escape(word.strip())}(?![\w-])", text), f"{page} does not name {word}")
         if shutil.which("mandoc"):
-            tap.eq(run("mandoc", "-T", "lint", "-W", "warning", pages[0]), "", f"mandoc about {page}")
+            tap.eq(run("mandoc", "-T", "lint", "-W", "error", pages[0]), "", f"mandoc about {page}")
 
 
 def analyze(*args):

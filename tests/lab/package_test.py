@@ -1,0 +1,142 @@
+"""The packages, installed, upgraded and removed as an operator does it."""
+
+import os
+import pwd
+import re
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+
+import lab
+import tap
+
+lab.bed("nspawn", lab.debs)
+
+NEXT = "0.1.0+next"
+# Where somebody else's things are called wksp..., or the package manager keeps what it knows of all packages.
+ELSEWHERE = ("/proc", "/sys", "/dev", "/wkspd-lab", "/var/log", "/var/cache", "/var/lib/apt")
+
+
+@tap.test
+def installs():
+    """apt-get install of the three packages and systemctl start give a daemon that answers, as a user of its own
+    without capabilities, with systemd as keeper of its descriptors, and again after the next boot"""
+    lab.apt("install", *lab.deb_files())
+    lab.ok("systemctl", "start", "wkspd")
+    pid = lab.serving()
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        status = f.read()
+    tap.eq(re.search(r"^Uid:\s+(\d+)", status, re.M)[1], str(pwd.getpwnam("wkspd").pw_uid), "its user")
+    for which in ("CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        tap.eq(int(re.search(rf"^{which}:\s+(\w+)", status, re.M)[1], 16), 0, which)
+    tap.eq(re.search(r"^Seccomp:\s+(\d)", status, re.M)[1], "2", "its system call filter")
+    tap.eq(lab.ctl("status")["fd_store"], True, "whether memory outlives it")
+    tap.eq(lab.run("systemctl", "is-enabled", "wkspd.service", "wkspd.socket")[1].split(), ["enabled"] * 2, "at boot")
+    tap.eq(lab.unit()["NRestarts"], "0", "restarts")
+
+
+@tap.test
+def socket():
+    """the socket is root's and the group's: a member creates a workspace, who is none is told that he may not"""
+    tap.eq(lab.ok("stat", "-c", "%U:%G:%a", "/run/wkspd/wkspd.sock").strip(), "root:wkspd:660", "the socket")
+    lab.add_user()
+    refused = lab.run("wkspctl", "create", "w", "--size", "2M", user="labour", group="labour", extra_groups=[])
+    tap.true(refused[0] not in (0, 2), f"who is not of the group was served: {refused}")
+    tap.contains(refused[2], "/run/wkspd/wkspd.sock")
+    lab.ok("wkspctl", "create", "w", "--size", "4M", "--page", "4k", user="labour", group="labour",
+           extra_groups=["wkspd"])
+    tap.eq(lab.ok("wkspctl", "--json", "ls", user="labour", group="labour", extra_groups=["wkspd"]).count('"w"'), 1)
+
+
+@tap.test
+def works_hardened():
+    """what wkspd does with its workers and with memory works inside its unit: resize, query, verify, compact and
+    removal, and nothing is refused by the system call filter"""
+    lab.ok("wkspctl", "create", "h", "--size", "4M", "--max-size", "16M", "--page", "4k")
+    place = lab.ok("wkspctl", "alloc", "h", "--size", "100000", "--tag", "5").split()[0]
+    lab.ok("wkspctl", "resize", "h", "--size", "12M")
+    tap.eq(len(lab.ctl("query", "h")["partitions"]), 1, "partitions")
+    lab.ok("wkspctl", "verify", "h")
+    lab.ok("wkspctl", "compact", "h")
+    lab.ok("wkspctl", "free", place)
+    lab.ok("wkspctl", "resize", "h", "--size", "4M")
+    lab.ok("wkspctl", "rm", "h")
+    wrong = [line for line in lab.journal().splitlines() if re.search("level=(warn|error)|SIGSYS|EPERM", line)]
+    tap.eq(wrong, [], "complaints in its log")
+    tap.eq(lab.unit()["NRestarts"], "0", "restarts")
+
+
+def repacked(folder):
+    """The packages with the version NEXT."""
+    made = []
+    for deb in lab.deb_files():
+        tree = os.path.join(folder, os.path.basename(deb)[:-4])
+        lab.ok("dpkg-deb", "-R", deb, tree)
+        control = os.path.join(tree, "DEBIAN/control")
+        with open(control, encoding="utf-8") as f:
+            text = f.read()
+        version = re.search(r"^Version: (.*)", text, re.M)[1]
+        with open(control, "w", encoding="utf-8") as f:
+            f.write(text.replace(f"Version: {version}", f"Version: {NEXT}").replace(f"(= {version})", f"(= {NEXT})"))
+        lab.ok("dpkg-deb", "-b", tree, tree + ".deb")
+        made.append(tree + ".deb")
+    return made
+
+
+@tap.test
+def upgrades():
+    """an upgrade restarts wkspd in one step: workspaces and clients are as they were, and the socket is the same
+    one; a service that was stopped stays stopped"""
+    lab.ok("mkdir", "-p", "/var/tmp/next")
+    labour = lab.Labour("/var/tmp")
+    try:
+        lab.ok(os.path.join(lab.bin_dir(), "tests/lab/labour"), "setup", "w", user="labour", group="labour",
+               extra_groups=["wkspd"])
+        labour.start("work", "w", "BOARD", "PLACE", 1)
+        labour.go_on([100])
+        old, socket_was = lab.serving(), os.stat("/run/wkspd/wkspd.sock").st_ino
+        before, next_debs = lab.ctl("ls"), repacked("/var/tmp/next")
+        lab.apt("install", *next_debs)
+        lab.serving(old)
+        labour.go_on([100])
+        tap.eq(lab.ctl("ls"), before, "workspaces and leases")
+        tap.eq(os.stat("/run/wkspd/wkspd.sock").st_ino, socket_was, "the socket")
+        labour.finish()
+    finally:
+        labour.kill()
+    lab.ok("systemctl", "stop", "wkspd.socket", "wkspd.service")
+    lab.apt("install", "--reinstall", *next_debs)
+    tap.eq(lab.unit()["ActiveState"], "inactive", "a stopped service after a reinstallation")
+    lab.ok("systemctl", "start", "wkspd.service")
+    lab.serving()
+
+
+def left():
+    """Paths that have wksp in their names, but for those of this checkout and of others."""
+    skip = [part for where in (*ELSEWHERE, lab.ROOT, lab.bin_dir(), "/var/tmp/next")
+            for part in ("-path", where, "-prune", "-o")]
+    return lab.ok("find", "/", *skip, "-name", "*wksp*", "-print").split()
+
+
+@tap.test
+def removes():
+    """remove ends the service and takes away all but what it knows of its workspaces; purge takes that too, and
+    the user: nothing is left, no file, no unit, no memory"""
+    lab.ok("wkspctl", "create", "left", "--size", "2M", "--page", "4k")
+    lab.apt("remove", *lab.PACKAGES)
+    tap.eq(lab.run("pgrep", "-x", "wkspd")[1], "", "processes")
+    tap.eq(lab.unit()["LoadState"], "not-found", "the service")
+    tap.eq(lab.unit("wkspd.socket")["LoadState"], "not-found", "the socket")
+    tap.eq(os.path.exists("/run/wkspd"), False, "whether /run/wkspd is there")
+    tap.eq(lab.memories(), {}, "memory")
+    tap.eq(os.path.exists("/var/lib/wkspd/specs"), True, "whether its state is there")
+    lab.apt("purge", "wkspd")
+    tap.eq([path for path in left() if "wkspd-lab" not in path], [], "paths")
+    for file in ("passwd", "group", "shadow", "gshadow"):
+        with open(f"/etc/{file}", encoding="ascii") as f:
+            tap.eq([line for line in f if line.startswith("wkspd:")], [], f"/etc/{file}")
+    tap.eq(lab.run("dpkg-query", "-W", *lab.PACKAGES)[1], "", "what dpkg knows of them")
+    tap.eq(lab.ok("systemctl", "list-units", "--all", "--plain", "--no-legend", "wkspd.*"), "", "units")
+
+
+tap.run()
