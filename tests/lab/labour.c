@@ -184,10 +184,13 @@ typedef struct caller {
   ulong created, removed, again;
 } caller_t;
 
-/* 1 if the workspace is there. Reading, so it is sent again until it is answered. */
+/* 1 if the workspace is there. A daemon that is about to stop says AGAIN to a question too. */
 static int is_there(caller_t *caller, char const *name) {
   wksp_info_t info;
-  int err = wksp_client_get(caller->client, name, &info);
+  int err;
+  do {
+    err = wksp_client_get(caller->client, name, &info);
+  } while (err == WKSP_E_AGAIN);
   if (err && err != WKSP_E_NOTFOUND) die("get %s", name);
   return !err;
 }
