@@ -11,9 +11,11 @@ packages_build=(gcc libc6-dev dpkg-dev meson ninja-build pkg-config protobuf-c-c
 # To test it as well.
 # shellcheck disable=SC2034
 packages_test=(g++ clang binutils libcmocka-dev python3)
+# To build the packages and to have a bed for them (scripts/lab).
+packages_lab=(build-essential debhelper scdoc lintian systemd-container mmdebstrap)
 # Tests that want one of these are skipped where it is missing.
 # shellcheck disable=SC2034
-packages_nice=(shellcheck clang-format-14 systemd libclang-rt-14-dev)
+packages_nice=(shellcheck clang-format-14 systemd libclang-rt-14-dev mandoc "${packages_lab[@]}")
 # What scripts/bench measures beside us.
 # shellcheck disable=SC2034
 packages_bench=(g++ libboost-dev libgoogle-perftools-dev libjemalloc-dev libmimalloc-dev)

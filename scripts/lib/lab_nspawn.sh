@@ -8,7 +8,8 @@ nspawn_missing() {
   local said
   if ((EUID)); then
     echo root
-  elif ! command -v systemd-nspawn >/dev/null && ! apt-get -qq --print-uris install systemd-container >/dev/null 2>&1; then
+  elif ! command -v systemd-nspawn >/dev/null &&
+    ! apt-get -qq --print-uris install systemd-container >/dev/null 2>&1; then
     echo "systemd-nspawn (package systemd-container)"
   elif ! said=$( (root_prepare) 2>&1); then
     echo "a root for the lab (${said##*: })"

@@ -48,7 +48,7 @@ root_prepare() {
   lab_cache
   [[ ! -d $lab_root ]] || return 0
   ((EUID == 0)) || die "the lab needs root"
-  packages_need "$lab/apt.log" mmdebstrap systemd-container
+  packages_need "$lab/apt.log" mmdebstrap systemd-container >&2
   log=$lab/root.log
   exec {lab_lock}>"$lab/.lock"
   flock "$lab_lock"

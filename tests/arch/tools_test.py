@@ -13,8 +13,8 @@ import checks
 import tap
 
 ROOT = os.environ.get("WKSP_SOURCE_DIR") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
-SCRIPTS = ["scripts/quickstart", "scripts/test", "scripts/bench", "scripts/torture", "scripts/lab", "scripts/lib/common.sh",
-           "scripts/lib/lab/wkspd-lab-run", ".ci/run"]
+SCRIPTS = ["scripts/quickstart", "scripts/test", "scripts/bench", "scripts/torture", "scripts/lab",
+           "scripts/lib/common.sh", "scripts/lib/lab/wkspd-lab-run", ".ci/run"]
 
 
 def run(*command, **kw):

@@ -1,5 +1,5 @@
-"""Eight programs work in shared memory, and one makes and removes workspaces, while their daemon is restarted by systemd,
-killed, and installed anew."""
+"""Eight programs work in shared memory, and one makes and removes workspaces, while their daemon is restarted by
+systemd, killed, and installed anew."""
 
 import os
 import sys

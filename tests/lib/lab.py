@@ -47,42 +47,36 @@ SOURCES = ("cli", "daemon", "debian", "docs/man", "examples", "lib", "proto", "s
 
 
 def bed(kind, *builders):
-    """Sees to it that what follows runs in that bed. builders: functions that build something there is no bed
-    for, called before; they raise tap.Skip for what is missing here, and anything else fails the tests."""
+    """Sees to it that what follows runs in that bed. builders: functions called before, outside, for what is to
+    be built; they raise tap.Skip for what is missing here, and anything else fails the tests."""
     if os.environ.get("WKSP_LAB_BED") == kind:
         return
-    missing = subprocess.run([LAB, "missing", kind], capture_output=True, text=True, check=False)
-    if missing.returncode or missing.stderr:
-        _every_test(lambda: tap.true(False, f"scripts/lab missing {kind}: {missing.stderr}"))
-    elif missing.stdout.strip():
-        _every_test(lambda: tap.skip(missing.stdout.strip()))
-    for builder in builders:
-        try:
+    try:
+        missing = ok(LAB, "missing", kind, timeout_s=None).strip()
+        if missing:
+            tap.skip(missing)
+        for builder in builders:
             builder()
-        except tap.Skip as why:
-            _every_test(lambda text=str(why): tap.skip(text))
-            return
-        except Exception as why:  # pylint: disable=broad-except
-            _every_test(lambda text=str(why): tap.true(False, text))
-            return
-    if not missing.stdout.strip() and not missing.returncode:
-        os.execv(LAB, [LAB, kind, "--timeout", str(TIMEOUT_S), "--", "python3", os.path.abspath(sys.argv[0]), *sys.argv[1:]])
+    except Exception as why:  # pylint: disable=broad-except
+        _every_test(why)
+        return
+    inside = ["python3", os.path.abspath(sys.argv[0]), *sys.argv[1:]]
+    os.execv(LAB, [LAB, kind, "--timeout", str(TIMEOUT_S), "--", *inside])
 
 
-def _every_test(instead):
-    """Each test that is registered from now on does that instead of what it says."""
+def _every_test(outcome):
+    """Each test that is registered from now on ends with that exception, a Skip or a failure."""
     register = tap.test
 
     def test(function=None, **kw):
-        def other(fn):
+        def instead(fn):
             def body():
-                instead()
+                raise outcome
 
             body.__doc__, body.__name__ = fn.__doc__, fn.__name__
-            register(body, **kw)
-            return fn
+            return register(body, **kw)
 
-        return other if function is None else other(function)
+        return instead if function is None else instead(function)
 
     tap.test = test
 
