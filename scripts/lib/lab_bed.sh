@@ -48,8 +48,33 @@ bed_environment() {
 
 # bed_talk BED: makes the folder, $bed_dir, with the question in it.
 bed_talk() {
+  bed_cats=()
   bed_dir=$(mktemp -d "${TMPDIR:-/tmp}/wkspd-lab.XXXXXX")
   chmod 755 "$bed_dir"
   bed_environment "$1" >"$bed_dir/env"
   printf '%q ' "${bed_command[@]}" >"$bed_dir/command"
+}
+
+# Passes on what the command says, as it says it, from two pipes in the folder.
+bed_listen() {
+  mkfifo "$bed_dir/out" "$bed_dir/err"
+  cat "$bed_dir/out" &
+  bed_cats+=($!)
+  cat "$bed_dir/err" >&2 &
+  bed_cats+=($!)
+}
+
+# Exits with the command's status, or with 125 and the end of what the bed said for itself.
+bed_result() {
+  local status
+  if [[ -f $bed_dir/status ]]; then
+    # Those who write into the pipes are gone, so these end.
+    wait "${bed_cats[@]}" || true
+    status=$(<"$bed_dir/status")
+    exit "$status"
+  fi
+  kill "${bed_cats[@]}" 2>/dev/null || true
+  printf 'scripts/lab: the bed ended without a result (time limit %s s); its console ended with:\n' "$bed_timeout" >&2
+  tail -n 5 "$bed_dir/console" >&2
+  exit 125
 }

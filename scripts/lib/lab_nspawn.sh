@@ -37,7 +37,7 @@ nspawn_cgroups_enter() {
 
 nspawn_end() {
   local top
-  [[ -z $nspawn_pid ]] || kill "$nspawn_pid" "${nspawn_cats[@]}" 2>/dev/null || true
+  kill ${nspawn_pid:+"$nspawn_pid"} "${bed_cats[@]}" 2>/dev/null || true
   wait || true
   for top in "${nspawn_cgroups[@]}"; do
     echo "$BASHPID" >"$top/cgroup.procs" || true
@@ -47,8 +47,8 @@ nspawn_end() {
 }
 
 nspawn_run() {
-  local path status
-  nspawn_args=() nspawn_cgroups=() nspawn_cats=() nspawn_pid=
+  local path
+  nspawn_args=() nspawn_cgroups=() nspawn_pid=
   root_prepare
   exec {lab_use}>"$lab_root.use"
   flock -s "$lab_use"
@@ -58,11 +58,7 @@ nspawn_run() {
   nspawn_cgroups_enter
   for path in "${bed_seen[@]}"; do nspawn_args+=("--bind-ro=$path"); done
   for path in "${bed_shared[@]}"; do nspawn_args+=("--bind=$path"); done
-  mkfifo "$bed_dir/out" "$bed_dir/err"
-  cat "$bed_dir/out" &
-  nspawn_cats+=($!)
-  cat "$bed_dir/err" >&2 &
-  nspawn_cats+=($!)
+  bed_listen
   # All capabilities and these calls: what wkspd may do is for its unit to say, not for the bed.
   timeout --foreground -k 5 "$bed_timeout" systemd-nspawn --quiet --directory="$lab_root" --volatile=overlay \
     --machine="wkspd-lab-$$" --register=no --kill-signal=SIGKILL --private-network --link-journal=no \
@@ -71,14 +67,5 @@ nspawn_run() {
   nspawn_pid=$!
   wait "$nspawn_pid" || true
   nspawn_pid=
-  if [[ -f $bed_dir/status ]]; then
-    # Their writers are gone, so these end.
-    wait "${nspawn_cats[@]}" || true
-    status=$(<"$bed_dir/status")
-    exit "$status"
-  fi
-  kill "${nspawn_cats[@]}" 2>/dev/null || true
-  printf 'scripts/lab: the bed ended without a result (time limit %s s); its console ended with:\n' "$bed_timeout" >&2
-  tail -n 5 "$bed_dir/console" >&2
-  exit 125
+  bed_result
 }

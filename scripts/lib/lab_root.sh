@@ -12,7 +12,7 @@ lab_packages=(systemd systemd-sysv dbus python3 procps numactl libnuma1 libuv1 l
 lab_cache() {
   lab=${XDG_CACHE_HOME:-${HOME:?neither XDG_CACHE_HOME nor HOME is set}/.cache}/wkspd-lab
   mkdir -p "$lab" || die "$lab cannot be written; set XDG_CACHE_HOME"
-  lab_root=$lab/root-$(cat "${BASH_SOURCE[0]}" "$root"/scripts/lib/lab/* | cksum | cut -d ' ' -f 1)
+  lab_root=$lab/root-$(cat "${BASH_SOURCE[0]}" "$root"/scripts/lib/lab/wkspd-lab* | cksum | cut -d ' ' -f 1)
 }
 
 # Where this machine's apt finds Debian: a mirror that is reachable from here.
@@ -37,6 +37,8 @@ lab_furnish() {
     e2scrub_all.timer fstrim.timer systemd-tmpfiles-clean.timer; do
     ln -sf /dev/null "$dir/etc/systemd/system/$unit"
   done
+  # What is shown to the bed may lie below /tmp, and is not to be tidied up.
+  : >"$dir/etc/tmpfiles.d/tmp.conf"
   echo wkspd-lab >"$dir/etc/hostname"
   : >"$dir/etc/fstab"
   : >"$dir/etc/machine-id"
@@ -73,7 +75,7 @@ root_prepare() {
 # Removes roots of other versions that no bed uses.
 root_sweep() {
   local old
-  for old in "$lab"/root-* "$lab"/new-root.*; do
+  for old in "$lab"/root-*[0-9] "$lab"/new-root.*; do
     [[ -d $old && $old != "$lab_root" ]] || continue
     (
       exec 8>"$old.use"

@@ -14,7 +14,7 @@ lab.bed("nspawn", lab.debs)
 
 NEXT = "0.1.0+next"
 # Where somebody else's things are called wksp..., or the package manager keeps what it knows of all packages.
-ELSEWHERE = ("/proc", "/sys", "/dev", "/wkspd-lab", "/var/log", "/var/cache", "/var/lib/apt")
+ELSEWHERE = ("/proc", "/sys", "/dev", "/home", "/wkspd-lab", "/var/log", "/var/cache", "/var/lib/apt")
 
 
 @tap.test
@@ -64,6 +64,35 @@ def works_hardened():
     wrong = [line for line in lab.journal().splitlines() if re.match("warn|error", line)]
     tap.eq(wrong, [], "complaints in its log")
     tap.eq(lab.unit()["NRestarts"], "0", "restarts")
+
+
+USER_MANAGER = """[Service]
+PAMName=
+Environment=XDG_RUNTIME_DIR=/run/user/%i
+"""
+
+
+@tap.test
+def of_a_user():
+    """a user's own wkspd, by the user units: it serves its socket, and its memory outlives a restart and a kill"""
+    # A manager without a login: the bed has no PAM module for it.
+    lab.drop_in("user@.service", USER_MANAGER)
+    uid = pwd.getpwnam("labour").pw_uid
+    folder = f"/run/user/{uid}"
+    lab.ok("systemctl", "start", f"user@{uid}.service")
+    env = dict(os.environ, XDG_RUNTIME_DIR=folder, WKSPD_SOCKET=f"{folder}/wkspd/wkspd.sock", HOME="/home/labour")
+    user = {"user": "labour", "group": "labour", "extra_groups": [], "env": env}
+    lab.ok("systemctl", "--user", "start", "wkspd.socket", **user)
+    lab.ok("wkspctl", "create", "mine", "--size", "2M", "--page", "4k", **user)
+    before = lab.ctl("ls", **user)
+    tap.eq([w["owner"] for w in before["workspaces"]], ["labour"], "owners")
+    for what in (("restart", "wkspd"), ("kill", "-s", "KILL", "wkspd")):
+        pid = lab.ctl("status", **user)["pid"]
+        lab.ok("systemctl", "--user", *what, **user)
+        tap.until(lambda was=pid: lab.ctl("status", **user)["pid"] != was, lab.READY_S, "another process serves")
+        tap.eq(lab.ctl("ls", **user), before, f"workspaces after {what[0]}")
+    lab.ok("wkspctl", "rm", "mine", **user)
+    lab.ok("systemctl", "stop", f"user@{uid}.service")
 
 
 def repacked(folder):

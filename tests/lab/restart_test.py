@@ -2,6 +2,7 @@
 systemd, killed, and installed anew."""
 
 import os
+import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
@@ -136,6 +137,21 @@ def leases_of_the_silent():
     finally:
         labour.kill()
     tap.until(lambda: lab.ctl("show", "small")["attached_rw"] == 0, lab.READY_S, "the lease of the dead is gone")
+
+
+@tap.test
+def hangs():
+    """a daemon that stands still is found by systemd's watchdog and started again, with everything it had"""
+    lab.drop_in("wkspd.service", "[Service]\nWatchdogSec=4s\n")
+    restart()
+    before, old = listed(), lab.serving()
+    stopped = lab.unit()["WatchdogTimestampMonotonic"]
+    tap.until(lambda: lab.unit()["WatchdogTimestampMonotonic"] != stopped, lab.READY_S, "it says that it lives")
+    os.kill(old, signal.SIGSTOP)
+    lab.serving(old)
+    tap.contains(lab.journal(), "Watchdog timeout", "the service's log")
+    tap.eq(listed(), before, "workspaces")
+    lab.drop_in("wkspd.service", "")
 
 
 @tap.test
