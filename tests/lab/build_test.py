@@ -10,7 +10,7 @@ import lab
 import tap
 
 
-@tap.test(timeout=230)
+@tap.test(timeout=500)
 def builds():
     """dpkg-buildpackage -b makes the three packages, without a warning of the compiler"""
     lab.debs()

@@ -33,7 +33,7 @@ from daemon import bin_dir
 
 ROOT = os.environ.get("WKSP_SOURCE_DIR") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 LAB = os.path.join(ROOT, "scripts/lab")
-TIMEOUT_S = 3000 if tap.full() else 500
+TIMEOUT_S = 5000 if tap.full() else 500
 READY_S = 60
 PACKAGES = ("wkspd", "libwksp1", "libwksp-dev")
 # What dpkg-buildpackage wants besides what builds the tree by meson.
