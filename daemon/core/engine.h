@@ -245,8 +245,9 @@ typedef struct engine_event {
     struct {
       spec_t spec; /* ws_id is set always. For memory without a spec the shell takes ids above all
                       that it has seen and raises START's ws_id_high accordingly */
-      int spec_known; /* 0: spec is unreadable or absent: only ws_id counts, and size if it is known
-                         (the shell keeps the damaged file where UNPERSIST will remove it) */
+      int spec_known;     /* 0: spec is unreadable or absent: only ws_id counts, and size, owner and
+                             uuid     if they are known (the shell keeps the damaged file where
+                             UNPERSIST     will remove it) */
       uint64_t size_min;  /* bytes: as in MEMORY_MADE; 0 if spec_known is 0 */
       int memory;         /* 1: its memory was found and satisfies the spec (max_size, uuid) */
       char const *reason; /* why memory is 0 or spec_known is 0, for people; else NULL. READY

@@ -78,6 +78,7 @@ int recover_workspace(engine_t *e, engine_event_t const *event) {
     ws->spec.size = ws->spec.max_size = spec->size;
     ws->spec.uid = spec->uid; /* of the daemon: it is the operator's to judge */
     ws->spec.gid = spec->gid;
+    memcpy(ws->spec.uuid, spec->uuid, sizeof(ws->spec.uuid)); /* what it claims: for people */
   }
 
   if (spec_known && spec->state == SPEC_REMOVING) {

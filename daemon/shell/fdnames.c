@@ -90,6 +90,7 @@ int fdnames_each(char const *listen_pid, char const *listen_fds, char const *lis
     size_t len = strcspn(name, ":");
     int fd = FDNAMES_FIRST + (int)i;
     uint64_t ws_id = 0;
+    char const *own = name;
     fdnames_kind_t kind = fdnames_parse(name, len, &ws_id);
     name += len;
     if (*name == ':') name++;
@@ -98,7 +99,7 @@ int fdnames_each(char const *listen_pid, char const *listen_fds, char const *lis
                strerror(errno));
       return -1;
     }
-    each(arg, fd, kind, ws_id);
+    each(arg, fd, kind, ws_id, own, len);
   }
   return (int)cnt;
 }

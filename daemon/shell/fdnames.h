@@ -26,6 +26,9 @@
  * each is less than this. */
 #define FDNAMES_MAX 65536
 
+/* Bytes of any name in the store, the NUL included: systemd's limit. */
+#define FDNAMES_NAME_MAX 256
+
 /* Bytes of names that our supervisor passes; execve allows 131,072 for one string. */
 #define FDNAMES_BYTES_MAX 120000U
 
@@ -43,8 +46,10 @@ void fdnames_ws(uint64_t ws_id, char ret_name[FDNAMES_WS_MAX]);
  * fdnames_ws gives are OTHER. */
 fdnames_kind_t fdnames_parse(char const *name, size_t len, uint64_t *ret_ws_id);
 
-/* One passed descriptor: called with each in turn. */
-typedef void (*fdnames_each_t)(void *arg, int fd, fdnames_kind_t kind, uint64_t ws_id);
+/* One passed descriptor: called with each in turn. name: its first name_len bytes, without a NUL.
+ */
+typedef void (*fdnames_each_t)(void *arg, int fd, fdnames_kind_t kind, uint64_t ws_id,
+                               char const *name, size_t name_len);
 
 /* Reads the values of LISTEN_* (NULL: unset): makes each descriptor close-on-exec and tells it. To
    be called before anything else is opened, for what we open ourselves cannot be told from what was

@@ -53,6 +53,7 @@ typedef struct loop {
   uint64_t conn_last;         /* serve.c: the highest number given to a connection */
   memory_t memory;            /* wsmem.c */
   idmap_t memories;           /* wsmem.c: ws_id -> wsmem_t */
+  int foreign_names;          /* wsmem.c: 1: some memory is not stored under its own name */
   idmap_t makes;              /* wsmem.c: ws_id -> a make in progress */
   idmap_t drops;              /* wsmem.c: ws_id -> a memory that the fd store is to let go */
   struct drop *drops_waiting; /* wsmem.c: of these, not told to the manager yet, oldest first */

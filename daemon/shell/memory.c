@@ -408,20 +408,54 @@ int memory_make(memory_t *memory, memory_want_t const *want, _Atomic int const *
   return make_with(memory, want, MEMORY_PAGE_4K, cancel, ret_got, ret_fail);
 }
 
-char const *memory_check(int fd, uint64_t max_size, uint64_t inode, uint8_t const uuid[16]) {
+/* What differs between two figures of which one may be of no interest. */
+static int differs(uint64_t found, uint64_t wanted) {
+  return wanted && found != wanted;
+}
+
+char const *memory_check(int fd, memory_is_t const *is) {
   struct stat st;
   struct fd_wksp header;
   if (fstat(fd, &st) || !S_ISREG(st.st_mode)) return "what was kept is not memory";
-  if (inode && st.st_ino != inode) return "what was kept is another memfd (inode)";
-  if ((uint64_t)st.st_size != max_size) return "its size is not the recorded one";
+  if (differs(st.st_ino, is->inode)) return "what was kept is another memfd (inode)";
+  if (differs((uint64_t)st.st_size, is->max_size)) return "its size is not the recorded one";
+  if (differs((uint64_t)st.st_blksize, is->page_size))
+    return "its pages are not of the recorded size";
   int seals = fcntl(fd, F_GET_SEALS);
   if (seals < 0 || (seals & SEALS) != SEALS) return "it is not sealed against resizing";
   if (pread(fd, &header, sizeof header, 0) != (ssize_t)sizeof header) {
     return "its header cannot be read";
   }
   if (header.magic != WKSP_MAGIC) return "its header does not say that it is a workspace";
-  if (memcmp(header.uuid, uuid, sizeof header.uuid)) return "the uuid in its header is not its own";
+  if (memcmp(header.uuid, is->uuid, sizeof header.uuid)) {
+    return "the uuid in its header is not its own";
+  }
+  if (differs(header.layout_version, is->layout_version)) {
+    return "the layout version in its header is not the recorded one";
+  }
+  if (differs(header.geometry_hash, is->geometry_hash)) {
+    return "the geometry in its header is not the recorded one";
+  }
+  if (differs(header.part_max, is->part_max) || differs(header.data_max, is->data_max)) {
+    return "the dimensions in its header are not the recorded ones";
+  }
   return NULL;
+}
+
+int memory_claims(int fd, char ret_name[40], uint8_t ret_uuid[16]) {
+  struct stat st;
+  struct fd_wksp header;
+  if (fstat(fd, &st) || !S_ISREG(st.st_mode)) return 0;
+  if (pread(fd, &header, sizeof header, 0) != (ssize_t)sizeof header) return 0;
+  if (header.magic != WKSP_MAGIC) return 0;
+  _Static_assert(sizeof header.name == 40, "names of workspaces");
+  for (size_t i = 0; i < sizeof header.name; i++) {
+    unsigned char c = (unsigned char)header.name[i];
+    ret_name[i] = (char)(!c || (c > 0x20 && c < 0x7f) ? c : '?');
+  }
+  ret_name[sizeof header.name - 1] = '\0';
+  memcpy(ret_uuid, header.uuid, sizeof header.uuid);
+  return 1;
 }
 
 int memory_reopen_ro(int fd) {

@@ -73,10 +73,21 @@ uint64_t memory_size_min(uint64_t part_max, uint64_t data_max, uint64_t page_siz
 /* Where the data of a workspace ends (gaddr) when size bytes of it can be used: spans are whole. */
 uint64_t memory_data_end(uint64_t data_hi, uint64_t size);
 
-/* Whether fd, kept by somebody else meanwhile, is the memory it should be: a memfd of max_size and
-   inode (0: any), sealed against resizing, with the uuid in its header. NULL, or a constant
-   sentence that says what differs. Reads by pread alone. */
-char const *memory_check(int fd, uint64_t max_size, uint64_t inode, uint8_t const uuid[16]);
+/* What memory should be. 0 in a number: anything will do. */
+typedef struct memory_is {
+  uint64_t max_size, inode, page_size, part_max, data_max, geometry_hash;
+  uint32_t layout_version;
+  uint8_t uuid[16];
+} memory_is_t;
+
+/* Whether fd, kept by somebody else meanwhile, is the memory it should be: a memfd of that size,
+   inode and pages, sealed against resizing, with the uuid and the figures in its header. NULL, or a
+   constant sentence that says what differs. Reads by pread alone. */
+char const *memory_check(int fd, memory_is_t const *is);
+
+/* What the header of a memfd says of itself: unchecked words of strangers, the name printable.
+   1, or 0: it is no memfd, or has no header of a workspace. */
+int memory_claims(int fd, char ret_name[40], uint8_t ret_uuid[16]);
 
 /* The same memory opened for reading only; -1 and errno. */
 int memory_reopen_ro(int fd);

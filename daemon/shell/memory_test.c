@@ -49,7 +49,15 @@ static void check_made(memory_want_t const *want, memory_got_t const *got) {
   assert_int_equal(ftruncate(got->fd, (off_t)got->size * 2), -1);
   assert_int_equal(fcntl(got->fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
   assert_true(fcntl(got->fd, F_GETFD) & FD_CLOEXEC);
-  assert_null(memory_check(got->fd, got->max_size, got->inode, want->uuid));
+  memory_is_t is = {.max_size = got->max_size,
+                    .inode = got->inode,
+                    .page_size = got->page_size,
+                    .part_max = got->part_max,
+                    .data_max = got->data_max,
+                    .layout_version = WKSP_LAYOUT_VERSION,
+                    .geometry_hash = wksp__geometry_hash()};
+  memcpy(is.uuid, want->uuid, sizeof is.uuid);
+  assert_null(memory_check(got->fd, &is));
 
   void *mem =
       mmap(NULL, got->max_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, got->fd, 0);
@@ -234,23 +242,47 @@ static void check_differs(void **state) {
   memory_want_t want = example(1UL << 20, MEMORY_PAGE_4K);
   memory_got_t got;
   memory_fail_t bad;
-  uint8_t other[16] = {1};
   assert_int_equal(memory_make(&memory, &want, &go_on, &got, &bad), 0);
-  assert_null(memory_check(got.fd, got.size, 0, want.uuid));
-  assert_non_null(strstr(memory_check(got.fd, got.size + 4096, 0, want.uuid), "size"));
-  assert_non_null(strstr(memory_check(got.fd, got.size, got.inode + 1, want.uuid), "inode"));
-  assert_non_null(strstr(memory_check(got.fd, got.size, 0, other), "uuid"));
+  memory_is_t is = {.max_size = got.size}, other = {.max_size = got.size};
+  memcpy(is.uuid, want.uuid, sizeof is.uuid);
+  assert_null(memory_check(got.fd, &is));
+  assert_non_null(strstr(memory_check(got.fd, &other), "uuid"));
+  struct {
+    uint64_t *figure;
+    uint64_t good;
+    char const *says;
+  } const figures[] = {{&is.max_size, got.size, "size"},
+                       {&is.inode, got.inode, "inode"},
+                       {&is.page_size, got.page_size, "pages"},
+                       {&is.part_max, got.part_max, "dimensions"},
+                       {&is.data_max, got.data_max, "dimensions"},
+                       {&is.geometry_hash, wksp__geometry_hash(), "geometry"}};
+  for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
+    *figures[i].figure = figures[i].good + 1;
+    assert_non_null(strstr(memory_check(got.fd, &is), figures[i].says));
+    *figures[i].figure = figures[i].good;
+    assert_null(memory_check(got.fd, &is));
+  }
+  is.layout_version = WKSP_LAYOUT_VERSION + 1;
+  assert_non_null(strstr(memory_check(got.fd, &is), "layout"));
+  char name[40];
+  uint8_t uuid[16];
+  assert_int_equal(memory_claims(got.fd, name, uuid), 1);
+  assert_string_equal(name, want.name);
+  assert_memory_equal(uuid, want.uuid, sizeof uuid);
   uint64_t zero = 0;
   assert_int_equal(pwrite(got.fd, &zero, sizeof zero, 0), sizeof zero);
-  assert_non_null(strstr(memory_check(got.fd, got.size, 0, want.uuid), "workspace"));
+  assert_non_null(strstr(memory_check(got.fd, &is), "workspace"));
+  assert_int_equal(memory_claims(got.fd, name, uuid), 0);
   close(got.fd);
   int fd = memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   assert_int_equal(ftruncate(fd, 4096), 0);
-  assert_non_null(strstr(memory_check(fd, 4096, 0, other), "sealed"));
+  other.max_size = 4096;
+  assert_non_null(strstr(memory_check(fd, &other), "sealed"));
   close(fd);
   int pair[2];
   assert_int_equal(pipe(pair), 0);
-  assert_non_null(memory_check(pair[0], 0, 0, other));
+  assert_non_null(memory_check(pair[0], &other));
   close(pair[0]);
   close(pair[1]);
 }

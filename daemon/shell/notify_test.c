@@ -72,7 +72,8 @@ typedef struct seen {
   uint64_t ids[8];
 } seen_t;
 
-static void on_fd(void *arg, int fd, fdnames_kind_t kind, uint64_t ws_id) {
+static void on_fd(void *arg, int fd, fdnames_kind_t kind, uint64_t ws_id, char const *name,
+                  size_t name_len) {
   seen_t *seen = arg;
   assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
   seen->kinds[seen->cnt] = kind;

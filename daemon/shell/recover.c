@@ -1,13 +1,30 @@
 /* The problem: at a start there are specs, memory and lifelines, each from another place and each
    perhaps missing, damaged or not what its name says.
 
-   The model: all are collected, then matched by workspace id. A descriptor that is not of the kind
-   that its name says is closed with a warning. Memory is believed if size, seals and the uuid in
-   its header are those of the spec; if not it is kept and the workspace quarantined. A published
-   workspace whose memory is gone altogether (the daemon was stopped, or ran without a store) is not
-   served any more: an error line says so, and its spec stays as specs/<id>.lost (the last 100), so
-   that people can see what there was. A removal that was under way is finished, whether its memory
-   is still there, has gone already or has been written over meanwhile.
+   The model: all are collected, then matched. A memfd is looked for by the name of its workspace
+   and must then be what the spec says: size, pages, seals, and in its header uuid, layout, geometry
+   and dimensions. If it is not, one under any other name that is takes its place, for the uuid says
+   who it is and the name only where to look. What becomes of memory:
+
+     spec     its memory        becomes
+     ready    agrees            served
+     ready    does not          quarantined under its name
+     making   has its uuid      thrown away, it was never published
+     making   another uuid      a stranger: it is not of that create
+     removing any               removed when its last lease has ended
+     none     any               a stranger
+
+   A stranger is kept, in the store and here, and listed as a quarantined workspace whose reason
+   says what its header claims; it goes when its owner, the operator, removes it. So is memory that
+   has lost its seals, comes under a name that is not ours, or is the second of one name.
+
+   A published workspace whose memory is gone altogether (the daemon was stopped, or ran without a
+   store) is not served any more: an error line says so, and its spec stays as specs/<id>.lost (the
+   last 100), so that people can see what there was. A removal that was under way is finished,
+   whether its memory is still there, has gone already or has been written over meanwhile.
+
+   A descriptor that is not memory and not of the kind that its name says is closed with a warning;
+   the store keeps its own.
 
    Refuses: to delete memory, or specs that cannot be read. */
 
@@ -17,17 +34,20 @@
 #include "daemon/shell/wsmem.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A descriptor by workspace; used: told to the engine. */
+/* A memory that was passed. */
 typedef struct recover_mem {
   int fd;
-  int used;
-  uint64_t ws_id;
+  int told;        /* to the engine, which has it now */
+  uint64_t ws_id;  /* by its name; of a stranger: a new one, once it is told */
+  char const *why; /* a stranger: why it is one */
+  char name[];     /* in the store */
 } recover_mem_t;
 
 void recover_init(recover_t *ret_recover, loop_t *loop) {
@@ -50,10 +70,10 @@ static int grow(void **at, size_t cnt, size_t *cap, size_t size) {
   return 0;
 }
 
-/* What every memory of ours is: a memfd that nobody can resize. */
+/* Sealed or not: what nobody but a memory daemon has stored. */
 static int is_memory(int fd) {
-  int seals = fcntl(fd, F_GET_SEALS), resize = F_SEAL_SHRINK | F_SEAL_GROW;
-  return seals >= 0 && (seals & resize) == resize;
+  struct stat st;
+  return !fstat(fd, &st) && S_ISREG(st.st_mode) && fcntl(fd, F_GET_SEALS) >= 0;
 }
 
 /* An int option of a socket; -1: it is none. */
@@ -73,24 +93,36 @@ static int is_pipe(int fd) {
   return !fstat(fd, &st) && S_ISFIFO(st.st_mode);
 }
 
-static void take_memory(recover_t *recover, int fd, uint64_t ws_id) {
-  if (!is_memory(fd)) {
-    refuse(recover, fd, "its name is a workspace's, and it is no sealed memory");
+static void add_stranger(recover_t *recover, recover_mem_t *mem, char const *why) {
+  mem->why = why;
+  if (grow((void **)&recover->strangers, recover->stranger_cnt, &recover->stranger_cap,
+           sizeof(recover_mem_t *))) {
+    refuse(recover, mem->fd, "no memory");
+    free(mem);
     return;
   }
-  recover_mem_t *mem = malloc(sizeof *mem);
-  if (!mem || !ws_id || idmap_get(&recover->memories, ws_id)) {
-    free(mem);
-    refuse(recover, fd, "a second memory of one workspace");
-    return;
-  }
-  *mem = (recover_mem_t){.fd = fd, .ws_id = ws_id};
-  if (idmap_add(&recover->memories, ws_id, mem)) {
-    free(mem);
+  recover->strangers[recover->stranger_cnt++] = mem;
+}
+
+/* ws_id 0: under a name that is not ours. */
+static void take_memory(recover_t *recover, int fd, uint64_t ws_id, char const *name, size_t len) {
+  recover_mem_t *mem = len < FDNAMES_NAME_MAX ? calloc(1, sizeof *mem + len + 1) : NULL;
+  if (!mem) {
     refuse(recover, fd, "no memory");
     return;
   }
+  mem->fd = fd;
+  mem->ws_id = ws_id;
+  memcpy(mem->name, name, len);
   if (ws_id > recover->ws_high) recover->ws_high = ws_id;
+  if (!ws_id) {
+    add_stranger(recover, mem, "its name in the fd store is not one of ours");
+  } else if (idmap_get(&recover->memories, ws_id)) {
+    add_stranger(recover, mem, "it is the second memory of its name in the fd store");
+  } else if (idmap_add(&recover->memories, ws_id, mem)) {
+    refuse(recover, fd, "no memory");
+    free(mem);
+  }
 }
 
 static void take_lifeline(recover_t *recover, int fd) {
@@ -116,11 +148,15 @@ static void take_socket(recover_t *recover, int fd) {
   }
 }
 
-void recover_fd(void *arg, int fd, fdnames_kind_t kind, uint64_t ws_id) {
+void recover_fd(void *arg, int fd, fdnames_kind_t kind, uint64_t ws_id, char const *name,
+                size_t name_len) {
   recover_t *recover = arg;
   switch (kind) {
   case FDNAMES_IS_WORKSPACE:
-    take_memory(recover, fd, ws_id);
+    if (is_memory(fd))
+      take_memory(recover, fd, ws_id, name, name_len);
+    else
+      refuse(recover, fd, "its name is a workspace's, and it is no memory");
     break;
   case FDNAMES_IS_LIFELINE:
     take_lifeline(recover, fd);
@@ -134,7 +170,10 @@ void recover_fd(void *arg, int fd, fdnames_kind_t kind, uint64_t ws_id) {
       recover->supervisor_fd = fd;
     break;
   case FDNAMES_IS_OTHER:
-    take_socket(recover, fd);
+    if (is_memory(fd))
+      take_memory(recover, fd, 0, name, name_len);
+    else
+      take_socket(recover, fd);
     break;
   }
 }
@@ -155,10 +194,64 @@ static void on_spec(void *arg, uint64_t ws_id, spec_t const *spec, int bad_line)
   recover->specs[recover->spec_cnt++] = *spec;
 }
 
-/* Our own copy, for as long as the daemon serves it; the map's entry stays as a mark. */
+/* Matching
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* NULL, or in what the memory is not that of the spec. What a create has not come to yet is not
+ * compared. */
+static char const *disagrees(recover_mem_t const *mem, spec_t const *spec) {
+  memory_is_t is = {.page_size = spec->page_size,
+                    .data_max = spec->data_max,
+                    .part_max = spec->part_max,
+                    .layout_version = spec->layout_version,
+                    .geometry_hash = spec->geometry_hash};
+  memcpy(is.uuid, spec->uuid, sizeof is.uuid);
+  if (spec->state != SPEC_MAKING) is.max_size = spec->max_size;
+  return memory_check(mem->fd, &is);
+}
+
+/* The stranger that is the memory of this spec takes the place of the one that has its name. */
+static void find_by_uuid(recover_t *recover, spec_t const *spec) {
+  for (size_t i = 0; i < recover->stranger_cnt; i++) {
+    recover_mem_t *mem = recover->strangers[i], *named;
+    if (disagrees(mem, spec)) continue;
+    recover->strangers[i] = recover->strangers[--recover->stranger_cnt];
+    named = idmap_get(&recover->memories, spec->ws_id);
+    if (named) {
+      idmap_remove(&recover->memories, spec->ws_id);
+      add_stranger(recover, named, "another memory is that of the workspace whose name it has");
+    }
+    log_warn(recover->loop->log, "memory-matched", "workspace=%s id=%lu stored_as=%s", spec->name,
+             spec->ws_id, log_text(mem->name).text);
+    mem->ws_id = spec->ws_id;
+    mem->why = NULL;
+    if (idmap_add(&recover->memories, spec->ws_id, mem)) {
+      loop_break(recover->loop, "no memory for the list of memories");
+      add_stranger(recover, mem, "no memory");
+    }
+    return;
+  }
+}
+
+static void match(recover_t *recover, spec_t const *spec) {
+  recover_mem_t *mem = idmap_get(&recover->memories, spec->ws_id);
+  if (spec->state == SPEC_REMOVING || (mem && !disagrees(mem, spec))) return;
+  find_by_uuid(recover, spec);
+  mem = idmap_get(&recover->memories, spec->ws_id);
+  if (!mem || spec->state != SPEC_MAKING || !disagrees(mem, spec)) return;
+  idmap_remove(&recover->memories, spec->ws_id);
+  add_stranger(recover, mem, "a create that was never finished has its name in the fd store");
+}
+
+/* Telling
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* Our own copy, for as long as the daemon serves it; the entry stays as a mark. */
 static void hold(recover_t *recover, recover_mem_t *mem, uint64_t size) {
-  mem->used = 1;
-  if (wsmem_add(recover->loop, mem->ws_id, mem->fd, size)) {
+  mem->told = 1;
+  if (wsmem_add(recover->loop, mem->ws_id, mem->fd, size, mem->name)) {
     loop_break(recover->loop, "no memory for the list of memories");
   }
 }
@@ -187,7 +280,7 @@ static void tell_spec(recover_t *recover, spec_t const *spec) {
     log_info(recover->loop->log, "removal-resumed", "workspace=%s id=%lu memory=%d", spec->name,
              spec->ws_id, mem != NULL);
   }
-  if (mem && spec->state == SPEC_READY) why = memory_check(mem->fd, spec->max_size, 0, spec->uuid);
+  if (mem && spec->state == SPEC_READY) why = disagrees(mem, spec);
   if (mem) hold(recover, mem, spec->max_size);
   engine_event_t event = {.kind = ENGINE_EV_RECOVERED_WORKSPACE};
   event.u.recovered_workspace.spec = *spec;
@@ -199,19 +292,40 @@ static void tell_spec(recover_t *recover, spec_t const *spec) {
   loop_post(recover->loop, &event, NULL);
 }
 
-static void tell_memory(recover_t *recover, recover_mem_t *mem) {
+/* Memory that no spec knows: whose it was is not known, so it is the operator's. */
+static void tell_stranger(recover_t *recover, recover_mem_t *mem, char const *why) {
   struct stat st = {0};
-  if (mem->used) return;
+  char reason[ENGINE_REASON_MAX], name[SPEC_NAME_MAX + 1], uuid[33];
+  engine_event_t event = {.kind = ENGINE_EV_RECOVERED_WORKSPACE};
+  spec_t *spec = &event.u.recovered_workspace.spec;
   fstat(mem->fd, &st);
   hold(recover, mem, (uint64_t)st.st_size);
-  engine_event_t event = {.kind = ENGINE_EV_RECOVERED_WORKSPACE};
-  event.u.recovered_workspace.spec.ws_id = mem->ws_id;
-  event.u.recovered_workspace.spec.size = (uint64_t)st.st_size;
-  event.u.recovered_workspace.spec.uid = geteuid(); /* whose it was is not known: the operator's */
-  event.u.recovered_workspace.spec.gid = getegid();
+  if (memory_claims(mem->fd, name, spec->uuid)) {
+    for (size_t i = 0; i < 16; i++) snprintf(uuid + 2 * i, 3, "%02x", spec->uuid[i]);
+    snprintf(reason, sizeof reason, "%s; its header says '%s' uuid %s", why, name, uuid);
+  } else {
+    snprintf(reason, sizeof reason, "%s; it has no header of a workspace", why);
+  }
+  spec->ws_id = mem->ws_id;
+  spec->size = (uint64_t)st.st_size;
+  spec->uid = geteuid();
+  spec->gid = getegid();
   event.u.recovered_workspace.memory = 1;
-  event.u.recovered_workspace.reason = "its spec is missing or damaged";
+  event.u.recovered_workspace.reason = reason;
   loop_post(recover->loop, &event, NULL);
+}
+
+static void tell_strangers(recover_t *recover) {
+  size_t place = 0;
+  recover_mem_t *mem;
+  while ((mem = idmap_next(&recover->memories, &place))) {
+    if (!mem->told) tell_stranger(recover, mem, "its spec is missing or damaged");
+  }
+  for (size_t i = 0; i < recover->stranger_cnt; i++) {
+    mem = recover->strangers[i];
+    mem->ws_id = ++recover->ws_high; /* START has left room for them */
+    tell_stranger(recover, mem, mem->why);
+  }
 }
 
 static void tell_lifeline(recover_t *recover, int fd, lifeline_record_t const *record) {
@@ -255,7 +369,8 @@ int recover_run(recover_t *recover, engine_config_t const *start) {
   if (loop->store.lease_reserved > recover->lease_high) {
     recover->lease_high = loop->store.lease_reserved;
   }
-  event.u.start.ws_id_high = recover->ws_high;
+  for (size_t i = 0; i < recover->spec_cnt; i++) match(recover, &recover->specs[i]);
+  event.u.start.ws_id_high = recover->ws_high + recover->stranger_cnt;
   event.u.start.lease_id_high = recover->lease_high;
   loop_post(loop, &event, NULL);
 
@@ -264,9 +379,7 @@ int recover_run(recover_t *recover, engine_config_t const *start) {
   if (recover->lost_cnt && store_lost_end(&loop->store, detail)) {
     log_error(loop->log, "spec", "error=%s", log_text(detail).text);
   }
-  size_t place = 0;
-  recover_mem_t *mem;
-  while ((mem = idmap_next(&recover->memories, &place))) tell_memory(recover, mem);
+  tell_strangers(recover);
   for (size_t i = 0; i < recover->lifeline_cnt; i++) {
     if (records[i].magic) tell_lifeline(recover, recover->lifelines[i], &records[i]);
   }
@@ -276,14 +389,18 @@ int recover_run(recover_t *recover, engine_config_t const *start) {
   return loop->broken;
 }
 
+static void free_mem(recover_mem_t *mem) {
+  if (!mem->told) close(mem->fd);
+  free(mem);
+}
+
 void recover_free(recover_t *recover) {
   size_t place = 0;
   recover_mem_t *mem;
-  while ((mem = idmap_next(&recover->memories, &place))) {
-    if (!mem->used) close(mem->fd);
-    free(mem);
-  }
+  while ((mem = idmap_next(&recover->memories, &place))) free_mem(mem);
   idmap_clear(&recover->memories);
+  for (size_t i = 0; i < recover->stranger_cnt; i++) free_mem(recover->strangers[i]);
+  free(recover->strangers);
   free(recover->lifelines);
   free(recover->specs);
 }

@@ -16,6 +16,10 @@
      waiting  -> told to the manager, barrier under way -> confirmed: forgotten, the spec goes
                                                         -> not: failed, until it is asked for again
 
+   The store takes back everything of a name. A found memory may have another one's name (recover.c
+   says when); what remains of a name that was taken back is stored anew at once, before anything
+   else is done.
+
    Refuses: to decide; a make that the engine no longer wants is dropped by the engine. */
 
 #include "daemon/shell/wsmem.h"
@@ -52,18 +56,29 @@ typedef struct drop {
   struct drop *next; /* of those that wait, or of those that were told */
   uint64_t ws_id;
   int state;     /* DROP_* */
+  char *name;    /* in the fd store; owned */
   int unpersist; /* its spec is wanted to go; to be answered */
 } drop_t;
 
-int wsmem_add(loop_t *loop, uint64_t ws_id, int fd, uint64_t size) {
+static void free_mem(wsmem_t *mem) {
+  free(mem->name);
+  free(mem);
+}
+
+int wsmem_add(loop_t *loop, uint64_t ws_id, int fd, uint64_t size, char const *name) {
+  char own[FDNAMES_WS_MAX];
   if (idmap_get(&loop->memories, ws_id)) return 1;
-  wsmem_t *mem = malloc(sizeof *mem);
+  wsmem_t *mem = calloc(1, sizeof *mem);
   if (!mem) return 1;
-  *mem = (wsmem_t){fd, size};
-  if (idmap_add(&loop->memories, ws_id, mem)) {
-    free(mem);
+  *mem = (wsmem_t){.fd = fd, .ws_id = ws_id, .size = size};
+  fdnames_ws(ws_id, own);
+  int foreign = strcmp(name, own) != 0;
+  if (foreign) mem->name = strdup(name);
+  if ((foreign && !mem->name) || idmap_add(&loop->memories, ws_id, mem)) {
+    free_mem(mem);
     return 1;
   }
+  loop->foreign_names |= foreign;
   return 0;
 }
 
@@ -73,6 +88,11 @@ wsmem_t *wsmem_get(loop_t const *loop, uint64_t ws_id) {
 
 /* Dropping
  * --------------------------------------------------------------------------------------------- */
+
+static void free_drop(drop_t *drop) {
+  free(drop->name);
+  free(drop);
+}
 
 static void drop_failed(loop_t *loop, drop_t *drop) {
   drop->state = DROP_FAILED;
@@ -90,7 +110,7 @@ static void drop_confirmed(loop_t *loop, drop_t *drop) {
   if (drop->unpersist && diskq_remove(loop, drop->ws_id)) {
     loop_break(loop, "no memory for the removal of a spec");
   }
-  free(drop);
+  free_drop(drop);
 }
 
 static void start_drops(loop_t *loop);
@@ -119,6 +139,19 @@ static void on_dropped(void *arg, int ok) {
   start_drops(loop);
 }
 
+/* Stores again what else was stored under this name. */
+static void restore_others(loop_t *loop, char const *name) {
+  size_t place = 0;
+  wsmem_t const *mem;
+  if (!loop->foreign_names) return;
+  while ((mem = idmap_next(&loop->memories, &place))) {
+    char own[FDNAMES_WS_MAX];
+    fdnames_ws(mem->ws_id, own);
+    if (strcmp(mem->name ? mem->name : own, name) != 0) continue;
+    if (notify_send(loop->notify, mem->fd, "FDSTORE=1\nFDNAME=%s", name)) loop->drops_unsent = 1;
+  }
+}
+
 /* Tells the manager of a batch, if none is under way. */
 static void start_drops(loop_t *loop) {
   if (loop->drops_told || !loop->drops_waiting) return;
@@ -126,12 +159,12 @@ static void start_drops(loop_t *loop) {
   loop->drops_told = loop->drops_waiting;
   loop->drops_unsent = 0;
   for (unsigned i = 0; i < WSMEM_DROPS_MAX && loop->drops_waiting; i++) {
-    char name[FDNAMES_WS_MAX];
     last = loop->drops_waiting;
     loop->drops_waiting = last->next;
     last->state = DROP_TOLD;
-    fdnames_ws(last->ws_id, name);
-    if (notify_send(loop->notify, -1, "FDSTOREREMOVE=1\nFDNAME=%s", name)) loop->drops_unsent = 1;
+    if (notify_send(loop->notify, -1, "FDSTOREREMOVE=1\nFDNAME=%s", last->name))
+      loop->drops_unsent = 1;
+    restore_others(loop, last->name);
   }
   last->next = NULL;
   notify_barrier(loop->notify, on_dropped, loop);
@@ -146,20 +179,33 @@ static void wait_drop(loop_t *loop, drop_t *drop) {
   start_drops(loop);
 }
 
+/* Takes the memory's name over. NULL: no memory. */
+static drop_t *new_drop(loop_t *loop, uint64_t ws_id, wsmem_t *mem) {
+  char own[FDNAMES_WS_MAX];
+  drop_t *drop = calloc(1, sizeof *drop);
+  if (!drop) return NULL;
+  fdnames_ws(ws_id, own);
+  drop->ws_id = ws_id;
+  drop->name = mem->name ? mem->name : strdup(own);
+  mem->name = NULL;
+  if (drop->name && !idmap_add(&loop->drops, ws_id, drop)) return drop;
+  free_drop(drop);
+  return NULL;
+}
+
 void wsmem_drop(loop_t *loop, uint64_t ws_id) {
   wsmem_t *mem = wsmem_get(loop, ws_id);
+  drop_t *drop = NULL;
   if (!mem) return;
   idmap_remove(&loop->memories, ws_id);
   close(mem->fd);
-  free(mem);
-  if (!notify_active(loop->notify)) return;
-  drop_t *drop = calloc(1, sizeof *drop);
-  if (!drop || (drop->ws_id = ws_id, idmap_add(&loop->drops, ws_id, drop))) {
-    free(drop);
+  int kept = notify_active(loop->notify);
+  if (kept) drop = new_drop(loop, ws_id, mem);
+  free_mem(mem);
+  if (drop)
+    wait_drop(loop, drop);
+  else if (kept)
     loop_break(loop, "no memory to give memory back");
-    return;
-  }
-  wait_drop(loop, drop);
 }
 
 int wsmem_unpersist(loop_t *loop, uint64_t ws_id) {
@@ -179,11 +225,11 @@ void wsmem_free(loop_t *loop) {
   wsmem_t *mem;
   while ((mem = idmap_next(&loop->memories, &place))) {
     close(mem->fd);
-    free(mem);
+    free_mem(mem);
   }
   idmap_clear(&loop->memories);
   drop_t *drop;
-  for (place = 0; (drop = idmap_next(&loop->drops, &place));) free(drop);
+  for (place = 0; (drop = idmap_next(&loop->drops, &place));) free_drop(drop);
   idmap_clear(&loop->drops);
   idmap_clear(&loop->makes);
 }
@@ -281,7 +327,9 @@ static void on_made(uv_work_t *work, int status) {
     answer(make);
     return;
   }
-  if (!make->bad && wsmem_add(loop, make->ws_id, make->got.fd, make->got.max_size)) {
+  char name[FDNAMES_WS_MAX];
+  fdnames_ws(make->ws_id, name);
+  if (!make->bad && wsmem_add(loop, make->ws_id, make->got.fd, make->got.max_size, name)) {
     close(make->got.fd);
     refuse(make, "no memory for the daemon's own list", "try again");
   }
@@ -297,8 +345,6 @@ static void on_made(uv_work_t *work, int status) {
     answer(make);
     return;
   }
-  char name[FDNAMES_WS_MAX];
-  fdnames_ws(make->ws_id, name);
   if (notify_send(loop->notify, make->got.fd, "FDSTORE=1\nFDNAME=%s", name))
     on_stored(make, 0);
   else

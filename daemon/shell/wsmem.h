@@ -17,7 +17,9 @@
 
 typedef struct wsmem {
   int fd;
+  uint64_t ws_id;
   uint64_t size; /* bytes to map, as the daemon knows it: of its max-size */
+  char *name;    /* in the fd store; NULL: the one that fdnames_ws gives. Owned */
 } wsmem_t;
 
 /* Starts making it. Answered by MEMORY_MADE, whatever happens; 1: no memory, no answer. */
@@ -30,8 +32,9 @@ int wsmem_resize(loop_t *loop, engine_effect_t const *effect);
 /* A make or fill of ws_id in progress ends early; it is answered as always. */
 void wsmem_cancel(loop_t *loop, uint64_t ws_id);
 
-/* Takes a found memory over. 1: there is one already, or no memory; fd is not taken. */
-int wsmem_add(loop_t *loop, uint64_t ws_id, int fd, uint64_t size);
+/* Takes a found memory over; name: what it is called in the fd store. 1: there is one already, or
+   no memory; fd is not taken. */
+int wsmem_add(loop_t *loop, uint64_t ws_id, int fd, uint64_t size, char const *name);
 
 /* NULL: none. */
 wsmem_t *wsmem_get(loop_t const *loop, uint64_t ws_id);
