@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/core/crc.h"
 #include "wksp/error.h"
 
 #define SPEC_PAGE_SMALL 4096UL
@@ -74,16 +75,6 @@ int spec_check(spec_t const *spec) {
   return 0;
 }
 
-/* CRC-32, polynomial 0xedb88320 reflected. Bit by bit: the texts are short and rare. */
-static uint32_t spec_crc(char const *bytes, size_t len_bytes) {
-  uint32_t crc = ~0U;
-  for (size_t i = 0; i < len_bytes; i++) {
-    crc ^= (uint8_t)bytes[i];
-    for (int bit = 0; bit < 8; bit++) crc = (crc >> 1) ^ (0xedb88320U & (0U - (crc & 1U)));
-  }
-  return ~crc;
-}
-
 __attribute__((format(printf, 3, 4))) static void
 spec_line(char text[SPEC_TEXT_MAX], size_t *len_bytes, char const *format, ...) {
   va_list args;
@@ -113,7 +104,7 @@ int spec_encode(spec_t const *spec, char ret_text[SPEC_TEXT_MAX]) {
   spec_line(ret_text, &len, "layout=%" PRIu32 "\n", spec->layout_version);
   spec_line(ret_text, &len, "geometry=%016" PRIx64 "\n", spec->geometry_hash);
   spec_line(ret_text, &len, "max_size=%" PRIu64 "\n", spec->max_size);
-  spec_line(ret_text, &len, "crc=%08" PRIx32 "\n", spec_crc(ret_text, len));
+  spec_line(ret_text, &len, "crc=%08" PRIx32 "\n", crc_of(ret_text, len));
   return (int)len;
 }
 
@@ -248,7 +239,7 @@ int spec_decode(char const *text, size_t len_bytes, spec_t *ret_spec) {
 
   size_t body_len = (size_t)(reader.at - text);
   if (!reader_number(&reader, "crc", 16, 8, UINT32_MAX, &crc)) return line_crc;
-  if (crc != spec_crc(text, body_len)) return line_crc;
+  if (crc != crc_of(text, body_len)) return line_crc;
   if (reader.at != reader.end) return line_crc + 1;
 
   *ret_spec = spec;

@@ -343,6 +343,20 @@ static void tell_lifeline(recover_t *recover, int fd, lifeline_record_t const *r
   loop_post(recover->loop, &event, NULL);
 }
 
+/* Ids go on above those that a former daemon may have given out. */
+static void settle_ids(recover_t *recover) {
+  store_t const *store = &recover->loop->store;
+  if (store->ids_lost == STORE_IDS_DAMAGED)
+    log_error(recover->loop->log, "ids-damaged", "file=%s/ids error=%s", store->path,
+              log_text("set aside as ids.bad; new ids begin far above those that were found").text);
+  if (store->ids_lost && (recover->ws_high || recover->lease_high)) {
+    recover->ws_high += STORE_IDS_LEAP;
+    recover->lease_high += STORE_IDS_LEAP;
+  }
+  if (store->ws_reserved > recover->ws_high) recover->ws_high = store->ws_reserved;
+  if (store->lease_reserved > recover->lease_high) recover->lease_high = store->lease_reserved;
+}
+
 int recover_run(recover_t *recover, engine_config_t const *start) {
   loop_t *loop = recover->loop;
   lifeline_record_t *records = calloc(recover->lifeline_cnt + 1, sizeof *records);
@@ -353,7 +367,6 @@ int recover_run(recover_t *recover, engine_config_t const *start) {
     free(records);
     return 1;
   }
-  /* Ids that a former daemon may have given out are not given out again. */
   engine_event_t event = {.kind = ENGINE_EV_START};
   event.u.start = *start;
   for (size_t i = 0; i < recover->lifeline_cnt; i++) {
@@ -365,10 +378,7 @@ int recover_run(recover_t *recover, engine_config_t const *start) {
       recover->lease_high = records[i].lease_id;
     }
   }
-  if (loop->store.ws_reserved > recover->ws_high) recover->ws_high = loop->store.ws_reserved;
-  if (loop->store.lease_reserved > recover->lease_high) {
-    recover->lease_high = loop->store.lease_reserved;
-  }
+  settle_ids(recover);
   for (size_t i = 0; i < recover->spec_cnt; i++) match(recover, &recover->specs[i]);
   event.u.start.ws_id_high = recover->ws_high + recover->stranger_cnt;
   event.u.start.lease_id_high = recover->lease_high;

@@ -13,6 +13,9 @@
 
 #include "daemon/shell/store.h"
 
+#include "daemon/core/crc.h"
+#include "daemon/shell/file.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,13 +25,27 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* "<20 digits>.spec" and a bit */
-#define NAME_MAX_LEN 48
-
 #define SUPERVISOR_LOCK "supervisor.lock"
+
+#define IDS_TEXT_MAX 160
 
 /* Folders above the last that are made: /var/lib/wkspd on a bare system. */
 #define FOLDER_DEPTH_MAX 64
+
+/* mkdir, durable: what is put into the folder is of no use if the folder goes. Being there is
+ * success. */
+static int make_folder(int at, char const *path, mode_t mode) {
+  char above[CONFIG_PATH_MAX];
+  char const *slash = strrchr(path, '/');
+  if (mkdirat(at, path, mode)) return errno != EEXIST;
+  size_t len = slash ? (size_t)(slash - path) : 0;
+  snprintf(above, sizeof above, "%.*s", (int)len, path);
+  int fd = openat(at, len ? above : slash ? "/" : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int bad = fd < 0 || fsync(fd), err = errno;
+  if (fd >= 0) close(fd);
+  errno = err;
+  return bad;
+}
 
 static int make_folders(char const *path) {
   char part[CONFIG_PATH_MAX];
@@ -42,80 +59,28 @@ static int make_folders(char const *path) {
   for (size_t i = 1; i < len && depth < FOLDER_DEPTH_MAX; i++) {
     if (part[i] != '/') continue;
     part[i] = '\0';
-    if (mkdir(part, 0755) && errno != EEXIST) return 1;
+    if (make_folder(AT_FDCWD, part, 0755)) return 1;
     part[i] = '/';
     depth++;
   }
-  return mkdir(part, 0700) && errno != EEXIST;
-}
-
-static int write_all(int fd, char const *text, size_t len) {
-  while (len) {
-    ssize_t n = write(fd, text, len);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno;
-    text += n;
-    len -= (size_t)n;
-  }
-  return 0;
-}
-
-/* 0 or errno; *ret_call names what failed. */
-static int put_file(int dir_fd, char const *name, char const *text, size_t len,
-                    char const **ret_call) {
-  char temp[NAME_MAX_LEN + 8];
-  snprintf(temp, sizeof temp, "%s.tmp", name);
-  *ret_call = "open";
-  int fd = openat(dir_fd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) return errno;
-  *ret_call = "write";
-  int err = write_all(fd, text, len);
-  if (!err && fsync(fd)) {
-    *ret_call = "fsync";
-    err = errno;
-  }
-  close(fd);
-  if (!err && renameat(dir_fd, temp, dir_fd, name)) {
-    *ret_call = "rename";
-    err = errno;
-  }
-  if (err) {
-    unlinkat(dir_fd, temp, 0);
-    return err;
-  }
-  if (fsync(dir_fd)) {
-    *ret_call = "fsync of the folder";
-    return errno;
-  }
-  return 0;
-}
-
-/* The whole of a small file, with a NUL. Its length, or -1 and errno (EFBIG: longer). */
-static ssize_t get_file(int dir_fd, char const *name, char *ret_text, size_t cap) {
-  int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-  if (fd < 0) return -1;
-  size_t len = 0;
-  ssize_t n;
-  while ((n = read(fd, ret_text + len, cap - len)) > 0 && len + (size_t)n < cap) len += (size_t)n;
-  int err = n < 0 ? errno : n > 0 ? EFBIG : 0;
-  close(fd);
-  if (err) {
-    errno = err;
-    return -1;
-  }
-  ret_text[len] = '\0';
-  return (ssize_t)len;
+  return make_folder(AT_FDCWD, part, 0700);
 }
 
 /* Ids
  * -----------------------------------------------------------------------------------------------
  */
 
+static int ids_text(uint64_t ws, uint64_t lease, char ret_text[IDS_TEXT_MAX]) {
+  int len = snprintf(ret_text, IDS_TEXT_MAX, "wkspd-ids=2\nws=%lu\nlease=%lu\n", ws, lease);
+  return len + snprintf(ret_text + len, IDS_TEXT_MAX - (size_t)len, "crc=%08x\n",
+                        crc_of(ret_text, (size_t)len));
+}
+
 static int put_ids(store_t *store, uint64_t ws, uint64_t lease) {
-  char text[128];
+  char text[IDS_TEXT_MAX];
   char const *call;
-  int len = snprintf(text, sizeof text, "wkspd-ids=1\nws=%lu\nlease=%lu\n", ws, lease);
-  int err = put_file(store->dir_fd, "ids", text, (size_t)len, &call);
+  int len = ids_text(ws, lease, text);
+  int err = file_put(store->dir_fd, "ids", text, (size_t)len, &call);
   if (err) return err;
   store->ws_reserved = ws;
   store->lease_reserved = lease;
@@ -130,21 +95,32 @@ int store_ids_cover(store_t *store, uint64_t ws_id, uint64_t lease_id) {
   return put_ids(store, ws, lease);
 }
 
-static int get_ids(store_t *store, char *error) {
-  char text[128];
-  int end = 0;
-  ssize_t n = get_file(store->dir_fd, "ids", text, sizeof text);
-  if (n < 0 && errno == ENOENT) return 0;
-  if (n < 0 ||
-      sscanf(text, "wkspd-ids=1\nws=%lu\nlease=%lu\n%n", &store->ws_reserved,
-             &store->lease_reserved, &end) != 2 ||
-      end != n) {
-    snprintf(error, CONFIG_ERROR_MAX,
-             "'%.900s/ids' is damaged: put back a copy, or remove it if nothing is attached",
-             store->path);
-    return 1;
-  }
-  return 0;
+/* 1 and both numbers if text is one that put_ids writes, or version 1, which had no checksum. */
+static int read_ids(char const *text, uint64_t *ret_ws, uint64_t *ret_lease) {
+  uint64_t ws, lease;
+  char again[IDS_TEXT_MAX];
+  if (sscanf(text, "wkspd-ids=2\nws=%lu\nlease=%lu\n", &ws, &lease) == 2)
+    ids_text(ws, lease, again);
+  else if (sscanf(text, "wkspd-ids=1\nws=%lu\nlease=%lu\n", &ws, &lease) == 2)
+    snprintf(again, sizeof again, "wkspd-ids=1\nws=%lu\nlease=%lu\n", ws, lease);
+  else
+    return 0;
+  if (strcmp(again, text) != 0) return 0; /* there is one spelling */
+  *ret_ws = ws;
+  *ret_lease = lease;
+  return 1;
+}
+
+/* What is damaged is set aside: the daemon goes on above everything that it finds. */
+static void get_ids(store_t *store) {
+  char text[IDS_TEXT_MAX];
+  ssize_t n = file_get(store->dir_fd, "ids", text, sizeof text);
+  if (n >= 0 && strlen(text) == (size_t)n &&
+      read_ids(text, &store->ws_reserved, &store->lease_reserved))
+    return;
+  store->ids_lost = n < 0 && errno == ENOENT ? STORE_IDS_NONE : STORE_IDS_DAMAGED;
+  if (store->ids_lost == STORE_IDS_DAMAGED)
+    renameat(store->dir_fd, "ids", store->dir_fd, "ids.bad");
 }
 
 /* The folder
@@ -266,12 +242,12 @@ int store_open(store_t *ret_store, char const *path, char *error) {
   if (open_dir(&store, path, error)) return 1;
   path = store.path;
   if (take_lock(&store, error)) goto fail;
-  if (mkdirat(store.dir_fd, "specs", 0700) && errno != EEXIST) goto fail_errno;
+  if (make_folder(store.dir_fd, "specs", 0700)) goto fail_errno;
   snprintf(specs, sizeof specs, "%s/specs", path);
   store.specs_fd = open_folder(store.dir_fd, "specs", specs, error);
   if (store.specs_fd < 0) goto fail;
   if (faccessat(store.specs_fd, ".", W_OK | X_OK, AT_EACCESS)) goto fail_errno;
-  if (get_ids(&store, error)) goto fail;
+  get_ids(&store);
   *ret_store = store;
   return 0;
 
@@ -294,11 +270,11 @@ void store_close(store_t *store) {
  * --------------------------------------------------------------------------------------------- */
 
 int store_put(store_t const *store, spec_t const *spec, char *ret_detail) {
-  char text[SPEC_TEXT_MAX], name[NAME_MAX_LEN];
+  char text[SPEC_TEXT_MAX], name[FILE_NAME_MAX];
   char const *call = "encode";
   snprintf(name, sizeof name, "%lu.spec", spec->ws_id);
   int len = spec_encode(spec, text);
-  int err = len < 0 ? EINVAL : put_file(store->specs_fd, name, text, (size_t)len, &call);
+  int err = len < 0 ? EINVAL : file_put(store->specs_fd, name, text, (size_t)len, &call);
   if (err) {
     snprintf(ret_detail, STORE_DETAIL_MAX, "%s %s/specs/%s: %s", call, store->path, name,
              strerror(err));
@@ -308,7 +284,7 @@ int store_put(store_t const *store, spec_t const *spec, char *ret_detail) {
 
 int store_remove(store_t const *store, uint64_t ws_id, char *ret_detail) {
   static char const *const suffix[] = {"spec", "bad"};
-  char name[NAME_MAX_LEN];
+  char name[FILE_NAME_MAX];
   char const *call = "unlink";
   int err = 0, gone = 0;
   for (int i = 0; i < 2 && !err; i++) {
@@ -331,7 +307,7 @@ int store_remove(store_t const *store, uint64_t ws_id, char *ret_detail) {
 
 /* "<id>.<suffix>" as we write it: its id, else 0. */
 static uint64_t id_of(char const *name, char const *suffix) {
-  char again[NAME_MAX_LEN];
+  char again[FILE_NAME_MAX];
   if (name[0] < '1' || name[0] > '9') return 0;
   uint64_t id = strtoull(name, NULL, 10);
   snprintf(again, sizeof again, "%lu.%s", id, suffix);
@@ -340,10 +316,10 @@ static uint64_t id_of(char const *name, char const *suffix) {
 
 static void tell(store_t const *store, char const *name, uint64_t id, store_each_t each,
                  void *arg) {
-  char text[SPEC_TEXT_MAX + 1], bad[NAME_MAX_LEN];
+  char text[SPEC_TEXT_MAX + 1], bad[FILE_NAME_MAX];
   spec_t spec;
   int line = 0;
-  ssize_t len = get_file(store->specs_fd, name, text, sizeof text);
+  ssize_t len = file_get(store->specs_fd, name, text, sizeof text);
   if (len >= 0) line = spec_decode(text, (size_t)len, &spec);
   if (len >= 0 && !line && spec.ws_id == id) {
     each(arg, id, &spec, 0);
@@ -375,7 +351,7 @@ int store_each(store_t const *store, store_each_t each, void *arg) {
     uint64_t id = id_of(entry->d_name, "spec");
     if (id)
       tell(store, entry->d_name, id, each, arg);
-    else if (id_of(entry->d_name, "spec.tmp"))
+    else if (id_of(entry->d_name, "spec" FILE_TEMP_SUFFIX))
       unlinkat(store->specs_fd, entry->d_name, 0);
   }
   err = errno;
@@ -392,7 +368,7 @@ typedef struct lost {
 } lost_t;
 
 int store_lose(store_t const *store, uint64_t ws_id, char *ret_detail) {
-  char name[NAME_MAX_LEN], lost[NAME_MAX_LEN];
+  char name[FILE_NAME_MAX], lost[FILE_NAME_MAX];
   snprintf(name, sizeof name, "%lu.spec", ws_id);
   snprintf(lost, sizeof lost, "%lu.lost", ws_id);
   if (!renameat(store->specs_fd, name, store->specs_fd, lost)) return 0;
@@ -443,7 +419,7 @@ static int lost_list(store_t const *store, lost_t **ret_list, size_t *ret_cnt) {
 int store_lost_end(store_t const *store, char *ret_detail) {
   lost_t *list = NULL;
   size_t cnt = 0;
-  char name[NAME_MAX_LEN];
+  char name[FILE_NAME_MAX];
   char const *call = "list";
   int err = lost_list(store, &list, &cnt);
   if (!err && cnt) qsort(list, cnt, sizeof *list, lost_order);

@@ -3,12 +3,14 @@
      lock            held by the daemon that uses the folder
      supervisor.lock held by the supervisor of that daemon, also while there is none
      ids             highest ids that may have been given out
+     ids.bad         one that could not be read, kept for people
      specs/<id>.spec one workspace each (daemon/core/spec.h)
      specs/<id>.bad  a spec that could not be read, kept for people
      specs/<id>.lost the spec of a workspace whose memory nobody kept, for people as well: what it
                      was called, whose it was. The STORE_LOST_MAX that were lost last
 
-   Every file is whole or not there: temporary file, write, fsync, rename, fsync of the folder. */
+   Every file is whole or not there (file.h) and ends with a checksum (daemon/core/crc.h). What is
+   damaged is set aside under another name, and the rest goes on. */
 
 #ifndef WKSPD_SHELL_STORE_H
 #define WKSPD_SHELL_STORE_H
@@ -21,6 +23,14 @@
 #define STORE_LEASE_BLOCK 256UL
 #define STORE_WS_BLOCK    64UL
 
+/* How far ids go on above the highest that is found when the file is lost: more than a folder's
+   daemons have given out between that one and the last. A lease that is not held leaves its id in a
+   slot of the memory at the most, until it is reaped, so a mistake here takes several at once. */
+#define STORE_IDS_LEAP (1UL << 20)
+
+/* What became of the file of ids. */
+enum { STORE_IDS_READ = 0, STORE_IDS_NONE, STORE_IDS_DAMAGED };
+
 /* Lost specs that are kept: enough to see what a stop took away, and no heap that grows forever. */
 #define STORE_LOST_MAX 100U
 
@@ -30,6 +40,7 @@
 typedef struct store {
   int lock_fd, dir_fd, specs_fd;        /* -1: not open */
   uint64_t ws_reserved, lease_reserved; /* ids up to these may be given out */
+  int ids_lost;                         /* STORE_IDS_* */
   char path[CONFIG_PATH_MAX];
 } store_t;
 

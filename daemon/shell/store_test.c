@@ -155,24 +155,56 @@ static void strange_files(void **state) {
   assert_false(exists(world, "specs/9.spec.tmp"));
 }
 
-/* Ids that were covered are beyond what a later opening starts from; damage of the file refuses to
- * start. */
+static void reopen(world_t *world) {
+  store_close(&world->store);
+  assert_int_equal(store_open(&world->store, world->dir, world->error), 0);
+}
+
+/* Ids that were covered are beyond what a later opening starts from, also those of the first
+ * format.
+ */
 static void ids(void **state) {
   world_t *world = *state;
   assert_int_equal(world->store.ws_reserved, 0);
+  assert_int_equal(world->store.ids_lost, STORE_IDS_NONE);
   assert_int_equal(store_ids_cover(&world->store, 3, 0), 0);
   assert_int_equal(store_ids_cover(&world->store, 0, 9), 0);
   assert_int_equal(store_ids_cover(&world->store, 3 + STORE_WS_BLOCK, 9 + STORE_LEASE_BLOCK), 0);
-  store_close(&world->store);
-  assert_int_equal(store_open(&world->store, world->dir, world->error), 0);
+  reopen(world);
+  assert_int_equal(world->store.ids_lost, STORE_IDS_READ);
   assert_int_equal(world->store.ws_reserved, 3 + STORE_WS_BLOCK);
   assert_int_equal(world->store.lease_reserved, 9 + STORE_LEASE_BLOCK);
-  store_close(&world->store);
-  write_file(world, "ids", "wkspd-ids=1\nws=3\nlease=");
-  assert_int_equal(store_open(&world->store, world->dir, world->error), 1);
-  assert_non_null(strstr(world->error, "ids"));
   write_file(world, "ids", "wkspd-ids=1\nws=3\nlease=4\n");
-  assert_int_equal(store_open(&world->store, world->dir, world->error), 0);
+  reopen(world);
+  assert_int_equal(world->store.ids_lost, STORE_IDS_READ);
+  assert_int_equal(world->store.lease_reserved, 4);
+}
+
+/* Any bit of the file of ids that has changed, and any end that is missing, is noticed; the file is
+   set aside and the folder opened without it. */
+static void ids_damaged(void **state) {
+  world_t *world = *state;
+  char good[160], text[160], path[128];
+  assert_int_equal(store_ids_cover(&world->store, 77, 1234), 0);
+  snprintf(path, sizeof path, "%s/ids", world->dir);
+  int fd = open(path, O_RDONLY);
+  ssize_t len = read(fd, good, sizeof good - 1);
+  close(fd);
+  assert_true(len > 0);
+  for (ssize_t bit = 0; bit < len * 8 + len; bit++) {
+    memcpy(text, good, (size_t)len);
+    text[len] = 0;
+    if (bit < len * 8)
+      text[bit / 8] ^= (char)(1 << bit % 8);
+    else
+      text[bit - len * 8] = 0;
+    write_file(world, "ids", text);
+    reopen(world);
+    assert_int_equal(world->store.ids_lost, STORE_IDS_DAMAGED);
+    assert_int_equal(world->store.ws_reserved + world->store.lease_reserved, 0);
+    assert_true(exists(world, "ids.bad"));
+    assert_false(exists(world, "ids"));
+  }
 }
 
 /* Another process cannot open a folder in use, and is told whose it is. */
@@ -348,6 +380,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(damaged, setup, teardown),
       cmocka_unit_test_setup_teardown(strange_files, setup, teardown),
       cmocka_unit_test_setup_teardown(ids, setup, teardown),
+      cmocka_unit_test_setup_teardown(ids_damaged, setup, teardown),
       cmocka_unit_test_setup_teardown(locked, setup, teardown),
       cmocka_unit_test_setup_teardown(refused, setup, teardown),
       cmocka_unit_test_setup_teardown(not_ours_alone, setup, teardown),

@@ -93,18 +93,14 @@ def refused_elsewhere(d, *args):
 
 
 @contextlib.contextmanager
-def broken_ids(d):
-    """Meanwhile a daemon that is started on d's state folder refuses."""
-    path = os.path.join(d.state_dir, "ids")
-    with open(path, encoding="ascii") as f:
-        good = f.read()
-    with open(path, "w", encoding="ascii") as f:
-        f.write("nonsense")
+def shared_folder(d):
+    """Meanwhile a daemon that is started on d's state folder refuses: others could write to it."""
+    path = os.path.join(d.state_dir, "specs")
+    os.chmod(path, 0o770)
     try:
         yield path
     finally:
-        with open(path, "w", encoding="ascii") as f:
-            f.write(good)
+        os.chmod(path, 0o700)
 
 
 @tap.test
@@ -278,7 +274,7 @@ def leases_end_between_daemons():
             tap.eq(c.call("Workspaces", "Create", create("w")).code, 0)
             before = open_files(d.proc.pid)
             reply = c.call("Workspaces", "Open", {1: "w"})
-        with broken_ids(d):
+        with shared_folder(d):
             os.kill(pid_of(d), signal.SIGKILL)
             tap.until(lambda: "restart_ms=10" in d.log(), WAIT_S, "it cannot start")
             for fd in reply.fds:
@@ -333,6 +329,31 @@ def ids_are_not_reused():
 
 
 @tap.test
+def damaged_ids():
+    """a damaged file of ids is set aside and named; all that was there is served, and new ids are far above the old"""
+    with Daemon(supervise=True) as d:
+        with wire.Wire(d.socket) as c:
+            tap.eq(c.call("Workspaces", "Create", create("w")).code, 0)
+            reply = c.call("Workspaces", "Open", {1: "w"})
+        path = os.path.join(d.state_dir, "ids")
+        with open(path, "r+b") as f:
+            f.seek(15)
+            f.write(b"9")
+        kill_daemon(d)
+        code, _, rw, _, quarantined, _ = info(d, "w")
+        tap.eq((code, rw, quarantined), (0, 1, 0))
+        tap.contains(d.log(), f"ids-damaged file={path} ")
+        tap.true(os.path.exists(path + ".bad"), "the damaged file is kept for people")
+        with wire.Wire(d.socket) as c:
+            again = c.call("Workspaces", "Open", {1: "w"})
+            tap.true(again.fields[2][0] > 1 << 20, f"lease id {again.fields[2][0]}")
+            tap.eq(c.call("Workspaces", "Create", create("v")).code, 0)
+        tap.true(max(int(i) for i in re.findall(r"created workspace=v id=(\d+)", d.log())) > 1 << 20, "workspace id")
+        for fd in reply.fds + again.fds:
+            os.close(fd)
+
+
+@tap.test
 def supervisor_killed():
     """a daemon whose supervisor is killed says so once, serves on, refuses creates, and ends as always"""
     d = Daemon(supervise=True)
@@ -384,10 +405,10 @@ def cannot_come_back():
         with wire.Wire(d.socket) as c:
             tap.eq(c.call("Workspaces", "Create", create("w")).code, 0)
         first = info(d, "w")
-        with broken_ids(d) as ids:
+        with shared_folder(d) as folder:
             os.kill(pid_of(d), signal.SIGKILL)
             tap.until(lambda: "restart_ms=160" in d.log(), WAIT_S, "the back-off doubled five times")
-            tap.contains(d.log(), f"{ids}' is damaged")
+            tap.contains(d.log(), f"the state folder '{folder}' belongs to")
         tap.eq(info(d, "w"), first)
         waits = [int(ms) for ms in re.findall(r"restart_ms=(\d+)", d.log())]
         tap.eq(waits[:6], [0, 10, 20, 40, 80, 160], "ms between attempts")
@@ -450,7 +471,7 @@ def stop_while_it_cannot_start():
     with Daemon(supervise=True) as d:
         with wire.Wire(d.socket) as c:
             tap.eq(c.call("Workspaces", "Create", create("w")).code, 0)
-        with broken_ids(d):
+        with shared_folder(d):
             os.kill(pid_of(d), signal.SIGKILL)
             tap.until(lambda: "restart_ms=40" in d.log(), WAIT_S, "the back-off began")
             d.stop()
