@@ -154,6 +154,7 @@ static void fx_reply(sim_t *sim, engine_reply_t const *reply) {
   }
   believe(sim, request);
   sim_check_reply(sim, request);
+  if (sim->hooks.reply) sim->hooks.reply(sim->hooks.arg, request);
 }
 
 static void fx_stream_event(sim_t *sim, engine_effect_t const *effect) {
@@ -225,6 +226,7 @@ static void fx_make(sim_t *sim, engine_effect_t const *effect) {
 
   if (!spec || spec->state != SPEC_MAKING) sim_broken(sim, "memory is made without an intent");
   if (sim_in_memory(sim, ws_id)) sim_broken(sim, "memory is made twice");
+  if (sim->hooks.ids) sim->hooks.ids(sim->hooks.arg, ws_id, 0);
   sim_pend(sim, SIM_MEMORY, ws_id, effect);
 }
 
@@ -234,6 +236,7 @@ static void fx_lease(sim_t *sim, engine_effect_t const *effect) {
   if (lease_id <= sim->lease_id_high) sim_broken(sim, "lease %lu was given out before", lease_id);
   sim->lease_id_high = lease_id;
   if (!sim_in_memory(sim, effect->u.lease_make.ws_id)) sim_broken(sim, "a lease of no memory");
+  if (sim->hooks.ids) sim->hooks.ids(sim->hooks.arg, 0, lease_id);
   sim_pend(sim, SIM_LEASE, lease_id, effect);
 }
 
@@ -328,7 +331,10 @@ static void done_event(sim_t *sim, sim_pending_t const *pending, int fail, engin
   int through = !fail || sim->fail_writes || (sim->wild && sim_chance(sim, 2));
 
   if (through && removed) disk_remove(sim, pending->id);
+  if (through && removed && sim->hooks.remove) sim->hooks.remove(sim->hooks.arg, pending->id);
   if (through && !removed) disk_write(sim, &pending->effect.u.persist);
+  if (through && !removed && sim->hooks.persist)
+    sim->hooks.persist(sim->hooks.arg, &pending->effect.u.persist);
   if (fail && (disk = disk_find(sim, pending->id))) disk->doubtful = 1;
   event->kind = removed ? ENGINE_EV_REMOVED : ENGINE_EV_PERSISTED;
   event->u.done.ws_id = pending->id;

@@ -111,6 +111,17 @@ typedef struct sim_published {
   int gone;   /* a removal was confirmed: it must not come back */
 } sim_published_t;
 
+/* Told of what reaches the disk, at the moment that it does, and of answers that leave. Any may be
+   NULL. */
+typedef struct sim_hooks {
+  void *arg;
+  void (*persist)(void *arg, spec_t const *spec);
+  void (*remove)(void *arg, uint64_t ws_id);
+  void (*ids)(void *arg, uint64_t ws_id, uint64_t lease_id); /* 0: not of concern */
+  void (*sent)(void *arg, engine_request_t const *req);      /* before the engine has it */
+  void (*reply)(void *arg, struct sim_request const *request);
+} sim_hooks_t;
+
 #define SIM_LIST(type) \
   struct {             \
     type *items;       \
@@ -138,6 +149,8 @@ typedef struct sim {
 
   uint64_t conn_high, ws_id_high, lease_id_high;
   uint8_t uuid_next;
+
+  sim_hooks_t hooks;
 
   /* for scenarios */
   int hold[SIM_ANSWERS];      /* sim_settle leaves these unanswered */

@@ -90,6 +90,7 @@ uint32_t sim_send(sim_t *sim, uint64_t conn, engine_request_t const *req, uint64
   request->deadline_ns = timeout_ns ? sim->mono_ns + timeout_ns : 0;
   if (req->method == ENGINE_DELETE) request->target = doom(sim, req->u.del.name);
 
+  if (sim->hooks.sent) sim->hooks.sent(sim->hooks.arg, req);
   event.u.request.conn = conn;
   event.u.request.stream = stream;
   event.u.request.deadline_mono_ns = request->deadline_ns;
