@@ -81,6 +81,7 @@ void create_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   ws->spec.uid = call->conn->uid;
   ws->spec.gid = call->conn->gid;
   ws->spec.created_ns = e->now_real_ns;
+  spec_done_add(&ws->spec, req->call_id, SPEC_DONE_CREATE, ENGINE_CODE_OK);
   ws->spec_known = 1;
   ws->state = WS_SPEC_MAKING;
   if (registry_list(&e->registry, ws, 1) || registry_add_uuid(&e->registry, ws)) {

@@ -7,7 +7,7 @@
    there is room. A connection that closes goes before the deadlines, for it wants no replies.
 
    Invariants (engine_check):
-     those of registry.h, lease.h, call.h, job.h and timers.h
+     those of registry.h, lease.h, call.h, job.h, timers.h and history.h
      await_cnt == workspaces awaiting + leases in the making
      a call's timer is running if it has a deadline; all running timers are those of calls and
      retries
@@ -37,6 +37,7 @@ void engine_free(engine_t *e) {
   calls_clear(&e->calls);
   leases_clear(&e->leases);
   registry_clear(&e->registry);
+  history_clear(&e->history);
   free(e);
 }
 
@@ -213,6 +214,7 @@ static int request_take(engine_t *e, engine_event_t const *event) {
   call->deadline.owner = call;
   call->deadline.kind = TIMER_DEADLINE;
   if (deadline && timers_start(&e->timers, &call->deadline, deadline)) return WKSP_E_NOMEM;
+  if (repeat_answer(e, call, &event->u.request.req)) return 0;
   return request_route(e, call, &event->u.request.req);
 }
 
@@ -434,6 +436,7 @@ char const *engine_check(engine_t const *e) {
   if ((broken = leases_check(&e->leases))) return broken;
   if ((broken = calls_check(&e->calls))) return broken;
   if ((broken = jobs_check(&e->jobs))) return broken;
+  if ((broken = history_check(&e->history))) return broken;
   if (!timers_check(&e->timers)) return "timers";
   if ((broken = check_workspaces(e, &await_cnt, &timer_cnt))) return broken;
 

@@ -97,6 +97,10 @@ enum {
    the engine checks. */
 typedef struct engine_request {
   int method; /* ENGINE_CREATE ...; anything else is the shell's mistake */
+  /* Create, Delete, Resize: the client's id of this call, by which it is known when it is made
+     again. call_id_len is what the peer sent: 0: none; SPEC_CALL_ID_SIZE, or it is refused. */
+  uint32_t call_id_len;
+  uint8_t call_id[SPEC_CALL_ID_SIZE];
   union {
     struct {
       char name[ENGINE_TEXT_MAX];
@@ -168,7 +172,8 @@ enum engine_event_kind {
   /* First, once: takes the configuration. Then RECOVERED_*; connections after RECOVERED_END only.
    */
   ENGINE_EV_START = 1,
-  /* Between START and RECOVERED_END, once per workspace found (spec or memory), in any order. */
+  /* Between START and RECOVERED_END, once per workspace found (spec or memory), in any order; also
+     those that are GONE. */
   ENGINE_EV_RECOVERED_WORKSPACE,
   /* After its workspace's, once per lifeline found. A lifeline without a workspace is dropped. */
   ENGINE_EV_RECOVERED_LEASE,
@@ -395,6 +400,12 @@ enum engine_effect_kind {
      being there is success. Answered by REMOVED, with an error also if the fd store does not
      confirm; then all of it is asked for again. */
   ENGINE_FX_UNPERSIST,
+  /* As UNPERSIST, but the spec, whose state is GONE, is written in the place of the old one, and
+     stays for the next start. Answered by REMOVED. */
+  ENGINE_FX_RETIRE,
+  /* Remove the spec file of ws_id, which is GONE, some time. No answer: what is left is found at
+     the next start. */
+  ENGINE_FX_FORGET,
   /* Make memory of max_size bytes, take pages for size of them, format, check, seal, and put the
      memory in the fd store, all confirmed. Failing leaves nothing behind. Answered by MEMORY_MADE.
    */
@@ -443,10 +454,10 @@ enum { ENGINE_LOG_ERROR = 1, ENGINE_LOG_WARN = 2, ENGINE_LOG_INFO = 3 };
 typedef struct engine_effect {
   int kind; /* ENGINE_FX_* */
   union {
-    spec_t persist; /* state is in it */
+    spec_t persist; /* PERSIST, RETIRE: state is in it */
     struct {
       uint64_t ws_id;
-    } workspace; /* UNPERSIST, MEMORY_CANCEL, MEMORY_DROP */
+    } workspace; /* UNPERSIST, FORGET, MEMORY_CANCEL, MEMORY_DROP */
     spec_t memory_make;
     struct {
       uint64_t ws_id, page_size;

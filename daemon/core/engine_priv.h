@@ -4,6 +4,7 @@
      recover.c  what a start finds
      create.c   making a workspace, and unmaking it
      remove.c   removing one, quarantine
+     repeat.c   calls that were made before
      open.c     leases, from the open to the reap
      resize.c   growing and shrinking a workspace
      work.c     jobs: query, compact, reap, resize
@@ -20,6 +21,7 @@
 
 #include "daemon/core/call.h"
 #include "daemon/core/engine.h"
+#include "daemon/core/history.h"
 #include "daemon/core/job.h"
 #include "daemon/core/lease.h"
 #include "daemon/core/registry.h"
@@ -42,9 +44,10 @@ struct engine {
   calls_t calls;
   jobs_t jobs;
   timers_t timers;
+  history_t history;
   uint64_t await_cnt; /* answers under way: PERSISTED, REMOVED, MEMORY_MADE, MEMORY_RESIZED,
                          LEASE_MADE */
-  uint64_t request_cnt, refused_cnt, violation_cnt;
+  uint64_t request_cnt, refused_cnt, violation_cnt, repeat_cnt;
   engine_update_t *update;        /* of the step */
   engine_effect_t scratch_effect; /* where effects go that had no memory */
   engine_reply_t scratch_reply;
@@ -61,7 +64,7 @@ engine_effect_t *emit(engine_t *e, int kind);
 void *emit_alloc(engine_t *e, size_t cnt, size_t size);
 
 void emit_persist(engine_t *e, ws_t *ws, int state); /* sets the state in ws->spec, awaits */
-void emit_unpersist(engine_t *e, ws_t *ws);          /* awaits */
+void emit_unpersist(engine_t *e, ws_t *ws);          /* or retires it; awaits */
 void emit_memory_drop(engine_t *e, ws_t *ws);        /* if it has memory */
 void emit_lease_drop(engine_t *e, lease_t const *lease);
 void emit_log(engine_t *e, int level, char const *format, ...)
@@ -109,7 +112,7 @@ ws_t *ws_lookup(engine_t *e, char const *name, engine_reply_t *ret_fault);
 
 /* What the peer wants to do with a workspace. */
 enum { WANT_READ = 1, WANT_WRITE = 2, WANT_DELETE = 4 };
-int fault_rights(ws_t const *ws, conn_t const *conn, int want, engine_reply_t *ret_fault);
+int fault_rights(spec_t const *spec, conn_t const *conn, int want, engine_reply_t *ret_fault);
 
 /* Refuses what cannot be served: being removed, quarantined. */
 int fault_served(ws_t const *ws, engine_reply_t *ret_fault);
@@ -117,6 +120,12 @@ int fault_served(ws_t const *ws, engine_reply_t *ret_fault);
 /* Rules
  * ------------------------------------------------------------------------------------------------
  */
+
+/* A call that was made before: takes it over, or leaves it alone. 1 or 0. */
+int repeat_answer(engine_t *e, call_t *call, engine_request_t const *req);
+
+/* Remembers what was done to a workspace that goes. */
+void remove_remember(engine_t *e, spec_t const *spec);
 
 /* Each takes over the call: answers it now or when what it waits for has come. */
 void create_begin(engine_t *e, call_t *call, engine_request_t const *req);

@@ -144,8 +144,7 @@ ws_t *ws_lookup(engine_t *e, char const *name, engine_reply_t *ret_fault) {
   return NULL;
 }
 
-int fault_rights(ws_t const *ws, conn_t const *conn, int want, engine_reply_t *ret_fault) {
-  spec_t const *spec = &ws->spec;
+int fault_rights(spec_t const *spec, conn_t const *conn, int want, engine_reply_t *ret_fault) {
   uint32_t bits = conn->gid == spec->gid ? spec->mode >> 3 : spec->mode;
 
   if (!conn->uid || conn->uid == spec->uid) return 0;

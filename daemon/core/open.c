@@ -27,7 +27,7 @@ static int fault_open(engine_t *e, call_t const *call, engine_request_t const *r
     return 1;
   }
   int want = mode == ENGINE_OPEN_RO ? WANT_READ : WANT_READ | WANT_WRITE;
-  if (fault_rights(ws, call->conn, want, ret_fault)) return 1;
+  if (fault_rights(&ws->spec, call->conn, want, ret_fault)) return 1;
   if (fault_served(ws, ret_fault)) return 1;
   if (e->lease_id_high >= ENGINE_LEASE_ID_MAX) {
     fault_set(ret_fault, ENGINE_CODE_RESOURCE_EXHAUSTED, "lease",

@@ -5,6 +5,7 @@
      ready        yes            served
      ready        no             quarantined: its name and its owner are kept for people to decide
      removing     any            removed when its last lease has ended
+     gone         -              remembered for its calls (history.h)
      unreadable,  any            quarantined under the name quarantined-<id>, root's
       or none
 
@@ -65,6 +66,11 @@ int recover_workspace(engine_t *e, engine_event_t const *event) {
   if (e->phase != ENGINE_PHASE_RECOVERING || !spec->ws_id) return WKSP_E_INVAL;
   if (spec_known && spec_check(spec)) return WKSP_E_INVAL;
   if (registry_by_id(&e->registry, spec->ws_id)) return WKSP_E_INVAL;
+  if (spec_known && spec->state == SPEC_GONE) {
+    if (spec->ws_id > e->ws_id_high) e->ws_id_high = spec->ws_id;
+    remove_remember(e, spec);
+    return 0;
+  }
 
   ws_t *ws = registry_add(&e->registry, spec->ws_id);
   if (!ws) return WKSP_E_NOMEM;

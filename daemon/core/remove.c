@@ -3,6 +3,8 @@
    Delete writes the removal down first (PERSIST state removing), so that a restart goes on with it;
    from then on the name is free and the workspace cannot come back. Memory and spec go when the
    last lease has ended: memory first, then the spec, so that memory without a spec is never left.
+   If calls are to be remembered (repeat.c) the spec does not go but says that the workspace has
+   gone.
 
      no leases        PERSIST removing -> MEMORY_DROP, UNPERSIST -> reply
      leases, force    PERSIST removing -> reply (deferred)
@@ -72,7 +74,7 @@ void remove_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
   ws_t *ws = ws_lookup(e, req->u.del.name, &fault);
 
-  if (!ws || fault_rights(ws, call->conn, WANT_DELETE, &fault) ||
+  if (!ws || fault_rights(&ws->spec, call->conn, WANT_DELETE, &fault) ||
       fault_removable(ws, req->u.del.force, &fault) || fault_resizing(e, ws, &fault)) {
     call_fail(e, call, &fault);
     return;
@@ -86,11 +88,26 @@ void remove_begin(engine_t *e, call_t *call, engine_request_t const *req) {
     return;
   }
   ws->state = WS_SPEC_REMOVING;
+  spec_done_add(&ws->spec, req->call_id, SPEC_DONE_DELETE, ENGINE_CODE_OK);
   emit_persist(e, ws, SPEC_REMOVING);
+}
+
+void remove_remember(engine_t *e, spec_t const *spec) {
+  if (history_add(&e->history, spec)) {
+    e->err = WKSP_E_NOMEM;
+    return;
+  }
+  while (e->history.cnt > HISTORY_MAX)
+    emit(e, ENGINE_FX_FORGET)->u.workspace.ws_id = history_drop(&e->history);
 }
 
 void remove_rest(engine_t *e, ws_t *ws) {
   emit_memory_drop(e, ws);
+  if (ws->spec_known && ws->spec.state == SPEC_REMOVING && ws->spec.done_cnt) {
+    ws->spec.state = SPEC_GONE;
+    ws->spec.removed_ns = e->now_real_ns;
+    remove_remember(e, &ws->spec);
+  }
   ws->state = WS_UNSPEC;
   emit_unpersist(e, ws);
 }
@@ -154,6 +171,8 @@ static void remove_failed(engine_t *e, ws_t *ws, engine_event_t const *event) {
 
   log_disk(e, ws, "remove-failed", event);
   ws->state = WS_RESTORING;
+  if (ws->spec.done_cnt && ws->spec.done[ws->spec.done_cnt - 1].op == SPEC_DONE_DELETE)
+    spec_done_undo(&ws->spec, ws->spec.done[ws->spec.done_cnt - 1].id);
   emit_persist(e, ws, SPEC_READY);
   if (!call) return;
 

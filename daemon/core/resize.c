@@ -97,9 +97,12 @@ static void step_work(engine_t *e, ws_t *ws, uint64_t to) {
   ws->resize.job_id = work_resize(e, ws, to, ws->resize.deadline_mono_ns);
 }
 
-static void step_spec(engine_t *e, ws_t *ws) {
+/* code: what the call that wants it comes to. */
+static void step_spec(engine_t *e, ws_t *ws, int code) {
   ws->resize.step = RESIZE_SPEC;
+  ws->resize.same = ws->spec.size == ws->resize.reached;
   ws->spec.size = ws->resize.reached;
+  if (!ws->resize.settling) spec_done_add(&ws->spec, ws->resize.call_id, SPEC_DONE_RESIZE, code);
   emit_persist(e, ws, SPEC_READY);
 }
 
@@ -149,7 +152,7 @@ void resize_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
   ws_t *ws = ws_lookup(e, req->u.resize.name, &fault);
 
-  if (!ws || fault_rights(ws, call->conn, WANT_WRITE, &fault) || fault_served(ws, &fault) ||
+  if (!ws || fault_rights(&ws->spec, call->conn, WANT_WRITE, &fault) || fault_served(ws, &fault) ||
       fault_size(e, req->u.resize.size, &fault) || fault_resize(ws, req->u.resize.size, &fault) ||
       fault_limit("requests that wait for a worker", e->jobs.queued_cnt, ENGINE_JOBS_QUEUED_MAX,
                   &fault)) {
@@ -163,6 +166,7 @@ void resize_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   ws->resize.to = resize_round(ws, req->u.resize.size);
   ws->resize.deadline_mono_ns = call->deadline.place ? call->deadline.due_ns : 0;
   ws->resize.settling = 1;
+  memcpy(ws->resize.call_id, req->call_id, sizeof(ws->resize.call_id));
   step_work(e, ws, 0);
 }
 
@@ -189,7 +193,7 @@ int resize_memory(engine_t *e, engine_event_t const *event) {
     return 0;
   }
   if (ws->resize.settling) {
-    step_spec(e, ws);
+    step_spec(e, ws, ENGINE_CODE_OK);
     return 0;
   }
   ws->resize.filled = 1;
@@ -244,8 +248,9 @@ static void resize_unworked(engine_t *e, ws_t *ws, engine_event_t const *event) 
 }
 
 void resize_worked(engine_t *e, ws_t *ws, engine_event_t const *event) {
+  static uint8_t const none[SPEC_CALL_ID_SIZE];
   engine_resized_t const *resized = &event->u.worker_done.resized;
-  engine_reply_t fault;
+  engine_reply_t fault = {.code = ENGINE_CODE_OK};
 
   if (ws->resize.step != RESIZE_WORK || ws->resize.job_id != event->u.worker_done.job_id)
     return; /* of one that was given up before it ended */
@@ -272,8 +277,9 @@ void resize_worked(engine_t *e, ws_t *ws, engine_event_t const *event) {
     fault_blocked(ws, resized, &fault);
     if (ws->call) call_fault_later(e, ws->call, &fault);
   }
-  if (resized->size != ws->spec.size)
-    step_spec(e, ws);
+  /* One that changes nothing is remembered as well: made again later, it might. */
+  if (resized->size != ws->spec.size || memcmp(ws->resize.call_id, none, sizeof(none)) != 0)
+    step_spec(e, ws, fault.code);
   else
     step_punch(e, ws, ws->spec.size);
 }
@@ -293,9 +299,11 @@ int resize_persisted(engine_t *e, ws_t *ws, engine_event_t const *event) {
     remove_restore(e, ws);
     return 0;
   }
-  emit_log(e, ENGINE_LOG_INFO, "event=resized workspace=%s id=%" PRIu64 " size=%" PRIu64,
-           ws->spec.name, ws->spec.ws_id, ws->spec.size);
-  emit_event(e, ENGINE_EVENT_RESIZED, ws->spec.name);
+  if (!ws->resize.same) {
+    emit_log(e, ENGINE_LOG_INFO, "event=resized workspace=%s id=%" PRIu64 " size=%" PRIu64,
+             ws->spec.name, ws->spec.ws_id, ws->spec.size);
+    emit_event(e, ENGINE_EVENT_RESIZED, ws->spec.name);
+  }
   if (ws->resize.settling)
     resize_settled(e, ws);
   else

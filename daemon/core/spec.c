@@ -34,10 +34,60 @@ enum {
   LINE_LAYOUT,
   LINE_GEOMETRY,
   LINE_MAX_SIZE,
+  LINE_REMOVED,
+  LINE_DONE,
   LINE_CRC
 };
 
-static char const *const spec_states[] = {"", "making", "ready", "removing"};
+#define VERSION 3
+
+/* The line of the checksum, by version. */
+static int const crc_lines[VERSION + 1] = {0, LINE_MAX_SIZE, LINE_REMOVED, LINE_CRC};
+
+static char const *const spec_states[] = {"", "making", "ready", "removing", "gone"};
+static char const spec_ops[] = {0, 'c', 'd', 'r'};
+
+/* Bytes of one call: its id, the letter of the operation, the digit of the code. */
+#define DONE_LEN (2 * SPEC_CALL_ID_SIZE + 2)
+
+static int id_is_none(uint8_t const id[SPEC_CALL_ID_SIZE]) {
+  static uint8_t const none[SPEC_CALL_ID_SIZE];
+  return !memcmp(id, none, sizeof(none));
+}
+
+void spec_done_add(spec_t *spec, uint8_t const id[SPEC_CALL_ID_SIZE], int op, int code) {
+  if (id_is_none(id)) return;
+  if (spec->done_cnt == SPEC_DONE_MAX)
+    memmove(spec->done, spec->done + 1, --spec->done_cnt * sizeof(*spec->done));
+  spec_done_t *done = &spec->done[spec->done_cnt++];
+  memcpy(done->id, id, sizeof(done->id));
+  done->op = op;
+  done->code = code;
+}
+
+void spec_done_undo(spec_t *spec, uint8_t const id[SPEC_CALL_ID_SIZE]) {
+  if (!spec->done_cnt || memcmp(spec->done[spec->done_cnt - 1].id, id, SPEC_CALL_ID_SIZE) != 0)
+    return;
+  memset(&spec->done[--spec->done_cnt], 0, sizeof(*spec->done));
+}
+
+spec_done_t const *spec_done_find(spec_t const *spec, uint8_t const id[SPEC_CALL_ID_SIZE]) {
+  for (uint32_t i = 0; i < spec->done_cnt && !id_is_none(id); i++)
+    if (!memcmp(spec->done[i].id, id, SPEC_CALL_ID_SIZE)) return &spec->done[i];
+  return NULL;
+}
+
+static int done_check(spec_t const *spec) {
+  if (spec->done_cnt > SPEC_DONE_MAX) return LINE_DONE;
+  for (uint32_t i = 0; i < spec->done_cnt; i++) {
+    spec_done_t const *done = &spec->done[i];
+    if (id_is_none(done->id) || done->op < SPEC_DONE_CREATE || done->op > SPEC_DONE_RESIZE ||
+        done->code < 0 || done->code > 15)
+      return LINE_DONE;
+    if (spec_done_find(spec, done->id) != done) return LINE_DONE; /* it stands there twice */
+  }
+  return 0;
+}
 
 int spec_name_ok(char const *name) {
   if (!name) return 0;
@@ -55,7 +105,7 @@ int spec_check(spec_t const *spec) {
   int making = spec->state == SPEC_MAKING;
 
   if (!spec->ws_id) return LINE_ID;
-  if (spec->state < SPEC_MAKING || spec->state > SPEC_REMOVING) return LINE_STATE;
+  if (spec->state < SPEC_MAKING || spec->state > SPEC_GONE) return LINE_STATE;
   if (!spec_name_ok(spec->name)) return LINE_NAME;
   /* The memory is rounded up to pages, which may be past the limit for what was asked. */
   if (!spec->size || spec->size > SPEC_SIZE_MAX + SPEC_PAGE_HUGE) return LINE_SIZE;
@@ -72,7 +122,8 @@ int spec_check(spec_t const *spec) {
   if (spec->mode > SPEC_MODE_MAX) return LINE_MODE;
   if (making ? spec->layout_version != 0 : !spec->layout_version) return LINE_LAYOUT;
   if (making && spec->geometry_hash) return LINE_GEOMETRY;
-  return 0;
+  if (spec->state != SPEC_GONE && spec->removed_ns) return LINE_REMOVED;
+  return done_check(spec);
 }
 
 __attribute__((format(printf, 3, 4))) static void
@@ -87,7 +138,7 @@ int spec_encode(spec_t const *spec, char ret_text[SPEC_TEXT_MAX]) {
   size_t len = 0;
   if (spec_check(spec)) return WKSP_E_INVAL;
 
-  spec_line(ret_text, &len, "wkspd-spec=2\n");
+  spec_line(ret_text, &len, "wkspd-spec=%d\n", VERSION);
   spec_line(ret_text, &len, "id=%" PRIu64 "\n", spec->ws_id);
   spec_line(ret_text, &len, "state=%s\n", spec_states[spec->state]);
   spec_line(ret_text, &len, "name=%s\nuuid=", spec->name);
@@ -104,6 +155,14 @@ int spec_encode(spec_t const *spec, char ret_text[SPEC_TEXT_MAX]) {
   spec_line(ret_text, &len, "layout=%" PRIu32 "\n", spec->layout_version);
   spec_line(ret_text, &len, "geometry=%016" PRIx64 "\n", spec->geometry_hash);
   spec_line(ret_text, &len, "max_size=%" PRIu64 "\n", spec->max_size);
+  spec_line(ret_text, &len, "removed_ns=%" PRIu64 "\ndone=", spec->removed_ns);
+  for (uint32_t i = 0; i < spec->done_cnt; i++) {
+    if (i) spec_line(ret_text, &len, ",");
+    for (uint32_t k = 0; k < SPEC_CALL_ID_SIZE; k++)
+      spec_line(ret_text, &len, "%02x", spec->done[i].id[k]);
+    spec_line(ret_text, &len, "%c%x", spec_ops[spec->done[i].op], (unsigned)spec->done[i].code);
+  }
+  spec_line(ret_text, &len, "\n");
   spec_line(ret_text, &len, "crc=%08" PRIx32 "\n", crc_of(ret_text, len));
   return (int)len;
 }
@@ -170,7 +229,7 @@ static int reader_is(reader_t const *reader, char const *value) {
 
 static int reader_state(reader_t *reader, int *ret_state) {
   if (!reader_line(reader, "state")) return 0;
-  for (int state = SPEC_MAKING; state <= SPEC_REMOVING; state++) {
+  for (int state = SPEC_MAKING; state <= SPEC_GONE; state++) {
     if (!reader_is(reader, spec_states[state])) continue;
     *ret_state = state;
     return 1;
@@ -186,13 +245,36 @@ static int reader_name(reader_t *reader, char ret_name[SPEC_NAME_MAX + 1]) {
   return 1;
 }
 
-static int reader_uuid(reader_t *reader, uint8_t ret_uuid[16]) {
-  if (!reader_line(reader, "uuid") || reader->value_len != 32) return 0;
-  for (size_t i = 0; i < 16; i++) {
-    int high = digit_of(reader->value[2 * i]), low = digit_of(reader->value[2 * i + 1]);
+/* Bytes as two digits each, in lower case. */
+static int hex_bytes(char const *text, size_t cnt, uint8_t *ret_bytes) {
+  for (size_t i = 0; i < cnt; i++) {
+    int high = digit_of(text[2 * i]), low = digit_of(text[2 * i + 1]);
     if (high > 15 || low > 15) return 0;
-    ret_uuid[i] = (uint8_t)(high << 4 | low);
+    ret_bytes[i] = (uint8_t)(high << 4 | low);
   }
+  return 1;
+}
+
+static int reader_uuid(reader_t *reader, uint8_t ret_uuid[16]) {
+  return reader_line(reader, "uuid") && reader->value_len == 32 &&
+         hex_bytes(reader->value, 16, ret_uuid);
+}
+
+static int reader_done(reader_t *reader, spec_t *ret_spec) {
+  if (!reader_line(reader, "done")) return 0;
+  if (!reader->value_len) return 1;
+  size_t cnt = (reader->value_len + 1) / (DONE_LEN + 1);
+  if (cnt > SPEC_DONE_MAX || cnt * (DONE_LEN + 1) != reader->value_len + 1) return 0;
+  for (size_t i = 0; i < cnt; i++) {
+    char const *text = reader->value + i * (DONE_LEN + 1);
+    spec_done_t *done = &ret_spec->done[i];
+    if (i && text[-1] != ',') return 0;
+    if (!hex_bytes(text, SPEC_CALL_ID_SIZE, done->id)) return 0;
+    for (int op = SPEC_DONE_CREATE; op <= SPEC_DONE_RESIZE; op++)
+      if (text[DONE_LEN - 2] == spec_ops[op]) done->op = op;
+    done->code = digit_of(text[DONE_LEN - 1]);
+  }
+  ret_spec->done_cnt = (uint32_t)cnt;
   return 1;
 }
 
@@ -219,6 +301,8 @@ static int spec_read_fields(reader_t *reader, int version, spec_t *spec) {
     return LINE_GEOMETRY;
   spec->max_size = spec->size;
   if (version > 1 && !reader_u64(reader, "max_size", &spec->max_size)) return LINE_MAX_SIZE;
+  if (version > 2 && !reader_u64(reader, "removed_ns", &spec->removed_ns)) return LINE_REMOVED;
+  if (version > 2 && !reader_done(reader, spec)) return LINE_DONE;
   return 0;
 }
 
@@ -229,9 +313,9 @@ int spec_decode(char const *text, size_t len_bytes, spec_t *ret_spec) {
 
   if (!text || !len_bytes) return LINE_MAGIC;
   if (!reader_line(&reader, "wkspd-spec")) return LINE_MAGIC;
-  int version = reader_is(&reader, "2") ? 2 : reader_is(&reader, "1") ? 1 : 0;
-  if (!version) return LINE_MAGIC;
-  int line_crc = version > 1 ? LINE_CRC : LINE_CRC - 1;
+  int version = reader.value_len == 1 ? digit_of(*reader.value) : 0;
+  if (version < 1 || version > VERSION) return LINE_MAGIC;
+  int line_crc = crc_lines[version];
   int line = spec_read_fields(&reader, version, &spec);
   if (line) return line;
   line = spec_check(&spec);

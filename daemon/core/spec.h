@@ -4,7 +4,7 @@
    or removal has come stands in one small file per workspace. This file is the text of it: plain
    struct to bytes and back, no I/O. The text is for people too:
 
-     wkspd-spec=2
+     wkspd-spec=3
      id=17
      state=ready
      name=orders
@@ -17,8 +17,13 @@
    byte before it. So there is exactly one text per spec, and any flipped bit is found: one in the
    body by the checksum, one in the last line by itself.
 
-   Version 1, before workspaces could grow, had no max_size: it is read, with that of size, and
-   written no more.
+   Version 1, before workspaces could grow, had no max_size, and version 2, before calls had ids, no
+   removed_ns and done. They are read, with max_size that of size and the others empty, and written
+   no more.
+
+   The last calls that changed the workspace and had ids of their own stand in its spec, for a call
+   is done when the spec that says so is on disk. So whoever asks again after a restart is told what
+   became of it (repeat.c). When a workspace has gone its spec stays for a while in the state gone.
 
    What it refuses to do: guess. A text that is not exactly one that spec_encode writes is refused
    with the number of its first wrong line. */
@@ -42,14 +47,30 @@
 
 #define SPEC_MODE_MAX 0777U
 
-/* Bytes of the longest text, its NUL included: 17 lines of at most 60 bytes. */
-#define SPEC_TEXT_MAX 1024U
+/* Calls that a spec remembers: whoever lost an answer asks again within seconds, and others rarely
+ * change the same workspace as often meanwhile. */
+#define SPEC_DONE_MAX 4U
+
+#define SPEC_CALL_ID_SIZE 16U
+
+/* Bytes of the longest text, its NUL included: 18 lines of at most 60 bytes, and that of calls with
+   36 for each. */
+#define SPEC_TEXT_MAX 1280U
 
 enum spec_state {
-  SPEC_MAKING = 1,  /* an intent: memory, if any, and spec are thrown away at the next start */
-  SPEC_READY = 2,   /* published; its memory is in the fd store */
-  SPEC_REMOVING = 3 /* removed by force; the memory goes when the last lease ends */
+  SPEC_MAKING = 1,   /* an intent: memory, if any, and spec are thrown away at the next start */
+  SPEC_READY = 2,    /* published; its memory is in the fd store */
+  SPEC_REMOVING = 3, /* removed by force; the memory goes when the last lease ends */
+  SPEC_GONE = 4      /* there is nothing of it any more; what was done to it is remembered */
 };
+
+/* A call that has been done. */
+enum { SPEC_DONE_CREATE = 1, SPEC_DONE_DELETE, SPEC_DONE_RESIZE };
+typedef struct spec_done {
+  uint8_t id[SPEC_CALL_ID_SIZE]; /* the caller's; not all zeroes */
+  int op;                        /* SPEC_DONE_* */
+  int code;                      /* what it was answered, 0 to 15 (engine.h, ENGINE_CODE_*) */
+} spec_done_t;
 
 /* Invariant: spec_check(spec) == 0 for every spec that the engine gives out or spec_decode returns.
  */
@@ -69,7 +90,19 @@ typedef struct spec {
   uint64_t created_ns;     /* since 1970 */
   uint32_t layout_version; /* 0 while MAKING */
   uint64_t geometry_hash;  /* 0 while MAKING */
+  uint64_t removed_ns;     /* since 1970: GONE; else 0 */
+  uint32_t done_cnt;
+  spec_done_t done[SPEC_DONE_MAX]; /* oldest first; zeroes behind done_cnt */
 } spec_t;
+
+/* Notes a call, the oldest one making room for it. id all zeroes: nothing. */
+void spec_done_add(spec_t *spec, uint8_t const id[SPEC_CALL_ID_SIZE], int op, int code);
+
+/* Takes the last one back, if it has this id. */
+void spec_done_undo(spec_t *spec, uint8_t const id[SPEC_CALL_ID_SIZE]);
+
+/* NULL: none of that id (all zeroes: never one). */
+spec_done_t const *spec_done_find(spec_t const *spec, uint8_t const id[SPEC_CALL_ID_SIZE]);
 
 /* 1 if name is one for a workspace, else 0. NULL: 0. Reads at most SPEC_NAME_MAX + 1 bytes. */
 int spec_name_ok(char const *name);

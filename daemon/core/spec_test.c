@@ -29,12 +29,16 @@ static spec_t spec_example(void) {
                  .layout_version = 1,
                  .geometry_hash = 0xfeedUL};
   for (int i = 0; i < 16; i++) spec.uuid[i] = (uint8_t)(i * 17);
+  uint8_t first[SPEC_CALL_ID_SIZE] = {0x01, 0xab}, second[SPEC_CALL_ID_SIZE] = {0x02};
+  spec_done_add(&spec, first, SPEC_DONE_CREATE, 0);
+  spec_done_add(&spec, second, SPEC_DONE_RESIZE, 9);
   return spec;
 }
 
 /* What is encoded is decoded to the same, for usual and for extreme values, and fits. */
 static void test_round_trip(void **state) {
-  spec_t specs[4] = {spec_example(), spec_example(), spec_example(), spec_example()};
+  spec_t specs[5] = {spec_example(), spec_example(), spec_example(), spec_example(),
+                     spec_example()};
   specs[1].ws_id = UINT64_MAX;
   specs[1].state = SPEC_REMOVING;
   memset(specs[1].uuid, 0xff, 16);
@@ -52,8 +56,17 @@ static void test_round_trip(void **state) {
   specs[3].page_size = specs[3].part_max = specs[3].data_max = 0;
   specs[3].layout_version = 0;
   specs[3].geometry_hash = 0;
+  specs[4] = specs[1];
+  specs[4].state = SPEC_GONE;
+  specs[4].removed_ns = UINT64_MAX;
+  specs[4].done_cnt = SPEC_DONE_MAX;
+  for (uint32_t i = 0; i < SPEC_DONE_MAX; i++) {
+    memset(specs[4].done[i].id, 0xff - (int)i, SPEC_CALL_ID_SIZE);
+    specs[4].done[i].op = 1 + (int)i % SPEC_DONE_RESIZE;
+    specs[4].done[i].code = 15 - (int)i;
+  }
 
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < 5; i++) {
     char text[SPEC_TEXT_MAX], again[SPEC_TEXT_MAX];
     spec_t decoded;
     int len = spec_encode(&specs[i], text);
@@ -71,7 +84,7 @@ static void test_text(void **state) {
   spec_t spec = spec_example();
   char text[SPEC_TEXT_MAX];
   spec_encode(&spec, text);
-  assert_string_equal(text, "wkspd-spec=2\n"
+  assert_string_equal(text, "wkspd-spec=3\n"
                             "id=17\n"
                             "state=ready\n"
                             "name=orders\n"
@@ -88,7 +101,10 @@ static void test_text(void **state) {
                             "layout=1\n"
                             "geometry=000000000000feed\n"
                             "max_size=8388608\n"
-                            "crc=c7f8f308\n");
+                            "removed_ns=0\n"
+                            "done=01ab0000000000000000000000000000c0,"
+                            "02000000000000000000000000000000r9\n"
+                            "crc=6eda4b0f\n");
 }
 
 /* What the first version has left on disk is read: as large as it can be. Its checksum, and what
@@ -114,12 +130,71 @@ static void test_version_1(void **state) {
   spec_t spec = spec_example(), decoded;
   char damaged[sizeof(text) + 1];
   spec.max_size = spec.size;
+  spec.done_cnt = 0;
+  memset(spec.done, 0, sizeof(spec.done));
   assert_int_equal(spec_decode(text, sizeof(text) - 1, &decoded), 0);
   assert_memory_equal(&decoded, &spec, sizeof(spec));
   assert_int_equal(spec_decode(text, sizeof(text), &decoded), 18);
   memcpy(damaged, text, sizeof(text));
   damaged[sizeof(text) - 3] ^= 1;
   assert_int_equal(spec_decode(damaged, sizeof(text) - 1, &decoded), 17);
+}
+
+/* What the second version has left on disk is read: it remembers no calls. */
+static void test_version_2(void **state) {
+  static char const text[] = "wkspd-spec=2\n"
+                             "id=17\n"
+                             "state=ready\n"
+                             "name=orders\n"
+                             "uuid=00112233445566778899aabbccddeeff\n"
+                             "size=4194304\n"
+                             "page_size=2097152\n"
+                             "data_max=4000000\n"
+                             "part_max=64\n"
+                             "mode=0640\n"
+                             "uid=1000\n"
+                             "gid=100\n"
+                             "seed=7\n"
+                             "created_ns=1700000000000000000\n"
+                             "layout=1\n"
+                             "geometry=000000000000feed\n"
+                             "max_size=8388608\n"
+                             "crc=c7f8f308\n";
+  spec_t spec = spec_example(), decoded;
+  spec.done_cnt = 0;
+  memset(spec.done, 0, sizeof(spec.done));
+  assert_int_equal(spec_decode(text, sizeof(text) - 1, &decoded), 0);
+  assert_memory_equal(&decoded, &spec, sizeof(spec));
+  assert_int_equal(spec_decode(text, sizeof(text), &decoded), 19);
+}
+
+/* The last calls are remembered and found by their ids, the oldest making room; none without an id.
+ */
+static void test_done(void **state) {
+  spec_t spec = spec_example();
+  uint8_t none[SPEC_CALL_ID_SIZE] = {0}, id[SPEC_CALL_ID_SIZE] = {0};
+  spec_done_add(&spec, none, SPEC_DONE_DELETE, 0);
+  assert_int_equal(spec.done_cnt, 2);
+  assert_null(spec_done_find(&spec, none));
+  for (uint8_t i = 1; i < 20; i++) {
+    id[15] = i;
+    assert_null(spec_done_find(&spec, id));
+    spec_done_add(&spec, id, SPEC_DONE_RESIZE, i % 16);
+    assert_int_equal(spec_done_find(&spec, id)->code, i % 16);
+    assert_in_range(spec.done_cnt, 1, SPEC_DONE_MAX);
+    assert_int_equal(spec_check(&spec), 0);
+  }
+  id[15] = 19 - SPEC_DONE_MAX + 1;
+  assert_non_null(spec_done_find(&spec, id));
+  id[15]--;
+  assert_null(spec_done_find(&spec, id));
+  spec_done_undo(&spec, id); /* not the last: nothing */
+  assert_int_equal(spec.done_cnt, SPEC_DONE_MAX);
+  id[15] = 19;
+  spec_done_undo(&spec, id);
+  assert_int_equal(spec.done_cnt, SPEC_DONE_MAX - 1);
+  assert_null(spec_done_find(&spec, id));
+  assert_int_equal(spec_check(&spec), 0);
 }
 
 /* Every flipped bit is found. */
@@ -130,7 +205,7 @@ static void test_bit_flips(void **state) {
   for (size_t bit = 0; bit < len * 8; bit++) {
     text[bit / 8] ^= (char)(1 << bit % 8);
     int line = spec_decode(text, len, &decoded);
-    if (line < 1 || line > 19) fail_msg("bit %zu: %d", bit, line);
+    if (line < 1 || line > 21) fail_msg("bit %zu: %d", bit, line);
     assert_int_equal(decoded.ws_id, 5);
     text[bit / 8] ^= (char)(1 << bit % 8);
   }
@@ -147,10 +222,10 @@ static void test_lengths(void **state) {
     assert_int_equal(spec_decode(text, cut, &decoded), newlines + 1);
     newlines += text[cut] == '\n';
   }
-  assert_int_equal(newlines, 18);
-  assert_int_equal(spec_decode(text, len + 1, &decoded), 19);
+  assert_int_equal(newlines, 20);
+  assert_int_equal(spec_decode(text, len + 1, &decoded), 21);
   text[len] = '\n';
-  assert_int_equal(spec_decode(text, len + 1, &decoded), 19);
+  assert_int_equal(spec_decode(text, len + 1, &decoded), 21);
   assert_true(spec_decode(NULL, 0, &decoded) > 0);
 }
 
@@ -173,9 +248,12 @@ static void test_lines(void **state) {
     char const *from, *to;
     int line;
   } const ways[] = {
-      {"wkspd-spec=2", "wkspd-spec=3", 1},
-      {"wkspd-spec=2", "wkspd-spec=1", 17},
-      {"wkspd-spec=2", "wkspd-spec=02", 1},
+      {"wkspd-spec=3", "wkspd-spec=4", 1},
+      {"wkspd-spec=3", "wkspd-spec=0", 1},
+      {"wkspd-spec=3", "wkspd-spec=1", 17},
+      {"wkspd-spec=3", "wkspd-spec=2", 18},
+      {"wkspd-spec=3", "wkspd-spec=03", 1},
+      {"wkspd-spec=3", "wkspd-spec=f", 1},
       {"wkspd-spec", "Wkspd-spec", 1},
       {"id=17", "id=0", 2},
       {"id=17", "id=017", 2},
@@ -223,9 +301,21 @@ static void test_lines(void **state) {
       {"max_size=8388608", "max_size=4194303", 17},
       {"max_size=8388608", "max_size=70368746274817", 17},
       {"max_size=8388608\n", "", 17},
-      {"crc=", "crc=0", 18},
-      {"crc=", "CRC=", 18},
-      {"seed=7", "seed=8", 18},
+      {"removed_ns=0", "removed_ns=1", 18},
+      {"removed_ns=0", "removed_ns=", 18},
+      {"done=01", "done=00", 20},
+      {"done=01", "done=0", 19},
+      {"done=01", "done=0G", 19},
+      {"c0,", "c0;", 19},
+      {"c0,", "c0", 19},
+      {"c0,", "x0,", 19},
+      {"c0,", "C0,", 19},
+      {"c0,", "cg,", 19},
+      {"r9\n", "r9,\n", 19},
+      {"02000000000000000000000000000000", "00000000000000000000000000000000", 19},
+      {"crc=", "crc=0", 20},
+      {"crc=", "CRC=", 20},
+      {"seed=7", "seed=8", 20},
   };
   for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
     int line = refused_line(ways[i].from, ways[i].to);
@@ -254,7 +344,7 @@ static void test_check(void **state) {
   spec = spec_example();
   spec.state = 0;
   assert_int_equal(spec_check(&spec), 3);
-  spec.state = 4;
+  spec.state = 5;
   assert_int_equal(spec_check(&spec), 3);
   spec = spec_example();
   spec.mode = 01000;
@@ -293,7 +383,8 @@ static void test_names(void **state) {
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(test_round_trip), cmocka_unit_test(test_text),
-      cmocka_unit_test(test_version_1),  cmocka_unit_test(test_bit_flips),
+      cmocka_unit_test(test_version_1),  cmocka_unit_test(test_version_2),
+      cmocka_unit_test(test_done),       cmocka_unit_test(test_bit_flips),
       cmocka_unit_test(test_lengths),    cmocka_unit_test(test_lines),
       cmocka_unit_test(test_nul),        cmocka_unit_test(test_check),
       cmocka_unit_test(test_names),

@@ -89,7 +89,10 @@ void emit_persist(engine_t *e, ws_t *ws, int state) {
 void emit_unpersist(engine_t *e, ws_t *ws) {
   ws->awaiting = 1;
   e->await_cnt++;
-  emit(e, ENGINE_FX_UNPERSIST)->u.workspace.ws_id = ws->spec.ws_id;
+  if (ws->spec.state == SPEC_GONE)
+    emit(e, ENGINE_FX_RETIRE)->u.persist = ws->spec;
+  else
+    emit(e, ENGINE_FX_UNPERSIST)->u.workspace.ws_id = ws->spec.ws_id;
 }
 
 void emit_memory_drop(engine_t *e, ws_t *ws) {

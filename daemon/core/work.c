@@ -59,7 +59,7 @@ void work_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   ws_t *ws = ws_lookup(e, query ? req->u.query.name : req->u.compact.name, &fault);
 
   if (!ws || (query && fault_query(req, &fault)) ||
-      fault_rights(ws, call->conn, query ? WANT_READ : WANT_WRITE, &fault) ||
+      fault_rights(&ws->spec, call->conn, query ? WANT_READ : WANT_WRITE, &fault) ||
       fault_served(ws, &fault) ||
       fault_limit("requests that wait for a worker", e->jobs.queued_cnt, ENGINE_JOBS_QUEUED_MAX,
                   &fault)) {

@@ -12,6 +12,7 @@
 typedef struct item {
   struct item *next;
   int put;     /* else remove */
+  int answer;  /* ENGINE_EV_PERSISTED, _REMOVED; 0: none */
   spec_t spec; /* put; remove: ws_id alone */
   int err;
   char detail[STORE_DETAIL_MAX];
@@ -54,7 +55,12 @@ static void on_done(uv_work_t *work, int status) {
   if (!diskq->head) diskq->tail = &diskq->head;
   diskq->running = 0;
   start(diskq);
-  engine_event_t event = {.kind = item->put ? ENGINE_EV_PERSISTED : ENGINE_EV_REMOVED};
+  if (!item->answer) {
+    if (item->err) log_warn(diskq->loop->log, "spec", "error=%s", log_text(item->detail).text);
+    free(item);
+    return;
+  }
+  engine_event_t event = {.kind = item->answer};
   event.u.done.ws_id = item->spec.ws_id;
   event.u.done.err = item->err;
   event.u.done.detail = item->err ? item->detail : NULL;
@@ -69,8 +75,13 @@ static void start(struct diskq *diskq) {
   }
 }
 
-static int add(loop_t *loop, item_t *item) {
+static int add(loop_t *loop, uint64_t ws_id, spec_t const *put, int answer) {
+  item_t *item = calloc(1, sizeof *item);
   if (!item) return 1;
+  item->answer = answer;
+  item->put = put != NULL;
+  if (put) item->spec = *put;
+  item->spec.ws_id = ws_id;
   *loop->diskq->tail = item;
   loop->diskq->tail = &item->next;
   start(loop->diskq);
@@ -78,16 +89,13 @@ static int add(loop_t *loop, item_t *item) {
 }
 
 int diskq_put(loop_t *loop, spec_t const *spec) {
-  item_t *item = calloc(1, sizeof *item);
-  if (item) {
-    item->put = 1;
-    item->spec = *spec;
-  }
-  return add(loop, item);
+  return add(loop, spec->ws_id, spec, ENGINE_EV_PERSISTED);
 }
 
-int diskq_remove(loop_t *loop, uint64_t ws_id) {
-  item_t *item = calloc(1, sizeof *item);
-  if (item) item->spec.ws_id = ws_id;
-  return add(loop, item);
+int diskq_remove(loop_t *loop, uint64_t ws_id, spec_t const *gone) {
+  return add(loop, ws_id, gone, ENGINE_EV_REMOVED);
+}
+
+int diskq_forget(loop_t *loop, uint64_t ws_id) {
+  return add(loop, ws_id, NULL, 0);
 }

@@ -15,7 +15,10 @@ void diskq_free(struct diskq *diskq);
 /* Answered by PERSISTED; 1: no memory, no answer. */
 int diskq_put(loop_t *loop, spec_t const *spec);
 
-/* Answered by REMOVED. */
-int diskq_remove(loop_t *loop, uint64_t ws_id);
+/* Removes the spec, or, unless gone is NULL, writes that in its place. Answered by REMOVED. */
+int diskq_remove(loop_t *loop, uint64_t ws_id, spec_t const *gone);
+
+/* Removes the spec; not answered, a failure is logged. */
+int diskq_forget(loop_t *loop, uint64_t ws_id);
 
 #endif

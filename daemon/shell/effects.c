@@ -82,7 +82,11 @@ static int apply(loop_t *loop, engine_effect_t const *effect) {
   case ENGINE_FX_PERSIST:
     return diskq_put(loop, &effect->u.persist);
   case ENGINE_FX_UNPERSIST:
-    return wsmem_unpersist(loop, effect->u.workspace.ws_id);
+    return wsmem_unpersist(loop, effect->u.workspace.ws_id, NULL);
+  case ENGINE_FX_RETIRE:
+    return wsmem_unpersist(loop, effect->u.persist.ws_id, &effect->u.persist);
+  case ENGINE_FX_FORGET:
+    return diskq_forget(loop, effect->u.workspace.ws_id);
   case ENGINE_FX_MEMORY_MAKE:
     return make_memory(loop, effect);
   case ENGINE_FX_MEMORY_CANCEL:

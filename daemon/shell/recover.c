@@ -236,7 +236,8 @@ static void find_by_uuid(recover_t *recover, spec_t const *spec) {
 
 static void match(recover_t *recover, spec_t const *spec) {
   recover_mem_t *mem = idmap_get(&recover->memories, spec->ws_id);
-  if (spec->state == SPEC_REMOVING || (mem && !disagrees(mem, spec))) return;
+  if (spec->state == SPEC_REMOVING || spec->state == SPEC_GONE) return;
+  if (mem && !disagrees(mem, spec)) return;
   find_by_uuid(recover, spec);
   mem = idmap_get(&recover->memories, spec->ws_id);
   if (!mem || spec->state != SPEC_MAKING || !disagrees(mem, spec)) return;
@@ -270,7 +271,7 @@ static void memory_lost(recover_t *recover, spec_t const *spec) {
 }
 
 static void tell_spec(recover_t *recover, spec_t const *spec) {
-  recover_mem_t *mem = idmap_get(&recover->memories, spec->ws_id);
+  recover_mem_t *mem = spec->state == SPEC_GONE ? NULL : idmap_get(&recover->memories, spec->ws_id);
   char const *why = NULL;
   if (!mem && spec->state == SPEC_READY) {
     memory_lost(recover, spec);

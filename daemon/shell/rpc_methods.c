@@ -16,8 +16,10 @@
 #define WORKSPACES "wkspd.v1.Workspaces"
 #define HOST       "wkspd.v1.Host"
 
-#define FEATURES_MAX    32 /* the methods in the table */
+#define FEATURES_MAX    32 /* the methods in the table, and others */
 #define FEATURE_LEN_MAX 64 /* "service.Method" */
+
+#define FEATURE_REQUEST_ID "request-id"
 
 static char *text(char const *constant) {
   return (char *)(uintptr_t)constant;
@@ -25,6 +27,13 @@ static char *text(char const *constant) {
 
 static void put_text(char ret_text[ENGINE_TEXT_MAX], char const *from) {
   snprintf(ret_text, ENGINE_TEXT_MAX, "%s", from);
+}
+
+/* What is too long is refused by the engine by its length. */
+static void put_call_id(engine_request_t *ret_req, ProtobufCBinaryData from) {
+  size_t len = from.len < UINT32_MAX ? from.len : UINT32_MAX;
+  ret_req->call_id_len = (uint32_t)len;
+  if (len == sizeof ret_req->call_id) memcpy(ret_req->call_id, from.data, len);
 }
 
 /* Points into from. */
@@ -56,6 +65,7 @@ static void put_workspace(engine_workspace_t const *from, Wkspd__V1__Workspace *
 static void fill_create(ProtobufCMessage const *message, engine_request_t *ret_req) {
   Wkspd__V1__CreateRequest const *from = (Wkspd__V1__CreateRequest const *)message;
   put_text(ret_req->u.create.name, from->name);
+  put_call_id(ret_req, from->request_id);
   ret_req->u.create.size = from->size;
   ret_req->u.create.max_size = from->max_size;
   ret_req->u.create.page_size = from->page_size;
@@ -75,6 +85,7 @@ static uint8_t *encode_create(engine_reply_t const *reply, size_t *ret_len) {
 static void fill_delete(ProtobufCMessage const *message, engine_request_t *ret_req) {
   Wkspd__V1__DeleteRequest const *from = (Wkspd__V1__DeleteRequest const *)message;
   put_text(ret_req->u.del.name, from->name);
+  put_call_id(ret_req, from->request_id);
   ret_req->u.del.force = from->force;
 }
 
@@ -244,6 +255,7 @@ static uint8_t *encode_compact(engine_reply_t const *reply, size_t *ret_len) {
 static void fill_resize(ProtobufCMessage const *message, engine_request_t *ret_req) {
   Wkspd__V1__ResizeRequest const *from = (Wkspd__V1__ResizeRequest const *)message;
   put_text(ret_req->u.resize.name, from->name);
+  put_call_id(ret_req, from->request_id);
   ret_req->u.resize.size = from->size;
 }
 
@@ -265,7 +277,8 @@ static void fill_watch(ProtobufCMessage const *message, engine_request_t *ret_re
 static void fill_nothing(ProtobufCMessage const *message, engine_request_t *ret_req) {
 }
 
-/* The features are the methods that are served, as the table below has them. */
+/* The features are the methods that are served, as the table below has them, and what is not a
+ * method. */
 static uint8_t *encode_version(engine_reply_t const *reply, size_t *ret_len) {
   Wkspd__V1__VersionResponse to = WKSPD__V1__VERSION_RESPONSE__INIT;
   char names[FEATURES_MAX][FEATURE_LEN_MAX], *features[FEATURES_MAX];
@@ -274,6 +287,7 @@ static uint8_t *encode_version(engine_reply_t const *reply, size_t *ret_len) {
     features[to.n_features] = names[to.n_features];
     snprintf(names[to.n_features], FEATURE_LEN_MAX, "%s.%s", method->service, method->name);
   }
+  features[to.n_features++] = text(FEATURE_REQUEST_ID);
   to.features = features;
   to.daemon = text(reply->u.version.daemon);
   to.layout_version = reply->u.version.layout_version;
@@ -316,4 +330,4 @@ rpc_method_t const rpc_methods[] = {
 };
 /* clang-format on */
 unsigned const rpc_method_cnt = sizeof rpc_methods / sizeof *rpc_methods;
-_Static_assert(sizeof rpc_methods / sizeof *rpc_methods <= FEATURES_MAX, "each is a feature");
+_Static_assert(sizeof rpc_methods / sizeof *rpc_methods < FEATURES_MAX, "each is a feature");

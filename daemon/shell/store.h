@@ -4,7 +4,7 @@
      supervisor.lock held by the supervisor of that daemon, also while there is none
      ids             highest ids that may have been given out
      ids.bad         one that could not be read, kept for people
-     specs/<id>.spec one workspace each (daemon/core/spec.h)
+     specs/<id>.spec one workspace each (daemon/core/spec.h), also the last that have gone
      specs/<id>.bad  a spec that could not be read, kept for people
      specs/<id>.lost the spec of a workspace whose memory nobody kept, for people as well: what it
                      was called, whose it was. The STORE_LOST_MAX that were lost last

@@ -116,7 +116,7 @@ static void damaged(void **state) {
     spec_t spec = example(id);
     assert_int_equal(store_put(&world->store, &spec, world->detail), 0);
   }
-  write_file(world, "specs/2.spec", "wkspd-spec=1\nid=2\nstate=gone\n");
+  write_file(world, "specs/2.spec", "wkspd-spec=1\nid=2\nstate=away\n");
   look(world);
   assert_int_equal(world->good, 2);
   assert_int_equal(world->bad, 1);

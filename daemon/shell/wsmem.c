@@ -58,6 +58,7 @@ typedef struct drop {
   int state;     /* DROP_* */
   char *name;    /* in the fd store; owned */
   int unpersist; /* its spec is wanted to go; to be answered */
+  spec_t gone;   /* what is written in its place; ws_id 0: nothing */
 } drop_t;
 
 static void free_mem(wsmem_t *mem) {
@@ -107,7 +108,7 @@ static void drop_failed(loop_t *loop, drop_t *drop) {
 
 static void drop_confirmed(loop_t *loop, drop_t *drop) {
   idmap_remove(&loop->drops, drop->ws_id);
-  if (drop->unpersist && diskq_remove(loop, drop->ws_id)) {
+  if (drop->unpersist && diskq_remove(loop, drop->ws_id, drop->gone.ws_id ? &drop->gone : NULL)) {
     loop_break(loop, "no memory for the removal of a spec");
   }
   free_drop(drop);
@@ -208,10 +209,11 @@ void wsmem_drop(loop_t *loop, uint64_t ws_id) {
     loop_break(loop, "no memory to give memory back");
 }
 
-int wsmem_unpersist(loop_t *loop, uint64_t ws_id) {
+int wsmem_unpersist(loop_t *loop, uint64_t ws_id, spec_t const *gone) {
   wsmem_drop(loop, ws_id);
   drop_t *drop = idmap_get(&loop->drops, ws_id);
-  if (!drop) return diskq_remove(loop, ws_id);
+  if (!drop) return diskq_remove(loop, ws_id, gone);
+  if (gone) drop->gone = *gone;
   drop->unpersist = 1;
   if (drop->state == DROP_FAILED) wait_drop(loop, drop);
   return 0;

@@ -46,8 +46,8 @@ void wsmem_drop(loop_t *loop, uint64_t ws_id);
    memory (which is dropped, if it has not been): a restart that found the memory without the spec
    would bring a removed workspace back. Answered by REMOVED, within NOTIFY_BARRIER_MS with an error
    if the manager does not confirm; the spec then stays, and the next call tells the manager again.
-   1: no memory, no answer. */
-int wsmem_unpersist(loop_t *loop, uint64_t ws_id);
+   gone, unless it is NULL, is written in its place. 1: no memory, no answer. */
+int wsmem_unpersist(loop_t *loop, uint64_t ws_id, spec_t const *gone);
 
 /* Closes all; the fd store keeps its own. */
 void wsmem_free(loop_t *loop);

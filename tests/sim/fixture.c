@@ -66,6 +66,21 @@ static void disk_remove(sim_t *sim, uint64_t ws_id) {
     }
 }
 
+static void sim_forget(sim_t *sim, uint64_t ws_id) {
+  disk_remove(sim, ws_id);
+  if (sim->hooks.remove) sim->hooks.remove(sim->hooks.arg, ws_id);
+}
+
+/* What a write or a removal does when it reaches the disk. */
+static void disk_carry_out(sim_t *sim, sim_pending_t const *pending) {
+  if (pending->effect.kind == ENGINE_FX_UNPERSIST) {
+    sim_forget(sim, pending->id);
+    return;
+  }
+  disk_write(sim, &pending->effect.u.persist);
+  if (sim->hooks.persist) sim->hooks.persist(sim->hooks.arg, &pending->effect.u.persist);
+}
+
 static void lifeline_add(sim_t *sim, engine_effect_t const *make) {
   sim_lifeline_t *line = PUSH(&sim->lifelines);
   line->lease_id = make->u.lease_make.lease_id;
@@ -120,8 +135,9 @@ static void published_add(sim_t *sim, engine_workspace_t const *view) {
 /* What a reply means for what the client believes. */
 static void believe(sim_t *sim, sim_request_t *request) {
   if (request->reply.code != ENGINE_CODE_OK) return;
-  if (request->req.method == ENGINE_CREATE) published_add(sim, &request->view);
-  if (request->req.method == ENGINE_DELETE)
+  if (request->req.method == ENGINE_CREATE && !request->repeated)
+    published_add(sim, &request->view);
+  if (request->req.method == ENGINE_DELETE && !request->repeated)
     for (size_t i = 0; i < sim->published.cnt; i++)
       if (sim->published.items[i].ws_id == request->target) sim->published.items[i].gone = 1;
   if (request->req.method == ENGINE_OPEN) {
@@ -260,6 +276,13 @@ static void apply(sim_t *sim, engine_effect_t const *effect) {
   case ENGINE_FX_UNPERSIST:
     sim_pend(sim, SIM_REMOVED, effect->u.workspace.ws_id, effect);
     break;
+  case ENGINE_FX_RETIRE:
+    if (effect->u.persist.state != SPEC_GONE) sim_broken(sim, "what has not gone is retired");
+    sim_pend(sim, SIM_REMOVED, effect->u.persist.ws_id, effect);
+    break;
+  case ENGINE_FX_FORGET:
+    sim_forget(sim, effect->u.workspace.ws_id);
+    break;
   case ENGINE_FX_MEMORY_MAKE:
     fx_make(sim, effect);
     break;
@@ -330,11 +353,7 @@ static void done_event(sim_t *sim, sim_pending_t const *pending, int fail, engin
   sim_disk_t *disk = disk_find(sim, pending->id);
   int through = !fail || sim->fail_writes || (sim->wild && sim_chance(sim, 2));
 
-  if (through && removed) disk_remove(sim, pending->id);
-  if (through && removed && sim->hooks.remove) sim->hooks.remove(sim->hooks.arg, pending->id);
-  if (through && !removed) disk_write(sim, &pending->effect.u.persist);
-  if (through && !removed && sim->hooks.persist)
-    sim->hooks.persist(sim->hooks.arg, &pending->effect.u.persist);
+  if (through) disk_carry_out(sim, pending);
   if (fail && (disk = disk_find(sim, pending->id))) disk->doubtful = 1;
   event->kind = removed ? ENGINE_EV_REMOVED : ENGINE_EV_PERSISTED;
   event->u.done.ws_id = pending->id;
@@ -438,6 +457,8 @@ static void mishap(sim_t *sim) {
   size_t memory = sim_memory_find(sim, disk->ws_id), bit;
   for (size_t i = 0; i < sim->published.cnt; i++)
     if (sim->published.items[i].ws_id == disk->ws_id) sim->published.items[i].doomed = 1;
+  for (size_t i = 0; i < sim->called.cnt; i++) /* what was known of its calls may be lost */
+    if (sim->called.items[i].ws_id == disk->ws_id) sim->called.items[i].ws_id = 0;
 
   switch (sim_random(sim) % 3) {
   case 0:
@@ -508,10 +529,9 @@ static void start(sim_t *sim) {
 
 /* What was under way when the process was killed may have happened or not. */
 static void interrupt(sim_t *sim, sim_pending_t *pending) {
-  int happened = sim_chance(sim, 2);
+  int happened = sim->kill_done ? sim->kill_done > 0 : sim_chance(sim, 2);
 
-  if (happened && pending->answer == SIM_PERSISTED) disk_write(sim, &pending->effect.u.persist);
-  if (happened && pending->answer == SIM_REMOVED) disk_remove(sim, pending->id);
+  if (happened && pending->answer <= SIM_REMOVED) disk_carry_out(sim, pending);
   if (happened && pending->answer == SIM_MEMORY)
     sim_memory_add(sim, &pending->effect.u.memory_make);
   if (happened && pending->answer == SIM_LEASE) lifeline_add(sim, &pending->effect);
@@ -561,5 +581,6 @@ void sim_free(sim_t *sim) {
   free(sim->requests.items);
   free(sim->events.items);
   free(sim->published.items);
+  free(sim->called.items);
   free(sim);
 }

@@ -97,6 +97,7 @@ typedef struct sim_request {
   engine_request_t req; /* tags not kept */
   uint64_t deadline_ns;
   uint64_t target; /* Delete: the published workspace that had the name, 0 if none */
+  int repeated;    /* its call id was sent before */
   int answered;
   engine_reply_t reply;      /* pointers not valid */
   engine_workspace_t view;   /* Create, Get, Open */
@@ -110,6 +111,13 @@ typedef struct sim_published {
   int doomed; /* a removal was asked for, or damage done: it may go */
   int gone;   /* a removal was confirmed: it must not come back */
 } sim_published_t;
+
+/* A call id that was sent, and the workspace that its first good answer was about (0: none yet). */
+typedef struct sim_call {
+  uint8_t id[SPEC_CALL_ID_SIZE];
+  engine_request_t req;
+  uint64_t ws_id;
+} sim_call_t;
 
 /* Told of what reaches the disk, at the moment that it does, and of answers that leave. Any may be
    NULL. */
@@ -146,6 +154,7 @@ typedef struct sim {
   SIM_LIST(sim_request_t) requests;
   SIM_LIST(sim_event_t) events;
   SIM_LIST(sim_published_t) published;
+  SIM_LIST(sim_call_t) called;
 
   uint64_t conn_high, ws_id_high, lease_id_high;
   uint8_t uuid_next;
@@ -157,6 +166,8 @@ typedef struct sim {
   int fail_next[SIM_ANSWERS]; /* how many of the next answers fail */
   int fail_writes;            /* a failing write reaches the disk nevertheless */
   int memory_status;          /* what a failing MEMORY_MADE says; 0: ENGINE_MEMORY_SHORT */
+  int kill_done;              /* what is under way when the process is killed: 1 has happened, -1
+                                 has not, 0 either */
   int worker_status;          /* what a failing WORKER_DONE says; 0: ENGINE_WORKER_KILLED */
 
   /* for the random test */
@@ -244,6 +255,8 @@ sim_pending_t *sim_pend(sim_t *sim, int answer, uint64_t id, engine_effect_t con
 /* oracle.c: rules over the tables, after every step. Fails the test. */
 void sim_check(sim_t *sim);
 void sim_check_reply(sim_t *sim, sim_request_t const *request);
+/* NULL: none of this id. */
+sim_call_t *sim_called(sim_t *sim, uint8_t const id[SPEC_CALL_ID_SIZE]);
 void sim_check_worker(sim_t *sim, engine_effect_t const *effect);
 void sim_check_drop(sim_t *sim, engine_effect_t const *effect);
 /* Fails the test with this sentence, the seed and the step. */

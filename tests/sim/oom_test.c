@@ -90,6 +90,7 @@ static void day_morning(day_t *day) {
   day_add(day, ENGINE_EV_CONN_OPEN)->u.conn_open.conn = 1;
 }
 
+/* Each with an id of its own: what is removed is remembered. */
 static engine_request_t *day_request(day_t *day, int method) {
   engine_event_t *event = day_add(day, ENGINE_EV_REQUEST);
   uint32_t stream = (uint32_t)day->cnt;
@@ -98,6 +99,8 @@ static engine_request_t *day_request(day_t *day, int method) {
   event->u.request.stream = stream;
   event->u.request.deadline_mono_ns = stream % 2 ? 5000 : 0;
   event->u.request.req.method = method;
+  event->u.request.req.call_id_len = SPEC_CALL_ID_SIZE;
+  event->u.request.req.call_id[0] = (uint8_t)stream;
   return &event->u.request.req;
 }
 

@@ -96,6 +96,20 @@ static void check_open(sim_t *sim, sim_request_t const *request) {
     sim_broken(sim, "an open of what is not served");
 }
 
+/* An answer to a call with an id: whatever became of the workspace since, it is about the one that
+   the first good answer was about. 1: it was made before, and what it found may have been changed
+   by others. */
+static int check_repeat(sim_t *sim, sim_request_t const *request) {
+  sim_call_t *called = request->req.call_id_len ? sim_called(sim, request->req.call_id) : NULL;
+  uint64_t ws_id = request->view.spec.ws_id;
+
+  if (!called || request->req.method == ENGINE_DELETE) return request->repeated;
+  if (called->ws_id && called->ws_id != ws_id)
+    sim_broken(sim, "a call was done to %lu, and again to %lu", called->ws_id, ws_id);
+  called->ws_id = ws_id;
+  return request->repeated;
+}
+
 void sim_check_reply(sim_t *sim, sim_request_t const *request) {
   engine_reply_t const *reply = &request->reply;
 
@@ -103,6 +117,7 @@ void sim_check_reply(sim_t *sim, sim_request_t const *request) {
     check_refusal(sim, reply);
     return;
   }
+  if (check_repeat(sim, request)) return;
   if (request->deadline_ns && request->deadline_ns <= sim->mono_ns)
     sim_broken(sim, "success after the deadline");
   if (request->req.method == ENGINE_CREATE) {

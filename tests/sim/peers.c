@@ -69,6 +69,27 @@ static uint64_t doom(sim_t *sim, char const *name) {
   return target;
 }
 
+sim_call_t *sim_called(sim_t *sim, uint8_t const id[SPEC_CALL_ID_SIZE]) {
+  for (size_t i = 0; i < sim->called.cnt; i++)
+    if (!memcmp(sim->called.items[i].id, id, SPEC_CALL_ID_SIZE)) return &sim->called.items[i];
+  return NULL;
+}
+
+/* 1 if the id was sent before. */
+static int call_seen(sim_t *sim, engine_request_t const *req) {
+  if (sim_called(sim, req->call_id)) return 1;
+  if (sim->called.cnt == sim->called.cap) {
+    sim->called.cap = sim->called.cap ? sim->called.cap * 2 : 32;
+    sim->called.items = realloc(sim->called.items, sim->called.cap * sizeof(*sim->called.items));
+    assert_non_null(sim->called.items);
+  }
+  sim_call_t *called = &sim->called.items[sim->called.cnt++];
+  memset(called, 0, sizeof(*called));
+  memcpy(called->id, req->call_id, sizeof(called->id));
+  called->req = *req;
+  return 0;
+}
+
 uint32_t sim_send(sim_t *sim, uint64_t conn, engine_request_t const *req, uint64_t timeout_ns) {
   engine_event_t event = {.kind = ENGINE_EV_REQUEST};
   sim_conn_t *at = conn_find(sim, conn);
@@ -89,6 +110,7 @@ uint32_t sim_send(sim_t *sim, uint64_t conn, engine_request_t const *req, uint64
   request->req = *req;
   request->deadline_ns = timeout_ns ? sim->mono_ns + timeout_ns : 0;
   if (req->method == ENGINE_DELETE) request->target = doom(sim, req->u.del.name);
+  if (req->call_id_len == SPEC_CALL_ID_SIZE) request->repeated = call_seen(sim, req);
 
   if (sim->hooks.sent) sim->hooks.sent(sim->hooks.arg, req);
   event.u.request.conn = conn;

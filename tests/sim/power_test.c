@@ -31,6 +31,7 @@ typedef struct fact {
   int asked; /* else told, with success */
   int method;
   uint64_t ws_id, lease_id, size;
+  uint8_t call_id[SPEC_CALL_ID_SIZE]; /* zeroes: none */
   char name[SPEC_NAME_MAX + 1];
 } fact_t;
 
@@ -53,6 +54,7 @@ static fact_t *note(world_t *world, int asked, engine_request_t const *req) {
   *fact = (fact_t){.at = power_cnt(world->power), .asked = asked, .method = req->method};
   /* the name is the first field of each of these */
   snprintf(fact->name, sizeof(fact->name), "%.39s", req->u.del.name);
+  if (req->call_id_len) memcpy(fact->call_id, req->call_id, sizeof(fact->call_id));
   return fact;
 }
 
@@ -96,6 +98,11 @@ static void one_request(world_t *world, uint64_t conn) {
   engine_request_t req = {.method = methods[sim_random(sim) % 5]};
 
   snprintf(req.u.del.name, sizeof(req.u.del.name), "ws-%lu", sim_random(sim) % NAMES);
+  if (sim_chance(sim, 2)) {
+    uint64_t random = sim_random(sim);
+    req.call_id_len = SPEC_CALL_ID_SIZE;
+    memcpy(req.call_id, &random, sizeof(random));
+  }
   if (req.method == ENGINE_CREATE) {
     req.u.create.size = 1UL << 20;
     req.u.create.max_size = 4UL << 20;
@@ -159,6 +166,7 @@ static int asked(world_t const *world, size_t from, char const *name, int method
 }
 
 static void check_told(world_t *world, store_t const *store, size_t i) {
+  static uint8_t const none[SPEC_CALL_ID_SIZE];
   fact_t const *fact = &world->facts[i];
   spec_t const *spec = found(world, fact->ws_id);
   int ready = spec && spec->state == SPEC_READY;
@@ -168,6 +176,9 @@ static void check_told(world_t *world, store_t const *store, size_t i) {
   if (fact->method == ENGINE_CREATE && !spec && fact->ws_id > store->ws_reserved)
     BROKEN(world, "id %lu was given out and would be again", fact->ws_id);
   if (fact->method == ENGINE_DELETE && ready) BROKEN(world, "removed %lu is back", fact->ws_id);
+  if (fact->method == ENGINE_DELETE && memcmp(fact->call_id, none, sizeof(none)) != 0 &&
+      !(spec && spec_done_find(spec, fact->call_id)))
+    BROKEN(world, "that %lu was removed is not remembered", fact->ws_id);
   if (fact->method != ENGINE_CREATE && fact->method != ENGINE_RESIZE) return;
   if (asked(world, i, fact->name, ENGINE_DELETE)) return;
   if (!ready || strcmp(spec->name, fact->name) != 0) BROKEN(world, "%lu is lost", fact->ws_id);
@@ -207,6 +218,8 @@ static void start(world_t *world, store_t const *store) {
   for (size_t i = 0; i < update.effect_cnt; i++) {
     if (update.effects[i].kind == ENGINE_FX_UNPERSIST)
       assert_int_equal(store_remove(store, update.effects[i].u.workspace.ws_id, detail), 0);
+    if (update.effects[i].kind == ENGINE_FX_RETIRE)
+      assert_int_equal(store_put(store, &update.effects[i].u.persist, detail), 0);
   }
   engine_update_free(&update);
   engine_free(engine);
@@ -230,7 +243,9 @@ static void restart(world_t *world) {
   start(world, &store);
   world->spec_cnt = 0;
   assert_int_equal(store_each(&store, on_spec, world), 0);
-  if (world->spec_cnt) BROKEN(world, "%zu specs are left by the start", world->spec_cnt);
+  for (size_t i = 0; i < world->spec_cnt; i++)
+    if (world->specs[i].state != SPEC_GONE)
+      BROKEN(world, "the spec of %lu is left by the start", world->specs[i].ws_id);
   store_close(&store);
 }
 

@@ -62,6 +62,18 @@ static void fill_create(sim_t *sim, engine_request_t *req) {
   req->u.create.part_max = sim_chance(sim, 10) ? sim_random(sim) : 0;
 }
 
+/* A call with an id of its own; now and then it is one of the last, made again. */
+static void pick_call_id(sim_t *sim, engine_request_t *req) {
+  if (req->method != ENGINE_CREATE && req->method != ENGINE_DELETE && req->method != ENGINE_RESIZE)
+    return;
+  uint64_t random = sim_random(sim);
+  size_t back = 1 + sim_random(sim) % (SPEC_DONE_MAX - 1);
+  req->call_id_len = sim_chance(sim, 50) ? (uint32_t)random : SPEC_CALL_ID_SIZE;
+  memcpy(req->call_id, &random, sizeof(random));
+  if (back <= sim->called.cnt && sim_chance(sim, 3))
+    *req = sim->called.items[sim->called.cnt - back].req;
+}
+
 static void random_request(sim_t *sim) {
   static int const methods[] = {
       ENGINE_CREATE, ENGINE_CREATE,  ENGINE_CREATE, ENGINE_DELETE, ENGINE_GET,   ENGINE_LIST,
@@ -113,6 +125,7 @@ static void random_request(sim_t *sim) {
   default:
     break;
   }
+  if (sim_chance(sim, 2)) pick_call_id(sim, &req);
   uint64_t timeout = sim_chance(sim, 3) ? 1 + sim_random(sim) % (SIM_SEC / 10) : 0;
   sim_send(sim, sim->conns.items[sim_random(sim) % sim->conns.cnt].conn, &req, timeout);
 }
