@@ -152,7 +152,10 @@ int wksp__conn_open(wksp__conn_t *conn, char const *path, uint64_t deadline_ns) 
         connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0)
       err = errno;
   } while (err == EINTR);
-  if (!err || err == EISCONN) return 0;
+  if (!err || err == EISCONN) {
+    conn->opened++;
+    return 0;
+  }
   wksp__conn_close(conn);
   return connect_why(conn, err);
 }

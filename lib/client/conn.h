@@ -27,6 +27,7 @@ typedef struct wksp__conn {
   uint32_t fd_cnt;
   int fds_lost;         /* 1: the kernel dropped some (no free descriptor numbers) */
   uint32_t stream_next; /* the next call's; odd */
+  uint64_t opened;      /* how often it has been connected: tells connections apart */
   ttrpc_reader_t reader;
   size_t in_at, in_len; /* in[in_at .. in_len) was received and not fed yet */
   char why[256];

@@ -56,33 +56,6 @@ static void reads_are_sent_again(void **state) {
   }
 }
 
-static void script_create_lost(peer_t *peer, void *arg) {
-  peer_accept(peer);
-  for (int i = 0; i < 3; i++) {
-    peer_request(peer, NULL);
-    peer_accept(peer);
-  }
-  peer_request(peer, "Get");
-  peer_reply_get(peer, "x");
-}
-
-/* A changing call that was sent and got no reply fails with E_AGAIN and is not sent again; the
- * client goes on. */
-static void changes_are_not_sent_again(void **state) {
-  peer_t *peer = *state;
-  peer_start(peer, script_create_lost, NULL);
-  wksp_client_t *client = peer_connect(peer);
-  assert_int_equal(wksp_client_create(client, &create_x, NULL), WKSP_E_AGAIN);
-  assert_non_null(strstr(wksp_last_error(), "may or may not have happened"));
-  assert_int_equal(wksp_client_remove(client, "x", 0), WKSP_E_AGAIN);
-  wksp_compacted_t compacted;
-  assert_int_equal(wksp_client_compact(client, "x", &compacted), WKSP_E_AGAIN);
-  wksp_info_t info;
-  assert_int_equal(wksp_client_get(client, "x", &info), 0);
-  peer_join(peer);
-  wksp_client_close(client);
-}
-
 /* For scripts that want the test to see what has happened. */
 static void script_stale(peer_t *peer, void *arg) {
   sem_t *gone = arg;
@@ -483,7 +456,6 @@ static void without_memory(void **state) {
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test_setup_teardown(reads_are_sent_again, peer_setup, peer_teardown),
-      cmocka_unit_test_setup_teardown(changes_are_not_sent_again, peer_setup, peer_teardown),
       cmocka_unit_test_setup_teardown(stale_connection, peer_setup, peer_teardown),
       cmocka_unit_test_setup_teardown(deadline_passes, peer_setup, peer_teardown),
       cmocka_unit_test_setup_teardown(changes_may_outlive_the_deadline, peer_setup, peer_teardown),

@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -52,6 +53,25 @@ void wksp__text_copy(char *ret_dst, size_t dst_size, char const *src) {
     ret_dst[i] = c < 0x20 || c == 0x7f ? '?' : src[i];
   }
   ret_dst[i] = '\0';
+}
+
+/* A daemon that answers calls that were made before from what it remembers. */
+#define FEATURE_IDS "request-id"
+
+static wksp__method_t const method_version = {
+    .service = WKSP__HOST, .name = "Version", .response = &wkspd__v1__version_response__descriptor};
+
+/* What becomes of one exchange. */
+typedef struct attempt {
+  uint64_t deadline_ns;
+  uint64_t backoff_ns; /* the last wait; 0: there was none */
+  int unsure;          /* it has been sent, and may have happened */
+} attempt_t;
+
+int wksp__call_id(uint8_t ret_id[WKSP__CALL_ID_SIZE]) {
+  if (getrandom(ret_id, WKSP__CALL_ID_SIZE, 0) == WKSP__CALL_ID_SIZE) return 0;
+  return wksp__fail(WKSP_E_SYS, "getrandom gave no %d bytes for the id of a call: %m",
+                    WKSP__CALL_ID_SIZE);
 }
 
 typedef struct unpack {
@@ -210,22 +230,28 @@ static int request_send(wksp_client_t *client, wksp__method_t const *method,
   return err;
 }
 
+/* A pause before something is tried again, each longer than the last. */
+static void attempt_pause(attempt_t *attempt) {
+  attempt->backoff_ns = attempt->backoff_ns ? attempt->backoff_ns * 2 : BACKOFF_FIRST_NS;
+  if (attempt->backoff_ns > BACKOFF_LAST_NS) attempt->backoff_ns = BACKOFF_LAST_NS;
+  uint64_t until = wksp__now_ns() + attempt->backoff_ns;
+  (void)wksp__conn_wait(-1, 0, until < attempt->deadline_ns ? until : attempt->deadline_ns);
+}
+
+static int attempt_over(attempt_t const *attempt) {
+  return wksp__now_ns() >= attempt->deadline_ns;
+}
+
 /* Makes sure that there is a connection, trying until the deadline. The wait between attempts is a
- * plain pause: nothing tells when a daemon has come back. *backoff_ns: 0 at first, kept between
- * calls of one exchange. */
-static int rpc_connect(wksp_client_t *client, uint64_t deadline_ns, uint64_t *backoff_ns) {
+ * plain pause: nothing tells when a daemon has come back. */
+static int rpc_connect(wksp_client_t *client, attempt_t *attempt) {
   wksp__conn_t *conn = &client->conn;
   if (wksp__conn_is_open(conn) && conn->stream_next < UINT32_MAX - 2) return 0;
   for (;;) {
-    if (*backoff_ns) {
-      uint64_t until = wksp__now_ns() + *backoff_ns;
-      (void)wksp__conn_wait(-1, 0, until < deadline_ns ? until : deadline_ns);
-    }
-    *backoff_ns = *backoff_ns ? *backoff_ns * 2 : BACKOFF_FIRST_NS;
-    if (*backoff_ns > BACKOFF_LAST_NS) *backoff_ns = BACKOFF_LAST_NS;
-    int err = wksp__conn_open(conn, client->path, deadline_ns);
+    int err = wksp__conn_open(conn, client->path, attempt->deadline_ns);
     if (err != WKSP_E_NODAEMON) return err;
-    if (wksp__now_ns() >= deadline_ns) return err;
+    if (attempt_over(attempt)) return err;
+    attempt_pause(attempt);
   }
 }
 
@@ -243,19 +269,56 @@ static int rpc_frame(wksp__conn_t *conn, uint32_t stream, uint64_t deadline_ns,
   }
 }
 
+/* Whether the daemon at the other end knows calls by their ids: 1, 0, or a code with its sentence.
+ */
+static int rpc_knows_ids(wksp_client_t *client, attempt_t const *attempt) {
+  Wkspd__V1__VersionRequest request = WKSPD__V1__VERSION_REQUEST__INIT;
+  ProtobufCMessage *message = NULL;
+  ttrpc_frame_t frame;
+  uint32_t stream;
+  int whole, known = 0;
+  if (client->knows_ids == client->conn.opened) return 1;
+  int err = request_send(client, &method_version, WKSP__BASE(&request), attempt->deadline_ns,
+                         &stream, &whole);
+  if (!err) err = rpc_frame(&client->conn, stream, attempt->deadline_ns, &frame);
+  if (!err)
+    err = wksp__rpc_unpack(&wkspd__ttrpc__response__descriptor, frame.data, frame.header.length,
+                           &message);
+  if (err < 0) return err;
+  Wkspd__Ttrpc__Response *envelope = (Wkspd__Ttrpc__Response *)message;
+  ProtobufCMessage *inner = NULL;
+  if (!envelope->status || !envelope->status->code)
+    err = wksp__rpc_unpack(method_version.response, envelope->payload.data, envelope->payload.len,
+                           &inner);
+  protobuf_c_message_free_unpacked(message, NULL);
+  if (!inner) return err;
+  Wkspd__V1__VersionResponse const *version = (Wkspd__V1__VersionResponse const *)inner;
+  for (size_t i = 0; i < version->n_features; i++)
+    known |= !strcmp(version->features[i], FEATURE_IDS);
+  protobuf_c_message_free_unpacked(inner, NULL);
+  if (known) client->knows_ids = client->conn.opened;
+  return known;
+}
+
 /* Connects and sends until a request has gone out whole. 0 or a code with its sentence. */
 static int rpc_send(wksp_client_t *client, wksp__method_t const *method,
-                    ProtobufCMessage const *message, uint64_t deadline_ns, uint64_t *backoff_ns,
-                    uint32_t *ret_stream) {
+                    ProtobufCMessage const *message, attempt_t *attempt, uint32_t *ret_stream) {
   for (;;) {
-    int err = rpc_connect(client, deadline_ns, backoff_ns);
+    int whole = 0, err = rpc_connect(client, attempt);
     if (err < 0) return err;
-    int whole;
-    err = request_send(client, method, message, deadline_ns, ret_stream, &whole);
+    int known = attempt->unsure && method->changing ? rpc_knows_ids(client, attempt) : 1;
+    if (!known)
+      return wksp__conn_why(&client->conn, WKSP_E_UNSUPPORTED,
+                            "the daemon was lost, and the one that came in its place does not know "
+                            "calls again");
+    err = known < 0
+              ? known
+              : request_send(client, method, message, attempt->deadline_ns, ret_stream, &whole);
     if (err == 0) return 0;
     if (err != WKSP_E_AGAIN) return err;
     wksp__conn_close(&client->conn);
-    if (wksp__now_ns() >= deadline_ns) return err;
+    if (attempt_over(attempt)) return err;
+    attempt_pause(attempt);
   }
 }
 
@@ -269,28 +332,31 @@ static int rpc_keep(wksp__conn_t const *conn, wksp__method_t const *method, int 
 /* A request that changes something has gone out whole, and what became of it is not known. */
 static int rpc_lost(wksp_client_t *client, wksp__method_t const *method, int code) {
   if (!rpc_keep(&client->conn, method, code)) wksp__conn_close(&client->conn);
-  return wksp__fail(code, "%s on %s: %s; it may or may not have happened, look before trying again",
+  return wksp__fail(code == WKSP_E_TIMEDOUT ? code : WKSP_E_AGAIN,
+                    "%s on %s: %s; it may or may not have happened, look before trying again",
                     method->name, client->path, client->conn.why);
 }
 
 /* Sends and waits for the first frame of the reply, by the rules of rpc.h. */
 static int rpc_reply(wksp_client_t *client, wksp__method_t const *method,
-                     ProtobufCMessage const *message, uint64_t deadline_ns,
+                     ProtobufCMessage const *message, attempt_t *attempt,
                      ttrpc_frame_t *ret_frame) {
-  uint64_t backoff_ns = 0;
   int err;
   for (;;) {
     uint32_t stream;
-    err = rpc_send(client, method, message, deadline_ns, &backoff_ns, &stream);
+    err = rpc_send(client, method, message, attempt, &stream);
     if (err < 0) break;
-    err = rpc_frame(&client->conn, stream, deadline_ns, ret_frame);
+    attempt->unsure = method->changing;
+    err = rpc_frame(&client->conn, stream, attempt->deadline_ns, ret_frame);
     if (err == 0) return 0;
-    if (err == WKSP_E_TIMEDOUT && method->changing) return rpc_lost(client, method, err);
     if (err != WKSP_E_AGAIN) break;
     wksp__conn_close(&client->conn);
-    if (method->changing) return rpc_lost(client, method, err);
-    if (wksp__now_ns() >= deadline_ns) break;
+    if ((method->changing && !method->with_id) || attempt_over(attempt)) break;
+    attempt_pause(attempt); /* it may have died of the request */
   }
+  if (attempt->unsure && (err == WKSP_E_AGAIN || err == WKSP_E_TIMEDOUT || err == WKSP_E_NODAEMON ||
+                          err == WKSP_E_UNSUPPORTED))
+    return rpc_lost(client, method, err);
   if (!rpc_keep(&client->conn, method, err)) wksp__conn_close(&client->conn);
   return rpc_fail(client, method, err);
 }
@@ -327,17 +393,34 @@ static int code_of(int32_t code) {
 
 #define DETAIL_TYPE_URL "type.googleapis.com/wkspd.v1.ErrorDetail"
 
-/* What the daemon says one can do about it, from the detail that it sends along; "" if it says
- * nothing. */
+/* The detail that the daemon sends along with a refusal, to be freed; NULL: none that can be read.
+ */
+static Wkspd__V1__ErrorDetail *detail_of(Wkspd__Ttrpc__Status const *status) {
+  ProtobufCMessage *message = NULL;
+  if (!status->n_details || strcmp(status->details[0]->type_url, DETAIL_TYPE_URL)) return NULL;
+  (void)wksp__rpc_unpack(&wkspd__v1__error_detail__descriptor, status->details[0]->value.data,
+                         status->details[0]->value.len, &message);
+  return (Wkspd__V1__ErrorDetail *)message;
+}
+
+/* Whether it was refused for a reason that passes by itself: then nothing was done for it, or the
+ * same call is under way. */
+static int refused_for_now(Wkspd__Ttrpc__Status const *status) {
+  Wkspd__V1__ErrorDetail *detail = status->code == 14 ? detail_of(status) : NULL;
+  if (!detail) return 0;
+  int passes = !strcmp(detail->kind, "stopping") || !strcmp(detail->kind, "repeat");
+  wkspd__v1__error_detail__free_unpacked(detail, NULL);
+  return passes;
+}
+
+/* What the daemon says one can do about it; "" if it says nothing: the sentence stands without it.
+ */
 static void hint_of(Wkspd__Ttrpc__Status const *status, char *ret_hint, size_t hint_max) {
+  Wkspd__V1__ErrorDetail *detail = detail_of(status);
   ret_hint[0] = 0;
-  if (!status->n_details || strcmp(status->details[0]->type_url, DETAIL_TYPE_URL)) return;
-  ProtobufCMessage *message;
-  if (wksp__rpc_unpack(&wkspd__v1__error_detail__descriptor, status->details[0]->value.data,
-                       status->details[0]->value.len, &message) < 0)
-    return; /* the sentence stands without it */
-  wksp__text_copy(ret_hint, hint_max, ((Wkspd__V1__ErrorDetail *)message)->hint);
-  protobuf_c_message_free_unpacked(message, NULL);
+  if (!detail) return;
+  wksp__text_copy(ret_hint, hint_max, detail->hint);
+  wkspd__v1__error_detail__free_unpacked(detail, NULL);
 }
 
 /* Reports the daemon's refusal: its sentence, for it knows best. */
@@ -365,15 +448,21 @@ static int reply_unpack(wksp_client_t *client, wksp__method_t const *method,
   return 0;
 }
 
-/* Takes a Response apart. */
+/* Takes a Response apart. *ret_for_now (NULL: not asked for): 1 if it was refused for a reason that
+ * passes; nothing is reported then. */
 static int rpc_response(wksp_client_t *client, wksp__method_t const *method,
-                        ttrpc_frame_t const *frame, ProtobufCMessage **ret_response) {
+                        ttrpc_frame_t const *frame, int *ret_for_now,
+                        ProtobufCMessage **ret_response) {
   ProtobufCMessage *message = NULL;
   int err = reply_unpack(client, method, &wkspd__ttrpc__response__descriptor, frame->data,
                          frame->header.length, &message);
   if (err < 0) return err;
   Wkspd__Ttrpc__Response *envelope = (Wkspd__Ttrpc__Response *)message;
-  if (envelope->status && envelope->status->code)
+  int refused = envelope->status && envelope->status->code;
+  if (ret_for_now) *ret_for_now = refused && refused_for_now(envelope->status);
+  if (ret_for_now && *ret_for_now)
+    err = WKSP_E_AGAIN;
+  else if (refused)
     err = rpc_refused(method, envelope->status);
   else
     err = reply_unpack(client, method, method->response, envelope->payload.data,
@@ -385,13 +474,20 @@ static int rpc_response(wksp_client_t *client, wksp__method_t const *method,
 int wksp__rpc_exchange(wksp_client_t *client, wksp__method_t const *method,
                        ProtobufCMessage const *request, uint64_t deadline_ns,
                        ProtobufCMessage **ret_response) {
-  ttrpc_frame_t frame = {.data = NULL};
-  int err = rpc_reply(client, method, request, deadline_ns, &frame);
-  if (err < 0) return err;
-  if (frame.header.type != TTRPC_RESPONSE)
-    return wksp__rpc_broken(client, method, "a frame of type %u where a Response is due",
-                            frame.header.type);
-  return rpc_response(client, method, &frame, ret_response);
+  attempt_t attempt = {.deadline_ns = deadline_ns};
+  int repeatable = !method->changing || method->with_id;
+  for (;;) {
+    ttrpc_frame_t frame = {.data = NULL};
+    int err = rpc_reply(client, method, request, &attempt, &frame), for_now = 0;
+    if (err < 0) return err;
+    if (frame.header.type != TTRPC_RESPONSE)
+      return wksp__rpc_broken(client, method, "a frame of type %u where a Response is due",
+                              frame.header.type);
+    int again = repeatable && !attempt_over(&attempt);
+    err = rpc_response(client, method, &frame, again ? &for_now : NULL, ret_response);
+    if (!for_now) return err;
+    attempt_pause(&attempt);
+  }
 }
 
 int wksp__rpc_call(wksp_client_t *client, wksp__method_t const *method,
@@ -407,8 +503,8 @@ int wksp__rpc_call(wksp_client_t *client, wksp__method_t const *method,
 int wksp__rpc_stream_begin(wksp_client_t *client, wksp__method_t const *method,
                            ProtobufCMessage const *request, uint64_t deadline_ns,
                            uint32_t *ret_stream) {
-  uint64_t backoff_ns = 0;
-  int err = rpc_send(client, method, request, deadline_ns, &backoff_ns, ret_stream);
+  attempt_t attempt = {.deadline_ns = deadline_ns};
+  int err = rpc_send(client, method, request, &attempt, ret_stream);
   if (err == 0) return 0;
   if (!rpc_keep(&client->conn, method, err)) wksp__conn_close(&client->conn);
   return rpc_fail(client, method, err);
@@ -422,7 +518,7 @@ int wksp__rpc_stream_next(wksp_client_t *client, wksp__method_t const *method, u
   if (frame.header.type == TTRPC_RESPONSE) {
     /* An error, or the end: a stream's Response carries no message of its own. */
     ProtobufCMessage *last;
-    err = rpc_response(client, method, &frame, &last);
+    err = rpc_response(client, method, &frame, NULL, &last);
     if (err < 0) return err;
     protobuf_c_message_free_unpacked(last, NULL);
   } else if (!(frame.header.flags & TTRPC_FLAG_NO_DATA)) {

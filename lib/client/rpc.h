@@ -5,9 +5,14 @@
    reply. What is lost on the way is decided here, once:
 
      - what was not sent whole cannot have been served: it is sent again on a new connection
-     - what was sent whole and got no reply is sent again if the method only reads; a changing
-       method fails with E_AGAIN, for it may or may not have happened
-     - a connection is mended as long as the deadline allows: daemons restart
+     - what was sent whole and got no reply is sent again if the method only reads, or if the
+       request carries an id by which the daemon knows it again (and says among its features that it
+       does: it may be another one than the first); else a changing method fails with E_AGAIN, for
+   it may or may not have happened
+     - what is refused because the daemon is stopping, or the same call still under way, is sent
+       again as well
+     - a connection is mended as long as the deadline allows: daemons restart. A call that may have
+       happened and got no reply by then fails with E_AGAIN or E_TIMEDOUT
 
    Failures are reported here (wksp__fail) and only when a call has failed for good.
 
@@ -44,19 +49,26 @@ typedef struct wksp__turn {
 
 struct wksp_client {
   wksp__turn_t turn;
-  pid_t pid;         /* of the process that connected */
-  long deadline_ms;  /* atomic */
-  wksp__conn_t conn; /* by whose turn it is */
+  pid_t pid;          /* of the process that connected */
+  long deadline_ms;   /* atomic */
+  wksp__conn_t conn;  /* by whose turn it is */
+  uint64_t knows_ids; /* conn.opened of the last connection whose daemon knows calls by their ids */
   char path[WKSP__PATH_MAX + 1];
 };
 
 typedef struct wksp__method {
   char const *service, *name;
   ProtobufCMessageDescriptor const *response;
-  int changing; /* 1: must not be sent twice */
+  int changing; /* 1: must not be sent twice, unless */
+  int with_id;  /* 1: requests carry an id (wksp__call_id) */
   int with_fds; /* 1: descriptors come with the response */
   int stream;   /* 1: the reply is a stream of response messages */
 } wksp__method_t;
+
+#define WKSP__CALL_ID_SIZE 16
+
+/* A new id for a call. 0 or a reported E_SYS. */
+int wksp__call_id(uint8_t ret_id[WKSP__CALL_ID_SIZE]);
 
 /* Waits for the client's turn. 0 and *ret_deadline_ns, the end of the call that begins; E_INVAL
    (NULL, an inherited client, called from a callback of the same client), E_TIMEDOUT. */

@@ -17,11 +17,13 @@
 static wksp__method_t const method_create = {.service = WKSP__WORKSPACES,
                                              .name = "Create",
                                              .response = &wkspd__v1__create_response__descriptor,
-                                             .changing = 1};
+                                             .changing = 1,
+                                             .with_id = 1};
 static wksp__method_t const method_delete = {.service = WKSP__WORKSPACES,
                                              .name = "Delete",
                                              .response = &wkspd__v1__delete_response__descriptor,
-                                             .changing = 1};
+                                             .changing = 1,
+                                             .with_id = 1};
 static wksp__method_t const method_get = {
     .service = WKSP__WORKSPACES, .name = "Get", .response = &wkspd__v1__get_response__descriptor};
 static wksp__method_t const method_list = {
@@ -33,7 +35,8 @@ static wksp__method_t const method_compact = {.service = WKSP__WORKSPACES,
 static wksp__method_t const method_resize = {.service = WKSP__WORKSPACES,
                                              .name = "Resize",
                                              .response = &wkspd__v1__resize_response__descriptor,
-                                             .changing = 1};
+                                             .changing = 1,
+                                             .with_id = 1};
 static wksp__method_t const method_version = {
     .service = WKSP__HOST, .name = "Version", .response = &wkspd__v1__version_response__descriptor};
 static wksp__method_t const method_stats = {
@@ -64,6 +67,10 @@ int wksp_client_create(wksp_client_t *client, wksp_create_t const *create, wksp_
   request.mode = create->mode;
   request.seed = create->seed;
   request.part_max = create->part_max;
+  uint8_t id[WKSP__CALL_ID_SIZE];
+  err = wksp__call_id(id);
+  if (err < 0) return err;
+  request.request_id = (ProtobufCBinaryData){.len = sizeof id, .data = id};
   ProtobufCMessage *message;
   err = wksp__rpc_call(client, &method_create, WKSP__BASE(&request), &message);
   if (err < 0) return err;
@@ -81,6 +88,10 @@ int wksp_client_remove(wksp_client_t *client, char const *name, int force) {
   Wkspd__V1__DeleteRequest request = WKSPD__V1__DELETE_REQUEST__INIT;
   request.name = (char *)name;
   request.force = force != 0;
+  uint8_t id[WKSP__CALL_ID_SIZE];
+  err = wksp__call_id(id);
+  if (err < 0) return err;
+  request.request_id = (ProtobufCBinaryData){.len = sizeof id, .data = id};
   ProtobufCMessage *message;
   err = wksp__rpc_call(client, &method_delete, WKSP__BASE(&request), &message);
   if (err < 0) return err;
@@ -197,6 +208,10 @@ int wksp_client_resize(wksp_client_t *client, char const *name, ulong size, wksp
   Wkspd__V1__ResizeRequest request = WKSPD__V1__RESIZE_REQUEST__INIT;
   request.name = (char *)name;
   request.size = size;
+  uint8_t id[WKSP__CALL_ID_SIZE];
+  err = wksp__call_id(id);
+  if (err < 0) return err;
+  request.request_id = (ProtobufCBinaryData){.len = sizeof id, .data = id};
   ProtobufCMessage *message;
   err = wksp__rpc_call(client, &method_resize, WKSP__BASE(&request), &message);
   if (err < 0) return err;
