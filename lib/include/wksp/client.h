@@ -5,11 +5,11 @@
    free, reads and writes never come here.
 
    Every call takes the client's deadline (30 s unless set). A call that loses its daemon is sent
-   again until the deadline. Those that create, remove or resize carry an id by which the daemon knows
-   them again, also after a restart, so they are not done twice; the answer is that of the first. If
-   there is none by the deadline, such a call returns E_AGAIN (or E_TIMEDOUT): it may or may not have
-   happened. So does a compact at once, and any of them if the daemon was replaced by one that does
-   not know calls again.
+   again until the deadline. Those that create, remove or resize carry an id by which the daemon
+   knows them again, also after a restart, so they are not done twice; the answer is that of the
+   first. If there is none by the deadline, such a call returns E_AGAIN (or E_TIMEDOUT): it may or
+   may not have happened. So does a compact at once, and any of them if the daemon was replaced by
+   one that does not know calls again.
 
    A client may be used by any number of threads; calls on one client take turns. A forked child
    must connect anew: its calls on an inherited client fail with E_INVAL.
