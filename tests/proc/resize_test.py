@@ -8,6 +8,7 @@ import mmap
 import os
 import random
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -69,6 +70,20 @@ class Held:
     def __exit__(self, kind, value, trace):
         for fd in self.fds:
             os.close(fd)
+
+
+class Resizing:
+    """A resize that nobody makes again when its daemon is lost."""
+
+    def __init__(self, d, name, size):
+        self.wire = wire.Wire(d.socket)
+        self.wire.start("Workspaces", "Resize", {1: name, 2: size})
+
+    def ended(self):
+        return bool(select.select([self.wire.sock], [], [], 0)[0])
+
+    def close(self):
+        self.wire.close()
 
 
 def sound(d, name):
@@ -192,15 +207,15 @@ def killed_in_growth():
             seen = set()
             for share in (0, 1, 20, 50, 80, 98, 100, None, None, None):
                 size, goal = 8 * MIB, 128 * MIB
-                ctl = d.popen(binary("cli/wkspctl"), "resize", "w", "--size", f"{goal}", stderr=subprocess.DEVNULL)
+                resizing = Resizing(d, "w", goal)
                 if share is None:
                     filler.full()  # the end has moved: what is left is to write it down
                 else:
-                    # It has taken so many pages. The end of wkspctl is the end of this wait, too.
-                    tap.until(lambda: held() >= size + (goal - size) * share // 100 or ctl.poll() is not None, WAIT_S,
+                    # It has taken so many pages. The end of it is the end of this wait, too.
+                    tap.until(lambda: held() >= size + (goal - size) * share // 100 or resizing.ended(), WAIT_S,
                               "pages are taken")
                 old = d.kill_child()
-                ctl.wait(WAIT_S)
+                resizing.close()
                 d.wait_restart(old)
                 seen.add(size_of(d, "w"))
                 mended(d, held, goal)
@@ -226,11 +241,11 @@ def killed_in_shrinking():
         with Held(d, "w") as held:
             for share in (0, 0, 1, 30, 90, 100):
                 d.ok("resize", "w", "--size", "128M")
-                ctl = d.popen(binary("cli/wkspctl"), "resize", "w", "--size", "8M", stderr=subprocess.DEVNULL)
-                tap.until(lambda: held() <= 128 * MIB - 120 * MIB * share // 100 or ctl.poll() is not None, WAIT_S,
+                resizing = Resizing(d, "w", 8 * MIB)
+                tap.until(lambda: held() <= 128 * MIB - 120 * MIB * share // 100 or resizing.ended(), WAIT_S,
                           "pages go")
                 old = d.kill_child()
-                ctl.wait(WAIT_S)
+                resizing.close()
                 d.wait_restart(old)
                 tap.true(size_of(d, "w") in (8 * MIB, 128 * MIB), "size")
                 mended(d, held, 64 * MIB if share else 8 * MIB)
