@@ -1,4 +1,4 @@
-/* cmd_host: status, version, watch - the daemon itself. */
+/* cmd_host: status, reload, version, watch - the daemon itself. */
 
 #include "cli.h"
 #include "parse.h"
@@ -16,19 +16,30 @@ int cmd_status(cli_t *cli, cli_args_t const *args) {
   if (err) return cli_fail_wksp(cli, err);
   if (cli->json)
     return render_json(
-        cli, json_pack("{s:i, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:I}", "pid",
-                       s.pid, "uptime_ns", render_json_figure(s.uptime_ns), "fd_store",
+        cli, json_pack("{s:i, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:I}",
+                       "pid", s.pid, "uptime_ns", render_json_figure(s.uptime_ns), "fd_store",
                        (int)s.fd_store, "workspace_cnt", (json_int_t)s.workspace_cnt,
                        "quarantined_cnt", (json_int_t)s.quarantined_cnt, "lease_cnt",
                        (json_int_t)s.lease_cnt, "connection_cnt", (json_int_t)s.connection_cnt,
                        "job_cnt", (json_int_t)s.job_cnt, "bytes", render_json_figure(s.bytes),
                        "request_cnt", render_json_figure(s.request_cnt), "refused_cnt",
                        render_json_figure(s.refused_cnt), "violation_cnt",
-                       render_json_figure(s.violation_cnt), "fd_cnt", (json_int_t)s.fd_cnt));
+                       render_json_figure(s.violation_cnt), "fd_cnt", (json_int_t)s.fd_cnt,
+                       "lost_cnt", (json_int_t)s.lost_cnt));
   render_fact("daemon", "pid %d, up %s", s.pid, render_span(s.uptime_ns).s);
   render_fact("memory", "%s",
               s.fd_store ? "outlives the daemon"
                          : "ends with the daemon; run it by systemd or with --supervise");
+  render_fact("restart", "%s", s.fd_store ? "keeps all" : "loses all workspaces");
+  render_fact("stop", "%s",
+              s.fd_store
+                  ? "loses all workspaces, unless systemd (254 or later) is told to keep them"
+                  : "loses all workspaces");
+  if (s.lost_cnt)
+    render_fact("lost",
+                "%u workspaces, when this daemon was started: specs/*.lost in its state "
+                "folder say which",
+                s.lost_cnt);
   render_fact("workspaces", "%u, %s", s.workspace_cnt, render_size_exact(s.bytes).s);
   render_fact("quarantined", "%u", s.quarantined_cnt);
   render_fact("leases", "%u", s.lease_cnt);
@@ -38,6 +49,22 @@ int cmd_status(cli_t *cli, cli_args_t const *args) {
   render_fact("violations", "%lu connections closed for breaking the protocol", s.violation_cnt);
   render_fact("descriptors", "%u", s.fd_cnt);
   return CLI_OK;
+}
+
+static int print_note(void *arg, char const *note) {
+  json_t *notes = arg;
+  if (!notes) printf("%s\n", note);
+  return notes && json_array_append_new(notes, render_json_text(note)) ? WKSP_E_NOMEM : 0;
+}
+
+int cmd_reload(cli_t *cli, cli_args_t const *args) {
+  int const status = cli_connect(cli);
+  if (status) return status;
+  json_t *notes = cli->json ? json_array() : NULL;
+  int const err = wksp_client_reload(cli->client, print_note, notes);
+  if (!err && cli->json) return render_json(cli, json_pack("{s:o}", "notes", notes));
+  json_decref(notes);
+  return err ? cli_fail_wksp(cli, err) : CLI_OK;
 }
 
 int cmd_version(cli_t *cli, cli_args_t const *args) {

@@ -221,10 +221,18 @@ static cli_command_t const commands[] = {
     .run = cmd_heap_rm },
   { .name = "status",
     .what = "show how the daemon is doing",
-    .text = "What it holds, whom it serves, and what it has refused since its start.\n",
+    .text = "What it holds, what a restart and a stop would leave of that, whom it serves,\n"
+            "and what it has refused since its start.\n",
     .examples = "  wkspctl status\n"
                 "  wkspctl status --json --socket /tmp/wkspd.sock\n",
     .run = cmd_status },
+  { .name = "reload",
+    .what = "have the daemon read its configuration again",
+    .text = "Makes the workspaces that it declares, resizes those that differ, and says what\n"
+            "was done and what could not be. For root and the daemon's own user.\n",
+    .examples = "  wkspctl reload\n"
+                "  wkspctl reload --json\n",
+    .run = cmd_reload },
   { .name = "version",
     .what = "show the versions of wkspctl and the daemon",
     .text = "wkspctl --version does without a daemon.\n",

@@ -143,8 +143,9 @@ typedef struct engine_request {
       char name[ENGINE_TEXT_MAX]; /* "": all */
     } watch;
     struct {
-      int fd_store;    /* from the shell: 1 if memory would survive this process */
-      uint32_t fd_cnt; /* from the shell: its open descriptors */
+      int fd_store;      /* from the shell: 1 if memory would survive this process */
+      uint32_t fd_cnt;   /* from the shell: its open descriptors */
+      uint32_t lost_cnt; /* from the shell: workspaces whose memory nobody had kept at the start */
     } stats;
   } u;
 } engine_request_t;
@@ -350,6 +351,7 @@ typedef struct engine_stats {
   uint64_t refused_cnt; /* answered with an error */
   uint64_t violation_cnt;
   uint32_t fd_cnt;
+  uint32_t lost_cnt;
 } engine_stats_t;
 
 typedef struct engine_reply {

@@ -1,32 +1,26 @@
 /* The problem: a daemon that starts with half of what it was told is worse than one that refuses.
 
-   The model: defaults, then the file, then the command line. Everything unknown, too long or
-   malformed is an error that names where it stands, its value, and what would do. inih splits the
-   file; since it cuts long lines and does not tell the line to its handler, lines are fed to it one
-   by one by a reader that counts and measures them, and refuses a NUL, at which inih would stop
-   unheard. The file is a regular one of bounded size, so that reading it ends.
+   The model: defaults, then the file, then those of the folder beside it in the order of their
+   names, then the command line; each may say again what one before it has said. Everything unknown,
+   too long or malformed is an error that names where it stands, its value, and what would do. All
+   of it can be read again at any time (reload.h).
 
-   Refuses: includes, environment variables, reloading. */
+   Refuses: includes, and environment variables but the one by which systemd names the folder. */
 
 #include "daemon/shell/config.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <ini.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#define FILE_NAME "wkspd.conf"
 
 typedef struct reader {
   config_t *config;
-  FILE *file;
-  char const *path;
-  char *error; /* "" as long as all is well */
-  int line;
-  size_t bytes; /* read so far */
-  int duplicate_socket, duplicate_state_dir, duplicate_level;
+  unsigned seen_socket, seen_state_dir, seen_level, seen_workers;
 } reader_t;
 
 static int set_path(char *ret_path, char const *value, size_t len_max) {
@@ -36,133 +30,75 @@ static int set_path(char *ret_path, char const *value, size_t len_max) {
   return 1;
 }
 
-/* inih's: 0 stops at this line. */
-static int on_key(void *arg, char const *section, char const *name, char const *value) {
-  reader_t *reader = arg;
-  config_t *config = reader->config;
-  int *seen = NULL;
-  char const *want = NULL;
-  if (reader->error[0]) return 0;
-  if (strcmp(section, "wkspd")) {
-    snprintf(reader->error, CONFIG_ERROR_MAX,
-             "%s:%d: unknown section [%.100s] (the only one is [wkspd])", reader->path,
-             reader->line, section);
-    return 0;
-  }
-  if (!strcmp(name, "socket")) {
-    seen = &reader->duplicate_socket;
-    if (!set_path(config->socket, value, CONFIG_SOCKET_MAX)) {
-      want = "an absolute path of at most 107 bytes";
-    }
-  } else if (!strcmp(name, "state_dir")) {
-    seen = &reader->duplicate_state_dir;
-    if (!set_path(config->state_dir, value, CONFIG_PATH_MAX - 64)) want = "an absolute path";
-  } else if (!strcmp(name, "log_level")) {
-    seen = &reader->duplicate_level;
-    if (!log_level_parse(value, &config->log_level)) want = "debug, info, warn or error";
-  } else {
-    snprintf(reader->error, CONFIG_ERROR_MAX,
-             "%s:%d: unknown key '%.100s' (known: socket, state_dir, log_level)", reader->path,
-             reader->line, name);
-    return 0;
-  }
-  if (want) {
-    snprintf(reader->error, CONFIG_ERROR_MAX, "%s:%d: %s = '%.200s' is not %s", reader->path,
-             reader->line, name, value, want);
-    return 0;
-  }
-  if ((*seen)++) {
-    snprintf(reader->error, CONFIG_ERROR_MAX, "%s:%d: %s is given twice", reader->path,
-             reader->line, name);
-    return 0;
-  }
+static int set_workers(unsigned *ret_workers, char const *value) {
+  char *end;
+  unsigned long number = strtoul(value, &end, 10);
+  if (value[0] < '1' || value[0] > '9' || *end || number > CONFIG_WORKERS_MAX) return 0;
+  *ret_workers = (unsigned)number;
   return 1;
 }
 
-/* fgets that counts: up to cap - 1 bytes, which may be NULs, and a NUL. 0: the end. */
-static size_t get_line(FILE *file, char *ret_line, size_t cap) {
-  size_t len = 0;
-  int byte = 0;
-  while (byte != '\n' && len + 1 < cap && (byte = getc(file)) != EOF) ret_line[len++] = (char)byte;
-  ret_line[len] = '\0';
-  return len;
-}
-
-/* inih's reader: one line into str. After an error the file is at its end. */
-static char *next_line(char *str, int cap, void *arg) {
-  reader_t *reader = arg;
-  char line[CONFIG_LINE_MAX + 3];
-  size_t len = reader->error[0] ? 0 : get_line(reader->file, line, sizeof line);
-  if (!len) return NULL;
-  reader->line++;
-  reader->bytes += len;
-  if (reader->bytes > CONFIG_FILE_MAX) {
-    snprintf(reader->error, CONFIG_ERROR_MAX, "%.900s is longer than %u bytes, shorten it",
-             reader->path, CONFIG_FILE_MAX);
-    return NULL;
+static void on_key(confile_t *file, char const *section, char const *name, char const *value) {
+  reader_t *reader = file->arg;
+  config_t *config = reader->config;
+  unsigned *seen = NULL;
+  char const *want = NULL;
+  if (strcmp(section, "wkspd")) {
+    confile_refuse(file, "unknown section [%.100s] (the only one is [wkspd])", section);
+    return;
   }
-  if (strlen(line) != len) {
-    snprintf(reader->error, CONFIG_ERROR_MAX,
-             "%.900s:%d: the line beginning '%.40s' has a NUL byte after it, remove that",
-             reader->path, reader->line, line);
-    return NULL;
+  if (!strcmp(name, "socket")) {
+    seen = &reader->seen_socket;
+    if (!set_path(config->socket, value, CONFIG_SOCKET_MAX))
+      want = "an absolute path of at most 107 bytes";
+  } else if (!strcmp(name, "state_dir")) {
+    seen = &reader->seen_state_dir;
+    if (!set_path(config->state_dir, value, CONFIG_PATH_MAX - 64)) want = "an absolute path";
+  } else if (!strcmp(name, "log_level")) {
+    seen = &reader->seen_level;
+    if (!log_level_parse(value, &config->log_level)) want = "debug, info, warn or error";
+  } else if (!strcmp(name, "workers")) {
+    seen = &reader->seen_workers;
+    if (!set_workers(&config->workers, value)) want = "a number from 1 to 64";
+  } else {
+    confile_refuse(file, "unknown key '%.100s' (known: socket, state_dir, log_level, workers)",
+                   name);
+    return;
   }
-  size_t end = len && line[len - 1] == '\n' ? 1 : 0;
-  if (len - end > CONFIG_LINE_MAX || len >= (size_t)cap) {
-    snprintf(reader->error, CONFIG_ERROR_MAX,
-             "%s:%d: the line beginning '%.40s' is longer than %d bytes, shorten it", reader->path,
-             reader->line, line, CONFIG_LINE_MAX);
-    return NULL;
-  }
-  if (line[0] == ' ' || line[0] == '\t') {
-    /* inih would take it as the continuation of the line before */
-    size_t blank = strspn(line, " \t\r\n");
-    memmove(line, line + blank, strlen(line + blank) + 1);
-  }
-  memcpy(str, line, strlen(line) + 1);
-  return str;
-}
-
-/* NULL and a sentence. */
-static FILE *open_file(char const *path, char *error) {
-  struct stat st;
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe's opening must not wait */
-  FILE *file = NULL;
-  int bad = fd < 0 || fstat(fd, &st);
-  if (!bad && !S_ISREG(st.st_mode)) {
-    snprintf(error, CONFIG_ERROR_MAX,
-             "the configuration file '%.900s' is not a regular file, give one that is", path);
-  } else if (!bad && (uint64_t)st.st_size > CONFIG_FILE_MAX) {
-    snprintf(error, CONFIG_ERROR_MAX,
-             "the configuration file '%.900s' has %ld bytes, at most %u are allowed", path,
-             (long)st.st_size, CONFIG_FILE_MAX);
-  } else if (bad || !(file = fdopen(fd, "r"))) {
-    snprintf(error, CONFIG_ERROR_MAX, "cannot read the configuration file '%.900s': %s", path,
-             strerror(errno));
-  }
-  if (!file && fd >= 0) close(fd);
-  return file;
+  if (want)
+    confile_refuse(file, "%s = '%.200s' is not %s", name, value, want);
+  else
+    confile_twice(file, name, seen);
 }
 
 int config_file(config_t *config, char const *path, char *error) {
-  reader_t reader = {.config = config, .path = path, .error = error};
-  error[0] = '\0';
-  reader.file = open_file(path, error);
-  if (!reader.file) return 2;
-  int bad = ini_parse_stream(next_line, &reader, on_key, &reader);
-  int io = ferror(reader.file);
-  fclose(reader.file);
-  if (error[0]) return 2;
-  if (io) {
-    snprintf(error, CONFIG_ERROR_MAX, "reading '%.900s' failed", path);
-    return 2;
+  reader_t reader = {.config = config};
+  return confile_read(path, on_key, &reader, error);
+}
+
+/* The file and its folder. 0 or 2. */
+static int read_files(config_t *config, char *error) {
+  char folder[CONFIG_PATH_MAX + 8], path[CONFIG_PATH_MAX + 512];
+  char **names = NULL;
+  size_t cnt = 0;
+  int there = !config->file_optional || !access(config->file, F_OK) || errno != ENOENT;
+  int bad = there ? config_file(config, config->file, error) : 0;
+  snprintf(folder, sizeof folder, "%s.d", config->file);
+  if (!bad) bad = confile_folder(folder, &names, &cnt, error);
+  for (size_t i = 0; i < cnt && !bad; i++) {
+    snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+    bad = config_file(config, path, error);
   }
-  if (bad) {
-    snprintf(error, CONFIG_ERROR_MAX, "%.900s:%d: not a section, a key = value or a comment", path,
-             bad);
-    return 2;
-  }
-  return 0;
+  confile_folder_free(names, cnt);
+  return bad;
+}
+
+int config_declared(config_t const *config, char ret_path[CONFIG_PATH_MAX]) {
+  char const *slash = strrchr(config->file, '/');
+  if (!config->file[0]) return 0;
+  int len = slash ? (int)(slash - config->file) + 1 : 0;
+  return snprintf(ret_path, CONFIG_PATH_MAX, "%.*sworkspaces.d", len, config->file) <
+         CONFIG_PATH_MAX;
 }
 
 enum {
@@ -171,6 +107,7 @@ enum {
   OPT_CONFIG,
   OPT_LOG_LEVEL,
   OPT_SUPERVISE,
+  OPT_CHECK,
   OPT_VERSION,
   OPT_HELP
 };
@@ -181,6 +118,7 @@ static struct option const options[] = {
     {"config", required_argument, NULL, OPT_CONFIG},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"supervise", no_argument, NULL, OPT_SUPERVISE},
+    {"check-config", no_argument, NULL, OPT_CHECK},
     {"version", no_argument, NULL, OPT_VERSION},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
@@ -199,7 +137,7 @@ static int arg_path(char *ret_path, size_t len_max, char const *option, char *er
   return 0;
 }
 
-static int read_args(config_t *over, int *ret_level_set, int argc, char **argv, char *error) {
+static int read_args(config_t *over, int argc, char **argv, char *error) {
   int opt, bad = 0;
   optind = 0;
   opterr = 0;
@@ -220,10 +158,13 @@ static int read_args(config_t *over, int *ret_level_set, int argc, char **argv, 
                  optarg);
         bad = 2;
       }
-      *ret_level_set = 1;
+      over->log_level_given = 1;
       break;
     case OPT_SUPERVISE:
       over->supervise = 1;
+      break;
+    case OPT_CHECK:
+      over->what = CONFIG_CHECK;
       break;
     case OPT_VERSION:
       over->what = CONFIG_VERSION;
@@ -247,26 +188,38 @@ static int read_args(config_t *over, int *ret_level_set, int argc, char **argv, 
   return bad;
 }
 
+/* Where systemd says that configuration is. */
+static void default_file(config_t *config) {
+  char const *folder = getenv("CONFIGURATION_DIRECTORY");
+  if (!folder || folder[0] != '/' || strlen(folder) + sizeof "/" FILE_NAME > CONFIG_PATH_MAX - 64)
+    return;
+  snprintf(config->file, sizeof config->file, "%s/" FILE_NAME, folder);
+  config->file_optional = 1;
+}
+
 int config_read(config_t *ret_config, int argc, char **argv, char *error) {
   static config_t const none;
   config_t over = none, config = none;
-  int level_set = 0;
   error[0] = '\0';
-  int bad = read_args(&over, &level_set, argc, argv, error);
+  int bad = read_args(&over, argc, argv, error);
   if (bad) return bad;
   strcpy(config.socket, CONFIG_SOCKET_DEFAULT);
   strcpy(config.state_dir, CONFIG_STATE_DIR_DEFAULT);
   config.log_level = LOG_LEVEL_INFO;
-  if (over.file[0] && over.what == CONFIG_RUN) {
-    bad = config_file(&config, over.file, error);
+  memcpy(config.file, over.file, sizeof config.file);
+  if (!config.file[0]) default_file(&config);
+  if (config.file[0] && (over.what == CONFIG_RUN || over.what == CONFIG_CHECK)) {
+    bad = read_files(&config, error);
     if (bad) return bad;
   }
-  memcpy(config.file, over.file, sizeof config.file);
   if (over.socket[0]) memcpy(config.socket, over.socket, sizeof config.socket);
   if (over.state_dir[0]) memcpy(config.state_dir, over.state_dir, sizeof config.state_dir);
-  if (level_set) config.log_level = over.log_level;
+  if (over.log_level_given) config.log_level = over.log_level;
+  config.log_level_given = over.log_level_given;
   config.supervise = over.supervise;
   config.what = over.what;
+  config.argc = argc;
+  config.argv = argv;
   *ret_config = config;
   return 0;
 }
@@ -276,16 +229,23 @@ char const *config_help(void) {
          "\n"
          "usage: wkspd [--socket PATH] [--state-dir DIR] [--config FILE] [--log-level LEVEL]\n"
          "             [--supervise]\n"
+         "       wkspd --check-config [--config FILE]\n"
          "       wkspd --version | --help\n"
          "\n"
          "  --socket PATH      listen here (" CONFIG_SOCKET_DEFAULT ")\n"
          "  --state-dir DIR    keep specs of workspaces here (" CONFIG_STATE_DIR_DEFAULT ")\n"
-         "  --config FILE      section [wkspd], keys socket, state_dir, log_level; options win\n"
+         "  --config FILE      section [wkspd], keys socket, state_dir, log_level, workers; then\n"
+         "                     FILE.d/*.conf; options win. workspaces.d/NAME.conf beside it "
+         "declares\n"
+         "                     a workspace: [workspace], size, max_size, page_size, mode, owner, "
+         "...\n"
+         "  --check-config     read all of that, name each mistake by file and line, and end\n"
          "  --log-level LEVEL  debug, info (default), warn, error; lines go to stderr\n"
          "  --supervise        stay as a small parent that keeps memory and leases and restarts\n"
          "                     the daemon when it ends; not needed under systemd\n"
          "\n"
          "A private daemon:  wkspd --supervise --socket /tmp/w.sock --state-dir /tmp/w\n"
-         "Signals: TERM and INT stop it (exit 0; memory goes with it).\n"
+         "Signals: TERM and INT stop it (exit 0; memory goes with it, unless somebody keeps it).\n"
+         "HUP reads the configuration again.\n"
          "Exit codes: 0 stopped, 1 could not start or broke, 2 wrong usage.\n";
 }

@@ -4,20 +4,11 @@
 #ifndef WKSPD_SHELL_CONFIG_H
 #define WKSPD_SHELL_CONFIG_H
 
+#include "daemon/shell/confile.h"
 #include "daemon/shell/log.h"
 
 #define CONFIG_SOCKET_DEFAULT    "/run/wkspd/wkspd.sock"
 #define CONFIG_STATE_DIR_DEFAULT "/var/lib/wkspd"
-
-/* A path of the configuration; PATH_MAX of Linux. */
-#define CONFIG_PATH_MAX 4096
-
-/* Bytes of a line of the file, without its end: inih would cut what is longer, so it is refused. */
-#define CONFIG_LINE_MAX 198
-
-/* Bytes of the file: some 5,000 of the longest lines, for three keys and as many comments as
- * anybody likes. */
-#define CONFIG_FILE_MAX (1U << 20)
 
 /* A unix socket's address holds 108 bytes, the last a NUL. */
 #define CONFIG_SOCKET_MAX 107
@@ -26,27 +17,37 @@ typedef enum config_do {
   CONFIG_RUN = 0,
   CONFIG_VERSION,
   CONFIG_HELP,
+  CONFIG_CHECK,
 } config_do_t;
+
+/* Workers at a time, the most that can be asked for (ENGINE_JOBS_RUNNING_MAX). */
+#define CONFIG_WORKERS_MAX 64U
 
 typedef struct config {
   char socket[CONFIG_PATH_MAX];
   char state_dir[CONFIG_PATH_MAX];
   char file[CONFIG_PATH_MAX]; /* "" none */
+  int file_optional;          /* nobody named it: it need not be there */
   log_level_t log_level;
+  int log_level_given; /* on the command line */
+  unsigned workers;    /* 0: as many as is usual */
   int supervise;
   config_do_t what;
+  int argc; /* of the command line, for reading all of it again */
+  char **argv;
 } config_t;
 
-/* Room for a sentence about a mistake. */
-#define CONFIG_ERROR_MAX 1024
-
-/* Reads argv, then the file it names, if any; what the command line says wins. 0, or 2 and a
+/* Reads argv, then the file that it names, or else wkspd.conf in $CONFIGURATION_DIRECTORY if that
+   is set, and all of FILE.d; what is read later wins, and the command line over all. 0, or 2 and a
    sentence in error (CONFIG_ERROR_MAX bytes): names the argument, or the file and line, the value,
-   and what is allowed. */
+   and what is allowed. argv must live as long as the config. */
 int config_read(config_t *ret_config, int argc, char **argv, char *error);
 
-/* The file alone, into a config that holds defaults; 0 or 2. */
+/* One file, into a config that holds defaults; 0 or 2. */
 int config_file(config_t *config, char const *path, char *error);
+
+/* The folder beside the file whose files declare workspaces; 1, or 0: there is no file. */
+int config_declared(config_t const *config, char ret_path[CONFIG_PATH_MAX]);
 
 char const *config_help(void);
 

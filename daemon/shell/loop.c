@@ -4,14 +4,16 @@
    the update, then takes what was posted meanwhile. Between two turns of the loop nothing waits.
    Start: take over what was passed (before anything is opened that could be mistaken for it), lock
    the state folder, get the socket, tell the engine what was found, then listen and say
-   READY. Stop: STOP goes to the engine; when its last answer has come everything is closed and the
-   process leaves; what the service manager keeps stays.
+   READY, once what is declared has been tried (declare.c). Stop: STOP goes to the engine; when its
+   last answer has come everything is closed and the process leaves; what the service manager keeps
+   stays.
 
-   Refuses: threads of its own, reloading. */
+   Refuses: threads of its own. */
 
 #include "daemon/shell/loop.h"
 
 #include "core/layout.h"
+#include "daemon/shell/declare.h"
 #include "daemon/shell/diskq.h"
 #include "daemon/shell/effects.h"
 #include "daemon/shell/fdnames.h"
@@ -113,12 +115,40 @@ static void on_stop_late(uv_timer_t *timer) {
   loop_break(timer->data, "stopping took too long");
 }
 
+/* What is there at the end, and what becomes of it. */
+static void say_loss(loop_t *loop) {
+  size_t place = 0, cnt = 0;
+  uint64_t bytes = 0;
+  wsmem_t const *mem;
+  while ((mem = idmap_next(&loop->memories, &place))) {
+    cnt++;
+    bytes += mem->size;
+  }
+  if (!cnt) return;
+  if (!notify_active(loop->notify))
+    log_warn(loop->log, "stop-loses", "workspaces=%zu bytes=%lu note=%s", cnt, bytes,
+             log_text("nobody keeps their memory: they end with this process").text);
+  else
+    log_info(loop->log, "stop-keeps", "workspaces=%zu bytes=%lu note=%s", cnt, bytes,
+             log_text(loop->supervisor_fd >= 0
+                          ? "a restart keeps their memory; when the supervisor is stopped they end"
+                          : "a restart keeps their memory; a stop ends it, but with "
+                            "FileDescriptorStorePreserve=yes (systemd 254 and later); so does a "
+                            "reboot")
+                 .text);
+}
+
 static void on_signal(uv_poll_t *poll, int status, int events) {
   loop_t *loop = poll->data;
   struct signalfd_siginfo info;
   if (read(loop->signal_fd, &info, sizeof info) != (ssize_t)sizeof info || loop->stopping) return;
-  loop->stopping = 1;
   log_info(loop->log, "signal", "number=%u", info.ssi_signo);
+  if (info.ssi_signo == SIGHUP) {
+    declare_reload(loop);
+    return;
+  }
+  loop->stopping = 1;
+  say_loss(loop);
   notify_send(loop->notify, -1, "STOPPING=1");
   listener_stop(loop->listener);
   loop->listener = NULL;
@@ -141,20 +171,22 @@ static void on_supervisor(uv_poll_t *poll, int status, int events) {
   notify_lost(loop->notify);
 }
 
-/* TERM and INT are blocked in every thread and come through a descriptor, so that there is no
+/* TERM, INT and HUP are blocked in every thread and come through a descriptor, so that there is no
  * moment at which they kill us: not before there is a handler, not when it is gone. */
 static int start_handles(loop_t *loop) {
   sigset_t stop;
   sigemptyset(&stop);
   sigaddset(&stop, SIGTERM);
   sigaddset(&stop, SIGINT);
+  sigaddset(&stop, SIGHUP);
   uv_timer_init(&loop->uv, &loop->tick);
   uv_timer_init(&loop->uv, &loop->stop_timer);
+  uv_timer_init(&loop->uv, &loop->ready_timer);
   loop->signal_fd = signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK);
   if (loop->signal_fd < 0) return -errno;
   int err = uv_poll_init(&loop->uv, &loop->signals, loop->signal_fd);
   if (err) return err;
-  loop->tick.data = loop->stop_timer.data = loop->signals.data = loop;
+  loop->tick.data = loop->stop_timer.data = loop->ready_timer.data = loop->signals.data = loop;
   return uv_poll_start(&loop->signals, UV_READABLE, on_signal);
 }
 
@@ -201,7 +233,8 @@ static engine_config_t engine_config(loop_t const *loop, rlim_t files) {
   engine_config_t config = {.pid = getpid(),
                             .layout_version = WKSP_LAYOUT_VERSION,
                             .geometry_hash = wksp__geometry_hash(),
-                            .daemon_version = WKSP_VERSION};
+                            .daemon_version = WKSP_VERSION,
+                            .jobs_running_max = loop->config->workers};
   struct sysinfo info;
   if (files > 1U << 20) files = 1U << 20;
   share_files(&config, files);
@@ -269,8 +302,9 @@ static int open_all(loop_t *loop, recover_t *recover) {
   }
   loop->notify = notify_open(&loop->uv, loop->log, getenv("NOTIFY_SOCKET"));
   loop->diskq = diskq_new(loop);
+  loop->declare = declare_new(loop);
   loop->engine = engine_new();
-  if (!loop->notify || !loop->diskq || !loop->engine ||
+  if (!loop->notify || !loop->diskq || !loop->declare || !loop->engine ||
       watch_supervisor(loop, recover->supervisor_fd)) {
     log_error(loop->log, "start", "error=%s", log_text("no memory").text);
     return 1;
@@ -299,6 +333,7 @@ static void close_all(loop_t *loop) {
   uv_loop_close(&loop->uv);
   wsmem_free(loop);
   diskq_free(loop->diskq);
+  declare_free(loop->declare);
   engine_free(loop->engine);
   engine_update_free(&loop->update);
   store_close(&loop->store);
@@ -307,9 +342,26 @@ static void close_all(loop_t *loop) {
   if (loop->signal_fd >= 0) close(loop->signal_fd);
 }
 
-int loop_run(config_t const *config, log_t const *log, uint64_t since_ns) {
+void loop_ready(loop_t *loop) {
+  if (loop->said_ready) return;
+  loop->said_ready = 1;
+  uv_timer_stop(&loop->ready_timer);
+  int fd_store = notify_active(loop->notify);
+  notify_send(loop->notify, -1, "READY=1\nSTATUS=serving %s", loop->config->socket);
+  log_info(loop->log, "ready", "pid=%d version=%s socket=%s state_dir=%s fd_store=%d start_us=%lu",
+           (int)getpid(), WKSP_VERSION, loop->config->socket, loop->config->state_dir, fd_store,
+           (uv_hrtime() - loop->since_ns) / 1000);
+}
+
+static void on_ready_late(uv_timer_t *timer) {
+  loop_ready(timer->data);
+}
+
+int loop_run(config_t const *config, log_t *log, uint64_t since_ns) {
   loop_t loop = {.config = config,
                  .log = log,
+                 .own_log = log,
+                 .since_ns = since_ns,
                  .socket = SOCKET_NONE,
                  .store = STORE_NONE,
                  .signal_fd = -1,
@@ -325,12 +377,9 @@ int loop_run(config_t const *config, log_t const *log, uint64_t since_ns) {
   int bad = open_all(&loop, &recover);
   recover_free(&recover);
   if (!bad) {
-    int fd_store = notify_active(loop.notify);
-    notify_send(loop.notify, -1, "READY=1\nSTATUS=serving %s", config->socket);
     watchdog_start(&loop.watchdog, &loop.uv, loop.notify, log);
-    log_info(log, "ready", "pid=%d version=%s socket=%s state_dir=%s fd_store=%d start_us=%lu",
-             (int)getpid(), WKSP_VERSION, config->socket, config->state_dir, fd_store,
-             (uv_hrtime() - since_ns) / 1000);
+    uv_timer_start(&loop.ready_timer, on_ready_late, DECLARE_READY_MS, 0);
+    declare_start(&loop);
     while (!loop.stopped && !loop.broken) uv_run(&loop.uv, UV_RUN_DEFAULT);
     if (!loop.broken) log_info(log, "stopped", "pid=%d", (int)getpid());
   }

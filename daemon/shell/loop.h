@@ -24,6 +24,7 @@
 typedef struct loop {
   config_t const *config;
   log_t const *log;
+  log_t *own_log; /* the same, for who changes its level */
   uv_loop_t uv;
 
   /* loop.c */
@@ -34,7 +35,9 @@ typedef struct loop {
   int broken;   /* 1: the engine or shell is in no state to go on; exit 1 */
   int stopping; /* STOP was posted */
   int stopped;  /* leave */
-  uv_timer_t tick, stop_timer;
+  uv_timer_t tick, stop_timer, ready_timer;
+  int said_ready;
+  uint64_t since_ns; /* uv_hrtime at the start of the process */
   uv_poll_t signals;
   int signal_fd; /* TERM and INT, which stay blocked from main to the end */
   uv_poll_t supervisor;
@@ -64,11 +67,16 @@ typedef struct loop {
   idmap_t lifelines;          /* lifeline.c: lease_id -> lifeline_t */
   struct runner *runners;     /* runner.c: running workers */
   struct diskq *diskq;        /* diskq.c */
+  struct declare *declare;    /* declare.c */
+  uint32_t lost_cnt;          /* recover.c: workspaces whose memory nobody kept */
 } loop_t;
 
 /* Runs the daemon until it is stopped. since_ns: uv_hrtime at the start of the process. Returns the
  * exit status. */
-int loop_run(config_t const *config, log_t const *log, uint64_t since_ns);
+int loop_run(config_t const *config, log_t *log, uint64_t since_ns);
+
+/* What was declared has been tried: says that the daemon is ready, once. */
+void loop_ready(loop_t *loop);
 
 /* Takes an event: fills in the time, steps the engine and carries out what it wants, or, if a step
    is running, queues it. own (NULL: nothing) is what the event's pointers lead into; it is freed

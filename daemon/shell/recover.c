@@ -265,6 +265,7 @@ static void memory_lost(recover_t *recover, spec_t const *spec) {
                      "is kept as specs/<id>.lost")
                 .text);
   recover->lost_cnt++;
+  recover->loop->lost_cnt++;
   if (store_lose(&recover->loop->store, spec->ws_id, detail)) {
     log_error(recover->loop->log, "spec", "error=%s", log_text(detail).text);
   }

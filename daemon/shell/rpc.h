@@ -14,6 +14,9 @@
 /* gRPC's UNIMPLEMENTED, which the engine has no use for. */
 #define RPC_UNIMPLEMENTED 12
 
+/* A method that the engine does not know: none of ENGINE_*. */
+#define RPC_RELOAD 1000
+
 typedef struct rpc_method {
   char const *service, *name;
   int method; /* ENGINE_* */
@@ -54,6 +57,9 @@ void rpc_call_free(rpc_call_t *call);
 /* The Response to a reply, malloc'ed; NULL: no memory. */
 uint8_t *rpc_encode_reply(engine_reply_t const *reply, size_t *ret_len);
 uint8_t *rpc_encode_refusal(rpc_refusal_t const *refusal, size_t *ret_len);
+
+/* The Response to a Reload. */
+uint8_t *rpc_encode_reload(char **notes, size_t note_cnt, size_t *ret_len);
 
 /* The bare Event message of a stream. */
 uint8_t *rpc_encode_event(int kind, char const *name, uint64_t time_ns, size_t *ret_len);

@@ -311,6 +311,7 @@ static uint8_t *encode_stats(engine_reply_t const *reply, size_t *ret_len) {
   to.refused_cnt = from->refused_cnt;
   to.violation_cnt = from->violation_cnt;
   to.fd_cnt = from->fd_cnt;
+  to.lost_cnt = from->lost_cnt;
   return rpc_pack(&to.base, ret_len);
 }
 
@@ -327,6 +328,7 @@ rpc_method_t const rpc_methods[] = {
     {WORKSPACES, "Watch",   ENGINE_WATCH,   &wkspd__v1__watch_request__descriptor,   fill_watch,   NULL},
     {HOST,       "Version", ENGINE_VERSION, &wkspd__v1__version_request__descriptor, fill_nothing, encode_version},
     {HOST,       "Stats",   ENGINE_STATS,   &wkspd__v1__stats_request__descriptor,   fill_nothing, encode_stats},
+    {HOST,       "Reload",  RPC_RELOAD,     &wkspd__v1__reload_request__descriptor,  fill_nothing, NULL},
 };
 /* clang-format on */
 unsigned const rpc_method_cnt = sizeof rpc_methods / sizeof *rpc_methods;

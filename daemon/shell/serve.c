@@ -10,6 +10,7 @@
 
 #include "daemon/shell/serve.h"
 
+#include "daemon/shell/declare.h"
 #include "daemon/shell/lifeline.h"
 #include "daemon/shell/peer.h"
 #include "daemon/shell/rpc.h"
@@ -91,15 +92,28 @@ static int complete(loop_t *loop, engine_request_t *req) {
   if (req->method == ENGINE_STATS) {
     req->u.stats.fd_store = notify_active(loop->notify);
     req->u.stats.fd_cnt = count_fds();
+    req->u.stats.lost_cnt = loop->lost_cnt;
   } else if (req->method == ENGINE_CREATE) {
-    uint8_t *uuid = req->u.create.uuid;
-    if (getrandom(uuid, sizeof req->u.create.uuid, 0) != (ssize_t)sizeof req->u.create.uuid) {
-      return 1;
-    }
-    uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40); /* RFC 4122: random */
-    uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+    return serve_uuid(req->u.create.uuid);
   }
   return 0;
+}
+
+int serve_uuid(uint8_t ret_uuid[16]) {
+  if (getrandom(ret_uuid, 16, 0) != 16) return 1;
+  ret_uuid[6] = (uint8_t)((ret_uuid[6] & 0x0f) | 0x40); /* RFC 4122: random */
+  ret_uuid[8] = (uint8_t)((ret_uuid[8] & 0x3f) | 0x80);
+  return 0;
+}
+
+/* Only for root and the user of the daemon. */
+static void reload(conn_t *conn, uint32_t stream) {
+  if (!conn->uid || conn->uid == geteuid())
+    declare_reload_for(conn->loop, conn->id, stream);
+  else
+    serve_reload_refused(
+        conn->loop, conn->id, stream, ENGINE_CODE_PERMISSION_DENIED, "permission",
+        "only root and the user of the daemon may have the configuration read again");
 }
 
 static void request(conn_t *conn, ttrpc_frame_t const *frame) {
@@ -110,7 +124,9 @@ static void request(conn_t *conn, ttrpc_frame_t const *frame) {
     refuse(conn, frame->header.stream, &refusal, refusal.code != RPC_UNIMPLEMENTED);
     return;
   }
-  if (complete(loop, &call.req)) {
+  if (call.req.method == RPC_RELOAD) {
+    reload(conn, frame->header.stream);
+  } else if (complete(loop, &call.req)) {
     loop_break(loop, "no random numbers");
   } else {
     engine_event_t event = {.kind = ENGINE_EV_REQUEST};
@@ -196,7 +212,7 @@ void serve_open(loop_t *loop, int fd, uint32_t uid, uint32_t gid, int32_t pid) {
 
 void serve_close(loop_t *loop, uint64_t id, char const *why) {
   conn_t *conn = idmap_get(&loop->peers, id);
-  if (!conn) return;
+  if (declare_closed(loop, id, why) || !conn) return;
   uint32_t dropped;
   if (log_rate_ok(&loop->violations, uv_hrtime(), &dropped)) {
     log_warn(loop->log, "closed", "conn=%lu uid=%u pid=%d dropped=%u why=%s", id, conn->uid,
@@ -246,6 +262,7 @@ void serve_reply(loop_t *loop, engine_reply_t const *reply) {
   unsigned fd_cnt = 0;
   size_t len;
   uint8_t *bytes = NULL;
+  if (declare_reply(loop, reply)) return;
   if (reply->method == ENGINE_OPEN && reply->code == ENGINE_CODE_OK) {
     fd_cnt = open_fds(loop, reply, fds);
     if (!fd_cnt) {
@@ -264,6 +281,27 @@ void serve_reply(loop_t *loop, engine_reply_t const *reply) {
   }
   send_to(loop, reply->conn, reply->stream, TTRPC_RESPONSE, bytes, len, fds, fd_cnt);
   free(bytes);
+}
+
+/* bytes NULL: no memory; freed. */
+static void send_reload(loop_t *loop, uint64_t id, uint32_t stream, uint8_t *bytes, size_t len) {
+  if (bytes) send_to(loop, id, stream, TTRPC_RESPONSE, bytes, len, NULL, 0);
+  free(bytes);
+}
+
+void serve_reloaded(loop_t *loop, uint64_t id, uint32_t stream, char **notes, size_t note_cnt) {
+  size_t len = 0;
+  uint8_t *bytes = rpc_encode_reload(notes, note_cnt, &len);
+  send_reload(loop, id, stream, bytes, len);
+}
+
+void serve_reload_refused(loop_t *loop, uint64_t id, uint32_t stream, int code, char const *kind,
+                          char const *sentence) {
+  size_t len = 0;
+  rpc_refusal_t refusal = {.code = code, .kind = kind};
+  snprintf(refusal.sentence, sizeof refusal.sentence, "%s", sentence);
+  uint8_t *bytes = rpc_encode_refusal(&refusal, &len);
+  send_reload(loop, id, stream, bytes, len);
 }
 
 void serve_event(loop_t *loop, engine_effect_t const *effect) {

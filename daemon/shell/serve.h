@@ -17,6 +17,15 @@ void serve_reply(loop_t *loop, engine_reply_t const *reply);
 void serve_event(loop_t *loop, engine_effect_t const *effect);
 void serve_close(loop_t *loop, uint64_t conn, char const *why);
 
+/* Random bytes as a uuid. 0, or 1: there are none. */
+int serve_uuid(uint8_t ret_uuid[16]);
+
+/* Answers a Reload: with what has been noted, or with a refusal. A connection that has gone
+   meanwhile is nothing. */
+void serve_reloaded(loop_t *loop, uint64_t conn, uint32_t stream, char **notes, size_t note_cnt);
+void serve_reload_refused(loop_t *loop, uint64_t conn, uint32_t stream, int code, char const *kind,
+                          char const *sentence);
+
 /* Closes all, without telling the engine. */
 void serve_free(loop_t *loop);
 

@@ -58,6 +58,8 @@
 
 #define MESSAGE_MAX 4096
 
+#define CHILD_ARGS_MAX 9
+
 /* Messages of a dead daemon that are read before the next is started: more than a socket's queue
  * holds. */
 #define DRAIN_MAX 4096
@@ -294,14 +296,20 @@ static void exec_child(supervisor_t const *sup, int const *fds, int fd_cnt, char
     goto fail;
   }
   static char const *const levels[] = {"error", "warn", "info", "debug"};
-  char *argv[] = {(char *)(uintptr_t) "wkspd",
-                  (char *)(uintptr_t) "--socket",
-                  (char *)(uintptr_t)sup->config->socket,
-                  (char *)(uintptr_t) "--state-dir",
-                  (char *)(uintptr_t)sup->config->state_dir,
-                  (char *)(uintptr_t) "--log-level",
-                  (char *)(uintptr_t)levels[sup->config->log_level],
-                  NULL};
+  config_t const *config = sup->config;
+  char *argv[CHILD_ARGS_MAX + 1] = {(char *)(uintptr_t) "wkspd", (char *)(uintptr_t) "--socket",
+                                    (char *)(uintptr_t)config->socket,
+                                    (char *)(uintptr_t) "--state-dir",
+                                    (char *)(uintptr_t)config->state_dir};
+  int argc = 5;
+  if (config->file[0] && !config->file_optional) {
+    argv[argc++] = (char *)(uintptr_t) "--config";
+    argv[argc++] = (char *)(uintptr_t)config->file;
+  }
+  if (config->log_level_given) {
+    argv[argc++] = (char *)(uintptr_t) "--log-level";
+    argv[argc] = (char *)(uintptr_t)levels[config->log_level];
+  }
   execv("/proc/self/exe", argv);
 fail:
   log_error(sup->log, "exec", "error=%s", log_text(strerror(errno)).text);
@@ -400,8 +408,14 @@ static void on_signals(supervisor_t *sup) {
       while ((pid = waitpid(-1, &wait_status, WNOHANG)) > 0) {
         if (pid == sup->child) on_child_end(sup, wait_status);
       }
+    } else if (info.ssi_signo == SIGHUP) {
+      if (sup->child && !sup->stopping)
+        kill(sup->child, SIGHUP); /* it has it blocked: none is lost */
     } else if (!sup->stopping) {
       sup->stopping = 1;
+      if (sup->stored_cnt)
+        log_info(sup->log, "stop-loses", "descriptors=%u note=%s", sup->stored_cnt,
+                 log_text("what was kept for the daemon ends with its supervisor").text);
       log_info(sup->log, "signal", "number=%u", info.ssi_signo);
       if (sup->child) {
         kill(sup->child, SIGTERM);
@@ -455,6 +469,7 @@ static int open_all(supervisor_t *sup) {
   sigemptyset(&mask);
   sigaddset(&mask, SIGTERM);
   sigaddset(&mask, SIGINT);
+  sigaddset(&mask, SIGHUP);
   sigaddset(&mask, SIGCHLD);
   sigprocmask(SIG_BLOCK, &mask, NULL);
   signal(SIGPIPE, SIG_IGN);

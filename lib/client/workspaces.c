@@ -14,6 +14,9 @@
 /* Workspaces in a listing; far more than one machine can hold pages for, and 300 MB of infos. */
 #define LIST_MAX (1UL << 20)
 
+/* A sentence of a reload that is handed on, bytes with the NUL. */
+#define NOTE_SIZE 1024U
+
 static wksp__method_t const method_create = {.service = WKSP__WORKSPACES,
                                              .name = "Create",
                                              .response = &wkspd__v1__create_response__descriptor,
@@ -41,6 +44,9 @@ static wksp__method_t const method_version = {
     .service = WKSP__HOST, .name = "Version", .response = &wkspd__v1__version_response__descriptor};
 static wksp__method_t const method_stats = {
     .service = WKSP__HOST, .name = "Stats", .response = &wkspd__v1__stats_response__descriptor};
+
+static wksp__method_t const method_reload = {
+    .service = WKSP__HOST, .name = "Reload", .response = &wkspd__v1__reload_response__descriptor};
 
 /* The Workspace of a reply that is about one. wrong: what is wrong with it otherwise, or NULL. */
 static int info_reply(wksp_client_t *client, wksp__method_t const *method, char const *name,
@@ -259,7 +265,25 @@ int wksp_client_status(wksp_client_t *client, wksp_status_t *ret_status) {
       .refused_cnt = response->refused_cnt,
       .violation_cnt = response->violation_cnt,
       .fd_cnt = response->fd_cnt,
+      .lost_cnt = response->lost_cnt,
   };
   wkspd__v1__stats_response__free_unpacked(response, NULL);
   return 0;
+}
+
+int wksp_client_reload(wksp_client_t *client, int (*on_note)(void *arg, char const *note),
+                       void *arg) {
+  if (!on_note) return wksp__fail(WKSP_E_INVAL, "reload: on_note is NULL");
+  Wkspd__V1__ReloadRequest request = WKSPD__V1__RELOAD_REQUEST__INIT;
+  ProtobufCMessage *message;
+  int err = wksp__rpc_call(client, &method_reload, WKSP__BASE(&request), &message);
+  if (err < 0) return err;
+  Wkspd__V1__ReloadResponse *response = (Wkspd__V1__ReloadResponse *)message;
+  for (size_t i = 0; !err && i < response->n_notes; i++) {
+    char note[NOTE_SIZE];
+    wksp__text_copy(note, sizeof note, response->notes[i]);
+    err = on_note(arg, note);
+  }
+  wkspd__v1__reload_response__free_unpacked(response, NULL);
+  return err;
 }

@@ -267,6 +267,8 @@ def status():
         looks(d.ok("status"), """
 daemon pid <n>, up <span>
 memory ends with the daemon; run it by systemd or with --supervise
+restart loses all workspaces
+stop loses all workspaces
 workspaces 0, 0 bytes
 quarantined 0
 leases 0
@@ -278,7 +280,7 @@ descriptors <n>""")
         d.ok("create", "demo", "--size", "4M", "--page", "4k")
         first = d.status()
         keys(first, "pid uptime_ns fd_store workspace_cnt quarantined_cnt lease_cnt connection_cnt job_cnt bytes "
-                    "request_cnt refused_cnt violation_cnt fd_cnt")
+                    "request_cnt refused_cnt violation_cnt fd_cnt lost_cnt")
         tap.eq((first["workspace_cnt"], first["bytes"], first["lease_cnt"]), (1, 4 << 20, 0))
         tap.eq((first["pid"], first["fd_store"]), (d.proc.pid, False))
         with Held(d, "held", "hold", "demo", "rw"):

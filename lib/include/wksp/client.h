@@ -191,9 +191,17 @@ typedef struct wksp_status {
   ulong refused_cnt;   /* of them answered with an error */
   ulong violation_cnt; /* connections closed for breaking the protocol */
   uint fd_cnt;         /* descriptors open in the daemon */
+  uint lost_cnt;       /* workspaces whose memory nobody had kept when it started */
 } wksp_status_t;
 
 WKSP_API int wksp_client_status(wksp_client_t *client, wksp_status_t *ret_status);
+
+/* Has the daemon read its configuration again and make what that declares, and tells on_note, one
+   after the other, sentences about what was done, what could not be, and each mistake with its file
+   and line, until it returns non-zero, which is then returned. 0, E_PERM (only root and the
+   daemon's own user may). */
+WKSP_API int wksp_client_reload(wksp_client_t *client, int (*on_note)(void *arg, char const *note),
+                                void *arg);
 
 WKSP_PROTOTYPES_END
 
