@@ -479,8 +479,9 @@ uint32_t wksp__held_repair(fd_wksp_t *wksp, wksp__finding_t finding, void *arg);
  * ------------------------------------------------------------------------ */
 
 /* Notes the block at gaddr, which a dead thread had in flight, as suspect of its alloc, if it is a
-   live block. The caller has a name; the lock may be taken. 0, or E_TIMEDOUT: not noted yet. */
-int wksp__alloc_bury(wksp__call_t *call, uint64_t gaddr);
+   live block. The caller has a name; the lock may be taken. 0, or E_TIMEDOUT for the lock after at
+   most wait_ns: not noted yet. */
+int wksp__alloc_bury(wksp__call_t *call, uint64_t gaddr, uint64_t wait_ns);
 
 /* Gives back slots of the dead; lease: an ended one, 0 none. 0 or an error of call_begin. */
 int wksp__reap(fd_wksp_t *wksp, uint64_t lease);

@@ -186,6 +186,11 @@ int wksp__barrier(void);
    lease: also those that a process of this ended lease was claiming (0: none). Returns how many. */
 uint32_t wksp__slots_reap(wksp__call_t *call, uint64_t lease);
 
+/* Before a dead thread's heap is taken: what he had in flight is noted with its alloc, for only as
+   long as nobody touches the heap can be seen whether the block is free in it. name: the dead's. 1,
+   or 0: not yet, somebody is at it, or the lock for it cannot be had at once. */
+int wksp__slot_settle(wksp__call_t *call, uint64_t name);
+
 /* Formats the slots; part of fd_wksp_new. */
 void wksp__slots_new(fd_wksp_t *wksp);
 
