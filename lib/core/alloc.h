@@ -408,6 +408,13 @@ uint64_t wksp__mag_malloc(wksp__op_t *op, uint32_t cls);
    live block (not reported). */
 int wksp__mag_free(wksp__op_t *op, uint64_t gaddr, uint32_t span, uint64_t e);
 
+/* The block that the next malloc of the class would give, which stays where it is; 0 if there is no
+   memory (reported). */
+uint64_t wksp__mag_peek(wksp__op_t *op, uint32_t cls);
+
+/* Afterwards the class's array has room for a further block. */
+void wksp__mag_room(wksp__op_t *op, uint32_t cls);
+
 /* Gives all that the magazines of the operation's heap hold back to the pairs. */
 void wksp__mag_drain(wksp__op_t *op);
 

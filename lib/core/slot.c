@@ -131,6 +131,8 @@ static uint64_t next_claim(uint64_t old, uint32_t owner, uint32_t state) {
 static void mark_dead(wksp__slot_t *slot) {
   uint64_t flight = wksp__ld(&slot->flight), gaddr = flight & ~WKSP_FLIGHT_BUSY;
   if (flight) wksp__st(&slot->flight, gaddr ? gaddr | WKSP_FLIGHT_DEAD : 0UL);
+  /* not by a store: somebody may be helping */
+  if (wksp__ld(&slot->intent)) wksp__fetch_or(&slot->intent, WKSP_INTENT_DEAD);
 }
 
 /* Notes what a dead holder of the slot had in flight, and forgets it. The caller has the slot to
@@ -149,7 +151,8 @@ static int bury(wksp__call_t *call, wksp__slot_t *slot, uint64_t wait_ns) {
     } /* else a record that nobody can end gives nothing: who rebuilds needs a slot */
   }
   mark_dead(slot);
-  int err = wksp__alloc_bury(call, wksp__ld(&slot->flight) & ~WKSP_FLIGHT_DEAD, wait_ns);
+  int err = wksp__exact_settle(call, slot, wait_ns);
+  if (!err) err = wksp__alloc_bury(call, wksp__ld(&slot->flight) & ~WKSP_FLIGHT_DEAD, wait_ns);
   /* release: noted before forgotten; pairs with the acquire loads in is_suspect */
   if (!err) wksp__st_release(&slot->flight, 0UL);
   return err;
@@ -219,7 +222,7 @@ static int claim(wksp__call_t *call, uint32_t idx, uint64_t lease) {
   }
   call->slot = slot;
   call->name = wksp__name_of(idx, CLAIM_GEN(claiming));
-  if ((wksp__ld(&slot->flight) || CLAIM_STATE(old) != WKSP_SLOT_FREE) &&
+  if ((wksp__ld(&slot->flight) || wksp__ld(&slot->intent) || CLAIM_STATE(old) != WKSP_SLOT_FREE) &&
       bury(call, slot, WKSP_LOCK_FETCH_NS)) {
     give_back(slot); /* its suspect cannot be noted now: the slot keeps it for another day */
     return 0;
@@ -450,10 +453,10 @@ static int reap(wksp__call_t *call, wksp__slot_t *slot, uint64_t old, uint64_t w
 /* Whether what somebody dead had in flight may still be in the slot. Whoever claims one marks that
    between CLAIMING and HELD. */
 static int unburied(wksp__slot_t const *slot, uint64_t claim, uint64_t name) {
-  uint64_t flight = wksp__ld_acquire(&slot->flight);
+  uint64_t flight = wksp__ld_acquire(&slot->flight), intent = wksp__ld_acquire(&slot->intent);
   if (CLAIM_GEN(claim) == name >> 20 || CLAIM_STATE(claim) == WKSP_SLOT_CLAIMING)
-    return flight != 0;
-  return (flight & WKSP_FLIGHT_DEAD) != 0;
+    return (flight | intent) != 0;
+  return (flight & WKSP_FLIGHT_DEAD) || (intent & WKSP_INTENT_DEAD);
 }
 
 int wksp__slot_settle(wksp__call_t *call, uint64_t name) {
