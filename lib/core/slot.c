@@ -64,6 +64,7 @@ uint64_t wksp__real_ns(void) {
 }
 
 void wksp__relax(uint32_t turn) {
+  WKSP__WAITS();
   if (turn < 64) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
