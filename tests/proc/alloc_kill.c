@@ -47,7 +47,8 @@
 #define LOOK_BACK 50         /* ticks between two looks at whether each worker goes on */
 #define SAMPLE_NS 5000000UL  /* how old a worker's knowledge of waiting times may be */
 #define LONG_NS   20000000UL /* a call that long is worth asking who had no processor */
-#define TRIES     1000       /* of a call that times out since the lock's holder is stopped */
+#define AIM_MAX   4
+#define TRIES     1000 /* of a call that times out since the lock's holder is stopped */
 
 typedef struct seen {
   _Atomic ulong ops, hand; /* done; gaddr of the block in its hand, 0 */
@@ -165,8 +166,8 @@ static void call_ends(worker_t *w) {
 
 static ulong random_size(void) {
   ulong kind = rnd(100);
-  if (kind < 80) return 16 + rnd(1008);
-  if (kind < 98) return 1024 + rnd(15 * 1024);
+  if (kind < 90) return 16 + rnd(240); /* mostly small ones: to check takes longer than to malloc */
+  if (kind < 99) return 256 + rnd(16129);
   return 16385 + rnd(100 * 1024);
 }
 
@@ -248,7 +249,7 @@ static void do_word(worker_t *w, ulong *word) {
 static int work(worker_t w) {
   while (!w.board->stop) {
     ulong kind = rnd(1000);
-    if (kind == 0) {
+    if (kind == 0 && !w.who) { /* others who compact would wait for their turn, inside a call */
       int rc = fd_alloc_compact(w.alloc, NULL);
       if (rc && rc != WKSP_E_TIMEDOUT && rc != WKSP_E_AGAIN) die("compact");
     } else if (kind < 400) {
@@ -297,8 +298,6 @@ static void note_dead(driver_t *d, uint who, pid_t pid) {
     wksp__slot_t const *slot = &wksp__slots(d->wksp)[i];
     if (wksp__ld(&slot->pid) != (uint)pid) continue;
     note(d, wksp__ld_acquire(&slot->flight));
-    d->inside += !wksp__slot_outside(slot);
-    d->intents += wksp__ld(&slot->intent) != 0;
   }
   for (uint i = 0; i < WKSP_SUSPECTS; i++)
     note(d, wksp__ld(&((struct fd_alloc *)d->alloc)->suspect[i]));
@@ -332,7 +331,6 @@ static void stop_one(driver_t *d, uint who) {
   d->board->stopped_at = wksp__now_ns();
   if (kill(pid, SIGSTOP) || waitid(P_PID, (id_t)pid, &info, WSTOPPED)) die("stop");
   d->stopped = (int)who;
-  d->stops++;
 }
 
 /* Ends the stop, if there is one; the count goes up before the mark goes, so that who reads both
@@ -344,13 +342,43 @@ static void stop_ends(driver_t *d) {
   d->stopped = -1;
 }
 
+/* Whether the process stands inside a call: 1, 2 in one at a word. */
+static int inside(driver_t const *d, pid_t pid) {
+  int got = 0;
+  for (uint i = 0; i < d->wksp->slot_max; i++) {
+    wksp__slot_t const *slot = &wksp__slots(d->wksp)[i];
+    if (wksp__ld(&slot->pid) != (uint)pid || wksp__slot_outside(slot)) continue;
+    got = wksp__ld(&slot->intent) ? 2 : 1;
+  }
+  return got;
+}
+
+/* Stops it again and again until it stands inside a call, or the patience is at an end. */
+static void aim(driver_t *d, uint who) {
+  pid_t pid = d->board->seen[who].pid;
+  int wanted = 1 + (int)rnd(2);
+  for (uint i = 0; i < AIM_MAX; i++) {
+    stop_one(d, who);
+    if (inside(d, pid) >= wanted) return;
+    if (kill(pid, SIGCONT)) die("continue");
+    stop_ends(d);
+    ulong ops = d->board->seen[who].ops;
+    for (uint k = 0; k < 1000 && d->board->seen[who].ops == ops; i++) sched_yield();
+    for (ulong spin = rnd(3000); spin; spin--) wksp__compiler_fence();
+  }
+}
+
 static void kill_one(driver_t *d, uint who) {
   pid_t pid = d->board->seen[who].pid;
   int status;
+  if (d->stopped < 0 && rnd(2)) aim(d, who);
   if (kill(pid, SIGKILL) || waitpid(pid, &status, 0) != pid) die("kill: %s", strerror(errno));
   if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
     die("worker %u has ended by itself, status 0x%x", who, (uint)status);
   if (d->stopped == (int)who) stop_ends(d);
+  int stood = inside(d, pid);
+  d->inside += stood > 0;
+  d->intents += stood > 1;
   note_dead(d, who, pid);
   d->kills++;
   if (rnd(2) && wksp__reap(d->wksp, 0)) die("reap");
@@ -368,6 +396,7 @@ static void tick(driver_t *d) {
     }
   } else if (d->stopped < 0 && !rnd(3)) {
     stop_one(d, (uint)rnd(WORKERS));
+    d->stops++;
   } else {
     kill_one(d, (uint)rnd(WORKERS));
   }

@@ -31,12 +31,13 @@ def killed_and_stopped():
     tap.eq(done.returncode, 0, f"exit status of alloc_kill: {done.stdout}{done.stderr}")
     tap.diag(done.stdout.strip())
     figures = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", done.stdout)}
-    # On a machine that is busy with other things there are fewer than 60 in a second.
-    tap.true(figures["kills"] >= 3 * seconds, f"only {figures['kills']} kills in {seconds} s")
-    tap.true(figures["stops"] >= seconds // 2, f"only {figures['stops']} stops in {seconds} s")
+    # On a machine that is busy with other things there are fewer than 60 in a second, and fewer stops.
+    tap.true(figures["kills"] >= seconds, f"only {figures['kills']} kills in {seconds} s")
+    tap.true(figures["stops"] > 3, f"only {figures['stops']} stops in {seconds} s")
+    tap.true(figures["inside"] > 3, f"only {figures['inside']} kills hit a call")
     # What the kernel does not tell of (a processor taken from the whole machine) may delay a few; whoever has to
     # wait for a dead one is late each time.
-    tap.true(figures["late"] <= figures["kills"] // 50,
+    tap.true(figures["late"] <= 1 + figures["kills"] // 50,
              f"{figures['late']} calls took longer than 200 ms, the longest {figures['slowest_us'] / 1000:.0f} ms")
 
 
