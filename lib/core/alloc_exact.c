@@ -160,12 +160,13 @@ static void put(wksp__heap_t *heap, uint32_t cls, uint64_t gaddr) {
 
 /* The class of the live block at gaddr, of a heap of this alloc; WKSP_CLASS_CNT if it is none. */
 static uint32_t class_at(fd_wksp_t *wksp, uint64_t alloc_gaddr, uint64_t gaddr) {
-  uint64_t e = wksp__ld_acquire(&wksp__span_words(wksp)[wksp__span_of(wksp, gaddr)]);
+  uint32_t span;
+  uint64_t e = wksp__span_look(wksp, gaddr, &span);
   uint32_t cls = SPAN_CLASS(e);
   if (!wksp__span_live(e) || !wksp__heap_of(wksp, SPAN_HEAP(e), alloc_gaddr)) return WKSP_CLASS_CNT;
   uint32_t blk = wksp__blk_of(wksp, gaddr, cls);
   if (blk == UINT32_MAX) return WKSP_CLASS_CNT;
-  wksp__pair_t const *pair = wksp__pairs(wksp, wksp__span_of(wksp, gaddr), cls) + blk / 64;
+  wksp__pair_t const *pair = wksp__pairs(wksp, span, cls) + blk / 64;
   uint64_t a = wksp__ld_acquire(&pair->a);
   return (a ^ wksp__ld(&pair->f)) >> (blk & 63U) & 1UL ? cls : WKSP_CLASS_CNT;
 }
@@ -204,8 +205,8 @@ static int free_flight(wksp__call_t *call, wksp__slot_t *slot, uint64_t wait_ns)
   uint64_t gaddr = wksp__ld(&slot->flight) & ~WKSP_FLIGHT_DEAD;
   fd_wksp_part_t part;
   if (gaddr < wksp->data_lo || gaddr >= wksp->data_hi) return 0;
-  uint64_t *word = &wksp__span_words(wksp)[wksp__span_of(wksp, gaddr)];
-  if (SPAN_STATE(wksp__ld_acquire(word)) != WKSP_SPAN_NONE) return 0;
+  uint32_t span;
+  if (SPAN_STATE(wksp__span_look(wksp, gaddr, &span)) != WKSP_SPAN_NONE) return 0;
   int err = wksp__lock(call, wait_ns);
   if (err) return err;
   if (wksp__part_look(wksp, gaddr, &part) == 1 && part.gaddr == gaddr &&
@@ -241,8 +242,8 @@ static int settle_taken(wksp__call_t *call, wksp__slot_t *slot, uint32_t idx, ui
   fd_wksp_t *wksp = call->wksp;
   uint64_t gaddr = wksp__ld(&slot->flight) & ~WKSP_FLIGHT_DEAD;
   if (gaddr < wksp->data_lo || gaddr >= wksp->data_hi) return 0;
-  if (SPAN_STATE(wksp__ld_acquire(&wksp__span_words(wksp)[wksp__span_of(wksp, gaddr)])) ==
-      WKSP_SPAN_NONE)
+  uint32_t span;
+  if (SPAN_STATE(wksp__span_look(wksp, gaddr, &span)) == WKSP_SPAN_NONE)
     return free_flight(call, slot, wait_ns);
   wksp__heap_t *heap = dead_heap(wksp, idx, wksp__ld(&slot->intent_heap));
   uint32_t cls = heap ? class_at(wksp, wksp__ld(&heap->alloc), gaddr) : WKSP_CLASS_CNT;
