@@ -198,6 +198,8 @@ static void fast_on(wksp__op_t const *op) {
   fd_wksp_t *wksp = op->wksp;
   wksp__fast_t *fast = &wksp__fast;
   fast->heap = op->heap;
+  /* Not a step of anything: it means something only with a flight that comes later. */
+  op->call.slot->heap = fd_wksp_gaddr_fast(wksp, op->heap);
   fast->base = (uintptr_t)wksp;
   fast->words = wksp__span_words(wksp) - (wksp->data_lo >> WKSP_SPAN_LG);
   fast->me = (uint32_t)SPAN_WORD(0, op->heap_id, 0, WKSP_SPAN_OWNED);

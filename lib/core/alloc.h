@@ -44,7 +44,7 @@
    spans. Free puts into the array, also blocks of other heaps' spans; half of a full one goes back
    to the pairs. What a kill leaves, by the order of the stores (alloc_mag.c):
 
-     malloc     flight; top or mask                       one block, which the flight names
+     malloc     flight; top or mask                       one block, which the flight leads to
      free       flight; entry; top                        likewise
      refill     entries; top; A       mbase; mask; A      in the magazine and free in its pair: once
      overflow   own: A; top; then the span may retire      foreign: flight; top; F
@@ -484,6 +484,10 @@ uint32_t wksp__held_repair(fd_wksp_t *wksp, wksp__finding_t finding, void *arg);
 
 /* For the slots (alloc_heap.c)
  * ------------------------------------------------------------------------ */
+
+/* The block that a slot's flight says is in flight, 0 none; unless its thread lives, nobody may have
+   taken the heap since. */
+uint64_t wksp__flight_block(fd_wksp_t const *wksp, wksp__slot_t const *slot);
 
 /* Notes the block at gaddr, which a dead thread had in flight, as suspect of its alloc, if it is a
    live block. The caller has a name; the lock may be taken. 0, or E_TIMEDOUT for the lock after at

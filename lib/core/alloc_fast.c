@@ -8,10 +8,14 @@
    shared memory: the slot, the magazine's, and the array's top. The slot's flight is the bracket
    and the memory of the block at once, and no word is ever changed by more than one plain store:
 
-     malloc   flight = BUSY            inside; then the gate is looked at
-              flight = block | BUSY    from here on a kill makes it a suspect
-              top or mask              the block is taken
+     malloc   flight = BUSY | TOP      inside, about the array of a class; then the gate
+              top                      the block is taken
               flight = block           outside; the suspect until the thread's next call
+
+     from the mask, where the place above the array's top does not say which block it was:
+              flight = block | BUSY    from here on a kill makes it a suspect
+              mask                     the block is taken
+              flight = block           outside
 
      free     flight = block | BUSY    inside; then the gate
               entry, top               the block is free
@@ -39,6 +43,7 @@
 /* Where the magazine of a class lies in a heap, and where its index stands in a span's word. */
 #define MAG_AT(cls)   ((uint32_t)(offsetof(wksp__heap_t, mag) + (cls) * sizeof(wksp__mag_t)))
 #define MAG(heap, at) ((wksp__mag_t *)((uintptr_t)(heap) + (at)))
+#define BUSY_TOP      ((uint32_t)(WKSP_FLIGHT_BUSY | WKSP_FLIGHT_TOP))
 
 static NOINLINE void *malloc_long(fd_alloc_t *join, ulong align, ulong sz) {
   ulong max;
@@ -54,7 +59,7 @@ static NOINLINE void *malloc_long(fd_alloc_t *join, ulong align, ulong sz) {
    of the instruction that needs it. */
 INLINE int enter(wksp__fast_t const *fast, wksp__slot_t *slot, uintptr_t join, uint64_t flight) {
   if (wksp__unlikely(slot->flight & WKSP_FLIGHT_BUSY)) return 0; /* only we write it */
-  wksp__st(&slot->flight, flight | WKSP_FLIGHT_BUSY);
+  wksp__st(&slot->flight, flight);
   if (wksp__likely(!slot->gate) && wksp__likely(fast->join == join)) return 1;
   wksp__st_release(&slot->flight, 0UL);
   return 0;
@@ -68,40 +73,37 @@ INLINE void leave(wksp__slot_t *slot, uint64_t flight) {
 /* Keeps a value in its register: the compiler would compute it anew after every store. */
 #define KEEP(x) __asm__("" : "+r"(x))
 
-/* The block at gaddr is taken by storing val to *word: returns it to the caller. */
-#define TAKE(fast, slot, gaddr, word, val)                 \
-  do {                                                     \
-    wksp__st(&(slot)->flight, (gaddr) | WKSP_FLIGHT_BUSY); \
-    wksp__st((word), (val));                               \
-    leave((slot), (gaddr));                                \
-    return (void *)((fast)->base + (gaddr));               \
-  } while (0)
-
 /* From the mask, inside; else as it takes. */
 static NOINLINE void *malloc_masked(fd_alloc_t *join, ulong align, ulong sz, uint32_t at) {
   wksp__fast_t const *fast = &wksp__fast;
   wksp__slot_t *slot = fast->slot;
-  wksp__mag_t *mag = MAG(fast->heap, at);
+  wksp__mag_t *mag = MAG(fast->heap, at - BUSY_TOP);
   uint64_t mask = mag->mask;
   if (wksp__likely(mask)) {
     uint64_t gaddr = mag->mbase + (uint64_t)(uint32_t)__builtin_ctzl(mask) * mag->size;
-    TAKE(fast, slot, gaddr, &mag->mask, mask & (mask - 1));
+    wksp__st(&slot->flight, gaddr | WKSP_FLIGHT_BUSY);
+    wksp__st(&mag->mask, mask & (mask - 1));
+    leave(slot, gaddr);
+    return (void *)(fast->base + gaddr);
   }
   leave(slot, 0);
   return malloc_long(join, align, sz);
 }
 
-/* A block of the class whose magazine lies at `at` in the heap. */
+/* A block of the class whose magazine lies at `at` less the flight's bits in the heap. */
 INLINE void *take(wksp__fast_t const *fast, fd_alloc_t *join, ulong align, ulong sz, uint32_t at) {
   wksp__slot_t *slot = fast->slot;
-  if (wksp__unlikely(!enter(fast, slot, (uintptr_t)join, 0))) return malloc_long(join, align, sz);
+  if (wksp__unlikely(!enter(fast, slot, (uintptr_t)join, at))) return malloc_long(join, align, sz);
   wksp__heap_t *heap = fast->heap;
-  wksp__mag_t *mag = MAG(heap, at);
+  wksp__mag_t *mag = MAG(heap, at - BUSY_TOP);
   KEEP(mag);
-  uint64_t top = mag->top;
+  uint32_t top = mag->top;
   if (wksp__unlikely(top <= mag->lo)) return malloc_masked(join, align, sz, at);
-  uint64_t gaddr = *(uint64_t *)((uintptr_t)heap + top - 8);
-  TAKE(fast, slot, gaddr, &mag->top, (uint32_t)top - 8);
+  top -= 8;
+  uint64_t gaddr = *(uint64_t *)((uintptr_t)heap + top);
+  wksp__st(&mag->top, top);
+  leave(slot, gaddr);
+  return (void *)(fast->base + gaddr);
 }
 
 /* Alignments that every class has. */
@@ -115,7 +117,8 @@ static NOINLINE void *malloc_other(fd_alloc_t *join, ulong align, ulong sz) {
   if (HANDLE(join) == HANDLE(fast->join) && sz && !(align & (align - 1)) &&
       ((uintptr_t)join != fast->join || !plain(align))) {
     uint32_t cls = wksp__class_for(align, sz);
-    if (cls < WKSP_CLASS_CNT) return take(fast, (fd_alloc_t *)fast->join, align, sz, MAG_AT(cls));
+    if (cls < WKSP_CLASS_CNT)
+      return take(fast, (fd_alloc_t *)fast->join, align, sz, MAG_AT(cls) | BUSY_TOP);
   }
   return malloc_long(join, align, sz);
 }
@@ -162,7 +165,7 @@ static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
                      : wksp__span_look((fd_wksp_t *)fast->base, gaddr, &span);
     int mine = (uint32_t)e - fast->me < WKSP_CLASS_CNT << 4;
     if (wksp__span_live(e) && (!mine || (uintptr_t)join != fast->join) &&
-        enter(fast, fast->slot, fast->join, gaddr)) {
+        enter(fast, fast->slot, fast->join, gaddr | WKSP_FLIGHT_BUSY)) {
       /* Inside, so that the heap is there as long as we look at it. */
       if (!wksp__heap_of((fd_wksp_t *)fast->base, SPAN_HEAP(e), HANDLE(fast->join) - fast->base))
         leave(fast->slot, 0);
@@ -193,7 +196,7 @@ void fd_alloc_free(fd_alloc_t *join, void *laddr) {
     if (wksp__unlikely(mine >= WKSP_CLASS_CNT << 4)) mine = mine_of_tail(fast, gaddr, word);
     if (wksp__likely(mine < WKSP_CLASS_CNT << 4)) {
       wksp__slot_t *slot = fast->slot;
-      if (wksp__likely(enter(fast, slot, (uintptr_t)join, gaddr))) {
+      if (wksp__likely(enter(fast, slot, (uintptr_t)join, gaddr | WKSP_FLIGHT_BUSY))) {
         wksp__heap_t *heap = fast->heap;
         wksp__mag_t *mag = MAG(heap, MAG_AT(0) + (mine & ~15UL) * (sizeof(wksp__mag_t) / 16));
         KEEP(mag);

@@ -369,6 +369,19 @@ static int block_alloc(wksp__call_t *call, uint64_t gaddr, uint64_t wait_ns, uin
   return 0;
 }
 
+uint64_t wksp__flight_block(fd_wksp_t const *wksp, wksp__slot_t const *slot) {
+  uint64_t flight = wksp__ld_acquire(&slot->flight) & ~(WKSP_FLIGHT_DEAD | WKSP_FLIGHT_BUSY);
+  if (!(flight & WKSP_FLIGHT_TOP)) return flight;
+  uint64_t at = (flight & ~WKSP_FLIGHT_TOP) - offsetof(wksp__heap_t, mag);
+  uint64_t gaddr = wksp__ld(&slot->heap), cls = at / sizeof(wksp__mag_t);
+  if (cls >= WKSP_CLASS_CNT || (gaddr & 7U) || gaddr < wksp->data_lo ||
+      gaddr > wksp->data_hi - wksp__heap_size(wksp))
+    return 0;
+  wksp__heap_t const *heap = fd_wksp_laddr_fast(wksp, gaddr);
+  uint64_t block = wksp__ld(wksp__mag_place(heap, wksp__mag_top(wksp, heap, (uint32_t)cls)));
+  return block & 15U ? 0 : block;
+}
+
 int wksp__alloc_bury(wksp__call_t *call, uint64_t gaddr, uint64_t wait_ns) {
   fd_wksp_t *wksp = call->wksp;
   uint64_t at = 0;

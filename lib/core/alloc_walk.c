@@ -7,35 +7,57 @@
 #include "core/alloc.h"
 #include "core/fail.h"
 
+#include <stdlib.h>
+
 /* Whether a span's live word names a heap of this alloc. */
 static int span_is_of(fd_wksp_t const *wksp, uint64_t e, uint64_t alloc_gaddr) {
   return wksp__span_live(e) && wksp__heap_of(wksp, SPAN_HEAP(e), alloc_gaddr) != NULL;
-}
-
-/* Slots before the ring: a dead thread's block is noted in the ring before its slot forgets it. */
-static int is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint64_t gaddr) {
-  for (uint32_t i = 0; i < wksp->slot_max; i++) {
-    wksp__slot_t const *slot = &wksp__slots(wksp)[i];
-    uint64_t flight = wksp__ld_acquire(&slot->flight), claim = wksp__ld_acquire(&slot->claim);
-    if ((flight & ~(WKSP_FLIGHT_BUSY | WKSP_FLIGHT_DEAD)) != gaddr) continue;
-    if (wksp__ld_acquire(&slot->intent)) continue; /* it will be settled, and is not lost */
-    if (flight & WKSP_FLIGHT_DEAD) return 1;
-    /* only who holds a slot has something in flight himself */
-    if ((claim & 3UL) != WKSP_SLOT_HELD) return 1;
-    if (wksp__name_dead(wksp, wksp__name_of(i, claim >> 32))) return 1;
-  }
-  for (uint32_t i = 0; i < WKSP_SUSPECTS; i++)
-    if (wksp__ld_acquire(&alloc->suspect[i]) == gaddr) return 1;
-  return 0;
 }
 
 typedef struct walk {
   fd_wksp_t const *wksp;
   struct fd_alloc const *alloc;
   wksp__held_blocks_t held; /* by magazines: free */
+  uint64_t *suspect;        /* gaddrs */
+  uint32_t suspect_cnt;
   int (*on_block)(void *, fd_alloc_block_t const *);
   void *arg;
 } walk_t;
+
+/* What a slot's thread had in flight when it died, 0 if it lives or there was nothing. */
+static uint64_t slot_suspect(fd_wksp_t const *wksp, uint32_t idx) {
+  wksp__slot_t const *slot = &wksp__slots(wksp)[idx];
+  uint64_t flight = wksp__ld_acquire(&slot->flight), claim = wksp__ld_acquire(&slot->claim);
+  if (!flight || wksp__ld_acquire(&slot->intent)) return 0; /* an intent's is not lost */
+  /* only who holds a slot has something in flight himself */
+  if (!(flight & WKSP_FLIGHT_DEAD) && (claim & 3UL) == WKSP_SLOT_HELD &&
+      !wksp__name_dead(wksp, wksp__name_of(idx, claim >> 32)))
+    return 0;
+  return wksp__flight_block(wksp, slot);
+}
+
+/* Slots before the ring: a dead thread's block is noted in the ring before its slot forgets it. 0,
+   E_NOMEM (reported). */
+static int suspects(walk_t *walk) {
+  fd_wksp_t const *wksp = walk->wksp;
+  walk->suspect = calloc(wksp->slot_max + WKSP_SUSPECTS, sizeof *walk->suspect);
+  if (!walk->suspect)
+    return wksp__fail(WKSP_E_NOMEM, "fd_alloc: no memory for a list of %u suspect blocks",
+                      wksp->slot_max + WKSP_SUSPECTS);
+  for (uint32_t i = 0; i < wksp->slot_max + WKSP_SUSPECTS; i++) {
+    uint64_t gaddr = i < wksp->slot_max
+                         ? slot_suspect(wksp, i)
+                         : wksp__ld_acquire(&walk->alloc->suspect[i - wksp->slot_max]);
+    if (gaddr) walk->suspect[walk->suspect_cnt++] = gaddr;
+  }
+  return 0;
+}
+
+static int is_suspect(walk_t const *walk, uint64_t gaddr) {
+  for (uint32_t i = 0; i < walk->suspect_cnt; i++)
+    if (walk->suspect[i] == gaddr) return 1;
+  return 0;
+}
 
 static int span_walk(walk_t *walk, uint32_t span, fd_alloc_block_t *block) {
   fd_wksp_t const *wksp = walk->wksp;
@@ -52,8 +74,7 @@ static int span_walk(walk_t *walk, uint32_t span, fd_alloc_block_t *block) {
       block->gaddr =
           wksp__span_gaddr(wksp, span) + (w * 64UL + (ulong)__builtin_ctzl(used)) * block->size;
       if (wksp__held_has(&walk->held, block->gaddr)) continue;
-      block->kind =
-          is_suspect(alloc, wksp, block->gaddr) ? FD_ALLOC_BLOCK_SUSPECT : FD_ALLOC_BLOCK_SMALL;
+      block->kind = is_suspect(walk, block->gaddr) ? FD_ALLOC_BLOCK_SUSPECT : FD_ALLOC_BLOCK_SMALL;
       int stop = walk->on_block(walk->arg, block);
       if (stop) return stop;
     }
@@ -72,7 +93,7 @@ static int walk_parts(walk_t *walk) {
     fd_alloc_block_t block = {.gaddr = part.gaddr, .size = part.size, .kind = FD_ALLOC_BLOCK_LARGE};
     int stop = 0;
     if ((part.kind & 255U) == FD_WKSP_KIND_LARGE) {
-      if (is_suspect(alloc, wksp, part.gaddr)) block.kind = FD_ALLOC_BLOCK_SUSPECT;
+      if (is_suspect(walk, part.gaddr)) block.kind = FD_ALLOC_BLOCK_SUSPECT;
       stop = walk->on_block(walk->arg, &block);
     } else if ((part.kind & 255U) == FD_WKSP_KIND_SPANS) {
       uint32_t span = wksp__span_of(wksp, part.gaddr),
@@ -93,7 +114,9 @@ int fd_alloc_walk(fd_alloc_t *join, int (*on_block)(void *arg, fd_alloc_block_t 
     return wksp__fail(WKSP_E_INVAL, "fd_alloc: %p lies in no joined workspace", (void *)join);
   walk_t walk = {.wksp = wksp, .alloc = alloc, .on_block = on_block, .arg = arg};
   int rc = wksp__held_blocks(wksp, alloc->self, &walk.held);
+  if (!rc) rc = suspects(&walk);
   if (!rc) rc = walk_parts(&walk);
+  free(walk.suspect);
   wksp__held_free(&walk.held);
   return rc;
 }

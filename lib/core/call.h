@@ -44,13 +44,14 @@ typedef struct wksp__slot {
                           WKSP_FENCED_LOOK, and a notice in the gate, which the short forms see */
   uint32_t gate_futex; /* changes at each opening */
   uint64_t flight;     /* gaddr of the block that the last malloc or the current free is about, 0
-                          none: the suspect of a kill */
+                          none: the suspect of a kill. Or WKSP_FLIGHT_TOP */
   uint64_t announce;   /* span index + 1 that this thread is about to push on an inbox, 0 none */
   uint64_t nested_cnt; /* calls that found the thread inside a call */
   uint64_t intent;     /* what malloc_to, take_from or free_from is at, 0 none (alloc_exact.c) */
   uint32_t intent_heap; /* directory id of the heap in whose magazines the block is, or goes */
   uint32_t intent_seq;  /* number of the last intent */
-  uint64_t pad[12];
+  uint64_t heap;        /* gaddr of the heap that the short forms work on */
+  uint64_t pad[11];
 } wksp__slot_t;
 
 _Static_assert(sizeof(wksp__slot_t) == 256, "slots do not share lines");
@@ -70,6 +71,10 @@ enum { WKSP_SLOT_FREE = 0, WKSP_SLOT_CLAIMING = 1, WKSP_SLOT_HELD = 2 };
 #define WKSP_INTENT_DEAD 4UL
 /* In a slot's flight: its thread is inside the short form of malloc or free (alloc_fast.c). */
 #define WKSP_FLIGHT_BUSY 1UL
+/* In a slot's flight: the rest is not a gaddr but the offset of a magazine in the slot's heap,
+   whose topmost block its thread is taking. If it has taken it, the block's gaddr is what lies
+   above the top; otherwise nothing is in flight, and what lies there was taken before. */
+#define WKSP_FLIGHT_TOP 2UL
 
 /* An open gate whose owner has to look at its heaps again: one may have been taken from it. Names
    are larger. */

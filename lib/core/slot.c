@@ -129,8 +129,8 @@ static uint64_t next_claim(uint64_t old, uint32_t owner, uint32_t state) {
 }
 
 /* From here until it is noted with its alloc, what is in flight is seen to be a dead thread's. */
-static void mark_dead(wksp__slot_t *slot) {
-  uint64_t flight = wksp__ld(&slot->flight), gaddr = flight & ~WKSP_FLIGHT_BUSY;
+static void mark_dead(fd_wksp_t const *wksp, wksp__slot_t *slot) {
+  uint64_t flight = wksp__ld(&slot->flight), gaddr = wksp__flight_block(wksp, slot);
   if (flight) wksp__st(&slot->flight, gaddr ? gaddr | WKSP_FLIGHT_DEAD : 0UL);
   /* not by a store: somebody may be helping */
   if (wksp__ld(&slot->intent)) wksp__fetch_or(&slot->intent, WKSP_INTENT_DEAD);
@@ -147,11 +147,11 @@ static int bury(wksp__call_t *call, wksp__slot_t *slot, uint64_t wait_ns) {
       wksp__unlock(call);
     } else if (err != WKSP_E_CORRUPT) {
       /* marked, though it be 0 as yet, so that whoever takes the slot next asks again */
-      wksp__st(&slot->flight, (wksp__ld(&slot->flight) & ~WKSP_FLIGHT_BUSY) | WKSP_FLIGHT_DEAD);
+      wksp__st(&slot->flight, wksp__flight_block(call->wksp, slot) | WKSP_FLIGHT_DEAD);
       return err;
     } /* else a record that nobody can end gives nothing: who rebuilds needs a slot */
   }
-  mark_dead(slot);
+  mark_dead(call->wksp, slot);
   int err = wksp__exact_settle(call, slot, wait_ns);
   if (!err) err = wksp__alloc_bury(call, wksp__ld(&slot->flight) & ~WKSP_FLIGHT_DEAD, wait_ns);
   /* release: noted before forgotten; pairs with the acquire loads in is_suspect */
@@ -198,7 +198,7 @@ static int claim(wksp__call_t *call, uint32_t idx, uint64_t lease) {
   uint64_t claiming = next_claim(old, owner_of(lease), WKSP_SLOT_CLAIMING);
   if (!wksp__cas(&slot->claim, &old, claiming)) return 0;
 
-  mark_dead(slot);
+  mark_dead(call->wksp, slot);
   wksp__st(&slot->announce, 0UL);
   wksp__st(&slot->in, wksp__ld(&slot->out));
   wksp__st(&slot->pid, (uint32_t)getpid());
@@ -443,7 +443,7 @@ static int reap(wksp__call_t *call, wksp__slot_t *slot, uint64_t old, uint64_t w
   uint32_t owner = CLAIM_OWNER(wksp__ld(&call->slot->claim)); /* we die, our lease ends */
   uint64_t mine = next_claim(old, owner, WKSP_SLOT_CLAIMING);
   if (!wksp__cas(&slot->claim, &old, mine)) return 0;
-  mark_dead(slot);
+  mark_dead(call->wksp, slot);
   wksp__st(&slot->announce, 0UL);
   wksp__st(&slot->in, wksp__ld(&slot->out));
   int err = bury(call, slot, wait_ns);
