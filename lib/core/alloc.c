@@ -302,6 +302,14 @@ static int free_at(wksp__op_t *op, uint64_t gaddr) {
   return WKSP_E_NOTFOUND;
 }
 
+void wksp__bad_free(wksp__op_t *op, void const *laddr) {
+  wksp__fetch_add(&op->alloc->bad_free_cnt, 1UL);
+  wksp__fail(WKSP_E_NOTFOUND,
+             "free: gaddr %#lx is no live block of the fd_alloc at %#lx (tag %lu): freed before, "
+             "interior, or another's; it was left alone",
+             fd_wksp_gaddr_fast(op->wksp, laddr), op->alloc_gaddr, op->alloc->tag);
+}
+
 void wksp__free(fd_alloc_t *join, void *laddr) {
   if (!join || !laddr) return;
   wksp__op_t op;
@@ -320,11 +328,7 @@ void wksp__free(fd_alloc_t *join, void *laddr) {
   }
   if (wksp__unlikely(err == WKSP_E_NOTFOUND)) {
     wksp__st(&op.call.slot->flight, 0UL); /* none of ours */
-    wksp__fetch_add(&op.alloc->bad_free_cnt, 1UL);
-    wksp__fail(WKSP_E_NOTFOUND,
-               "free: gaddr %#lx is no live block of the fd_alloc at %#lx (tag %lu): freed before, "
-               "interior, or another's; it was left alone",
-               gaddr, op.alloc_gaddr, op.alloc->tag);
+    wksp__bad_free(&op, laddr);
   }
   wksp__op_end(&op);
 }

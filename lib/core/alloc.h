@@ -216,6 +216,13 @@ void wksp__op_end(wksp__op_t *op);
 void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max);
 void wksp__free(fd_alloc_t *join, void *laddr);
 
+/* Counts and reports a free of what is no live block. */
+void wksp__bad_free(wksp__op_t *op, void const *laddr);
+
+/* Whether fd_alloc_free_sized may free the block, as far as its class goes: 1, or 0 it is smaller
+   than sz, which was counted and reported (alloc_more.c). */
+int wksp__sized_fits(fd_alloc_t *join, void *laddr, ulong sz);
+
 /* Which of the tables in alloc_class.h. */
 static inline uint32_t wksp__scale(fd_wksp_t const *wksp) {
   return wksp->data_max >= 256UL << 20 ? 0 : wksp->data_max >= 16UL << 20 ? 1 : 2;

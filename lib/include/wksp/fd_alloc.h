@@ -20,13 +20,17 @@
 
    What may overlap with what (join handles are values; "any": from any thread of any process):
 
-                     malloc/free   compact   is_empty/walk   join/leave   delete
-     malloc/free     any           any       any (inexact)   any          never
-     compact                       any       any (inexact)   any          never
-     is_empty/walk                           any             any          never
-     join/leave                                              any          never
+                     malloc/free   usable_size   compact   is_empty/walk   join/leave   delete
+     malloc/free     any           any           any       any (inexact)   any          never
+     usable_size                   any           any       any             any          never
+     compact                                     any       any (inexact)   any          never
+     is_empty/walk                                         any             any          never
+     join/leave                                                            any          never
 
-   A block may be freed by any thread, once. Nothing here is async-signal-safe.
+   malloc stands for malloc_at_least, malloc and calloc, free for free, free_sized and realloc, walk
+   for stat too. Of two calls about one block, which free or realloc it or ask for its size, one
+   must have returned before the other begins: a block is freed by any thread, once. new is for one
+   thread at a time, before anybody joins. Nothing here is async-signal-safe.
 
    Freed blocks are kept at hand by the thread that freed them, up to 128 KiB of each size (less in
    small workspaces), for its next malloc; compact takes them from it, also from an idle one. */
@@ -92,12 +96,39 @@ WKSP_API void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz,
 
 WKSP_API void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz);
 
+/* A block for cnt objects of sz bytes, aligned to align as for malloc; all cnt * sz bytes are 0. As
+   malloc else; E_NOMEM too if that product has no ulong. */
+WKSP_API void *fd_alloc_calloc(fd_alloc_t *join, ulong align, ulong cnt, ulong sz);
+
 /* Frees a block of this alloc. NULL: nothing. An address where no block of this alloc starts, or a
    block that is among the last four of its size which this thread has freed, is left alone, counted
    (fd_alloc_stat) and told to wksp_last_error(). Other double frees are counted when the thread
    that kept the block gives it back; if it was handed out twice before, harm is done. */
 WKSP_API void fd_alloc_free(fd_alloc_t *join, void *laddr);
 
+/* The same for who knows the size: sz is what was asked for, or anything up to what may be used.
+   Not slower than free, and not faster: the size alone does not tell the block's class. A small
+   block with less than sz bytes is left alone, counted and told (E_INVAL): one of the two is
+   another's. */
+WKSP_API void fd_alloc_free_sized(fd_alloc_t *join, void *laddr, ulong sz);
+
+/* A block of at least sz bytes, aligned as for malloc, that begins with the bytes of the one at
+   laddr (as many as both have). Returns laddr if that block is large and aligned enough, and either
+   a new one would be of the same class or at most a quarter of it is too much; else a new block,
+   and the old one is freed. Killed meanwhile, a thread leaves the old block live or freed, and one
+   new block as the suspect at most.
+
+   laddr NULL: malloc. sz 0: free, and NULL. NULL join: NULL. NULL on failure too, and then the old
+   block is as it was: as malloc, and E_NOTFOUND if no live block of this alloc starts at laddr,
+   which counts as a free of it. */
+WKSP_API void *fd_alloc_realloc(fd_alloc_t *join, void *laddr, ulong align, ulong sz);
+
+/* Bytes of the block at laddr that may be used: all of its class, or of its partition; what
+   malloc_at_least said. Read-only joins may ask, too. NULL: 0. Also 0, told (E_NOTFOUND), if no
+   live block of this alloc starts there; of those that were freed before only what another thread
+   keeps at hand for its next malloc is not noticed. 0 as well if it cannot be told (E_AGAIN,
+   E_CORRUPT, E_RDONLY: the memory is protected at present). */
+WKSP_API ulong fd_alloc_usable_size(fd_alloc_t *join, void const *laddr);
 /* Words that name blocks
    ------------------------------------------------------------------------------------------
 

@@ -1,0 +1,387 @@
+/* The calls around malloc and free: calloc, realloc, sized free, usable size; and realloc killed at
+   each of its stores. Built with WKSP_CRASH_POINTS. */
+
+#include "core/alloc_testing.h"
+
+/* Crash points that are left to the process named, negative: no end. */
+static long *g_left;
+static pid_t g_doomed;
+
+void wksp__crash_point(void) {
+  if (g_doomed != getpid()) return;
+  if (!(*g_left)--) kill(getpid(), SIGKILL);
+}
+
+static ulong at(fixture_t *fix, void const *blk) {
+  return fd_wksp_gaddr_fast(fix->wksp, blk);
+}
+
+/* Memory from calloc is zero over all objects, also where a block was used before; a product that
+   has no ulong is refused. */
+static void test_zeroed(void **state) {
+  fixture_t *fix = *state;
+  ulong const counts[] = {1, 3, 100, 1000, 10000};
+  for (uint i = 0; i < 5; i++) {
+    ulong max, sz = 7 * counts[i];
+    void *used = fd_alloc_malloc_at_least(fix->alloc, 0, sz, &max);
+    memset(used, 0xa5, max);
+    fd_alloc_free(fix->alloc, used);
+    uchar *blk = fd_alloc_calloc(fix->alloc, 64, counts[i], 7);
+    assert_non_null(blk);
+    assert_int_equal((ulong)blk % 64, 0);
+    for (ulong j = 0; j < sz; j++) assert_int_equal(blk[j], 0);
+    fd_alloc_free(fix->alloc, blk);
+  }
+  assert_null(fd_alloc_calloc(fix->alloc, 0, 0, 7));
+  assert_null(fd_alloc_calloc(fix->alloc, 0, 7, 0));
+  assert_null(fd_alloc_calloc(NULL, 0, 7, 7));
+  assert_null(fd_alloc_calloc(fix->alloc, 0, 1UL << 33, 1UL << 31));
+  assert_int_equal(wksp_last_error_code(), WKSP_E_NOMEM);
+  assert_clean(fix);
+}
+
+/* A block stays where it is while its class stays or it loses a quarter, and moves with its bytes
+   otherwise: to other classes, to a partition, and back; alignment is kept if asked for again. */
+static void test_realloc_moves(void **state) {
+  fixture_t *fix = *state;
+  uchar *blk = fd_alloc_realloc(fix->alloc, NULL, 0, 100), *was = blk;
+  assert_non_null(blk);
+  memset(blk, 1, 100);
+  assert_ptr_equal(fd_alloc_realloc(fix->alloc, blk, 0, 112), was); /* the class of 112 bytes */
+  assert_ptr_equal(fd_alloc_realloc(fix->alloc, blk, 0, 84), was);
+  ulong const steps[] = {113, 5000, 16384, 16385, 300000, 200000, 20000, 3000, 17};
+  ulong had = 84;
+  memset(blk, 0x5a, had);
+  for (uint i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+    blk = fd_alloc_realloc(fix->alloc, was = blk, 128, steps[i]);
+    assert_non_null(blk);
+    assert_ptr_not_equal(blk, was);
+    assert_int_equal((ulong)blk % 128, 0);
+    assert_true(fd_alloc_usable_size(fix->alloc, blk) >= steps[i]);
+    for (ulong j = 0; j < had && j < steps[i]; j++) assert_int_equal(blk[j], 0x5a);
+    memset(blk, 0x5a, steps[i]);
+    had = steps[i];
+  }
+  blk =
+      fd_alloc_realloc(fix->alloc, was = blk, 128, 1); /* 128 bytes: the least that is aligned so */
+  assert_ptr_equal(blk, was);
+  assert_int_equal(blk[0], 0x5a);
+  uchar *large = fd_alloc_malloc(fix->alloc, 0, 1 << 20);
+  assert_ptr_equal(fd_alloc_realloc(fix->alloc, large, 0, 800 << 10), large);
+  fd_alloc_free(fix->alloc, large);
+  assert_null(fd_alloc_realloc(fix->alloc, blk, 0, 0)); /* a free */
+  assert_int_equal(bad_frees(fix), 0);
+  assert_clean(fix);
+}
+
+/* What realloc cannot do leaves the old block and its bytes as they were. */
+static void test_realloc_refused(void **state) {
+  fixture_t *fix = *state;
+  uchar *blk = fd_alloc_malloc(fix->alloc, 0, 1000), *other = fd_alloc_malloc(fix->alloc, 0, 1000);
+  memset(blk, 7, 1000);
+  assert_null(fd_alloc_realloc(fix->alloc, blk, 0, 1UL << 40));
+  assert_int_equal(wksp_last_error_code(), WKSP_E_NOMEM);
+  assert_null(fd_alloc_realloc(fix->alloc, blk, 24, 2000));
+  assert_int_equal(wksp_last_error_code(), WKSP_E_INVAL);
+  assert_null(fd_alloc_realloc(NULL, blk, 0, 2000));
+  for (uint i = 0; i < 1000; i++) assert_int_equal(blk[i], 7);
+  assert_int_equal(bad_frees(fix), 0);
+  assert_null(fd_alloc_realloc(fix->alloc, blk + 16, 0, 2000));
+  assert_int_equal(wksp_last_error_code(), WKSP_E_NOTFOUND);
+  fd_alloc_free(fix->alloc, other);
+  assert_null(fd_alloc_realloc(fix->alloc, other, 0, 2000));
+  assert_null(fd_alloc_realloc(fix->alloc, other, 0, 1000));
+  assert_null(fd_alloc_realloc(fix->alloc, state, 0, 2000));
+  assert_int_equal(bad_frees(fix), 4);
+  fd_alloc_free(fix->alloc, blk);
+  assert_clean(fix);
+}
+
+/* Random mallocs, callocs, reallocs and frees of all kinds, of blocks that another thread has made
+   as well: no byte is lost, and nothing else is left at the end. */
+static void *make_blocks(void *arg) {
+  held_t *held = arg;
+  for (uint i = 0; i < LIVE; i += 2) {
+    held[i].size = 16 + i % 3000;
+    held[i].stamp = i;
+    if (!(held[i].blk = fd_alloc_malloc((fd_alloc_t *)held[LIVE].blk, 0, held[i].size)))
+      return held;
+    fill(held[i].blk, held[i].size, i);
+  }
+  return NULL;
+}
+
+static void resize_one(fd_alloc_t *alloc, held_t *one, ulong size, int *ret_failed) {
+  ulong keep = one->size < size ? one->size : size;
+  uchar *copy = malloc(keep), *blk;
+  memcpy(copy, one->blk, keep);
+  blk = fd_alloc_realloc(alloc, one->blk, 0, size);
+  if (!blk || memcmp(blk, copy, keep)) ++*ret_failed;
+  free(copy);
+  if (!blk) return;
+  one->blk = blk;
+  one->size = size;
+  fill(blk, size, one->stamp);
+}
+
+static void test_realloc_random(void **state) {
+  fixture_t *fix = *state;
+  testing_rng_t r = testing_rng();
+  held_t *held = calloc(LIVE + 1, sizeof *held);
+  pthread_t maker;
+  void *ret;
+  held[LIVE].blk = (void *)fix->alloc;
+  assert_int_equal(pthread_create(&maker, NULL, make_blocks, held), 0);
+  assert_int_equal(pthread_join(maker, &ret), 0);
+  assert_null(ret);
+  int failed = 0;
+  for (uint i = 0; i < 30000; i++) {
+    held_t *one = &held[testing_below(&r, LIVE)];
+    ulong size = rnd_size(&r);
+    if (!one->blk) {
+      one->size = size;
+      one->stamp = testing_next(&r);
+      one->blk = fd_alloc_calloc(fix->alloc, 0, 1, size);
+      if (!one->blk || one->blk[size - 1])
+        failed++;
+      else
+        fill(one->blk, size, one->stamp);
+      continue;
+    }
+    if (!intact(one->blk, one->size, one->stamp)) failed++;
+    if (testing_below(&r, 3)) {
+      resize_one(fix->alloc, one, size, &failed);
+    } else {
+      fd_alloc_free_sized(fix->alloc, one->blk, one->size);
+      one->blk = NULL;
+    }
+  }
+  assert_sound(fix);
+  free_all(fix->alloc, held, &failed);
+  assert_int_equal(failed, 0);
+  assert_int_equal(bad_frees(fix), 0);
+  free(held);
+  assert_clean(fix);
+}
+
+/* Sized free frees with the size that was asked for and with all that may be used; a small block
+   that cannot have the size is left alone. */
+static void test_free_sized(void **state) {
+  fixture_t *fix = *state;
+  ulong const sizes[] = {1, 16, 100, 5000, 16384, 16385, 100000};
+  for (uint i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+    for (uint whole = 0; whole < 2; whole++) {
+      ulong max;
+      void *blk = fd_alloc_malloc_at_least(fix->alloc, i % 2 ? 256 : 0, sizes[i], &max);
+      fd_alloc_free_sized(fix->alloc, blk, whole ? max : sizes[i]);
+      assert_int_equal(fd_alloc_is_empty(fix->alloc), 1);
+    }
+  assert_int_equal(bad_frees(fix), 0);
+  void *blk = fd_alloc_malloc(fix->alloc, 0, 100);
+  ulong bad = 0;
+#ifdef WKSP_HARDENED
+  for (uint i = 1; i <= 2; i++) {
+    bad = i;
+    fd_alloc_free_sized(fix->alloc, blk, 113);
+    assert_int_equal(wksp_last_error_code(), WKSP_E_INVAL);
+    assert_int_equal(bad_frees(fix), i);
+    assert_int_equal(fd_alloc_usable_size(fix->alloc, blk), 112);
+    /* the second time without a heap at hand, by the long form */
+    fd_alloc_leave(fix->alloc);
+  }
+#endif
+  fd_alloc_free_sized(fix->alloc, blk, 112);
+  fd_alloc_free_sized(fix->alloc, blk, 112);
+  assert_int_equal(wksp_last_error_code(), WKSP_E_NOTFOUND);
+  fd_alloc_free_sized(fix->alloc, state, 8);
+  assert_int_equal(bad_frees(fix), bad + 2);
+  fd_alloc_free_sized(fix->alloc, NULL, 8);
+  fd_alloc_free_sized(NULL, blk, 8);
+  assert_int_equal(bad_frees(fix), bad + 2);
+  assert_clean(fix);
+}
+
+/* The usable size is what malloc_at_least said, for every size; 0 and a reason for what is no live
+   block: freed, however long ago, interior, wild, or another alloc's. No bad free is counted. */
+static void test_usable_size(void **state) {
+  fixture_t *fix = *state;
+  enum { CNT = 40 };
+  void *blk[CNT];
+  for (ulong sz = 1; sz < 70000; sz += sz < 2100 ? 1 : 997) {
+    ulong max;
+    void *one = fd_alloc_malloc_at_least(fix->alloc, 0, sz, &max);
+    assert_int_equal(fd_alloc_usable_size(fix->alloc, one), max);
+    fd_alloc_free(fix->alloc, one);
+    assert_int_equal(fd_alloc_usable_size(fix->alloc, one), 0);
+  }
+  fd_alloc_t *other = new_alloc(fix->wksp, TAG);
+  for (uint i = 0; i < CNT; i++) blk[i] = fd_alloc_malloc(fix->alloc, 0, 64);
+  for (uint i = 0; i < CNT; i++) assert_int_equal(fd_alloc_usable_size(fix->alloc, blk[i]), 64);
+  for (uint i = 0; i < CNT; i += 2) fd_alloc_free(fix->alloc, blk[i]);
+  for (uint i = 0; i < CNT; i++)
+    assert_int_equal(fd_alloc_usable_size(fix->alloc, blk[i]), i % 2 ? 64 : 0);
+  char *large = fd_alloc_malloc(fix->alloc, 0, 100000);
+  void *bad[] = {
+      (char *)blk[1] + 16, (char *)blk[1] + 1, (char *)blk[CNT - 1] + 64, large + 64, state,
+      fix->wksp,           (void *)fix->alloc};
+  for (uint i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    assert_int_equal(fd_alloc_usable_size(fix->alloc, bad[i]), 0);
+    assert_int_equal(wksp_last_error_code(), WKSP_E_NOTFOUND);
+  }
+  assert_int_equal(fd_alloc_usable_size(other, blk[1]), 0);
+  assert_int_equal(fd_alloc_usable_size(other, large), 0);
+  assert_int_equal(fd_alloc_usable_size(fix->alloc, NULL), 0);
+  assert_int_equal(fd_alloc_usable_size(NULL, blk[1]), 0);
+  assert_int_equal(bad_frees(fix), 0);
+  for (uint i = 1; i < CNT; i += 2) fd_alloc_free(fix->alloc, blk[i]);
+  fd_alloc_free(fix->alloc, large);
+  assert_non_null(fd_alloc_delete((void *)other));
+  assert_int_equal(fd_wksp_free_laddr(fix->wksp, (void *)other), 0);
+  assert_clean(fix);
+}
+
+/* A read-only join may ask for sizes. */
+static void test_usable_size_read_only(void **state) {
+  (void)state;
+  ulong data_max = 16UL << 20, footprint = fd_wksp_footprint(100, data_max);
+  char *mem = testing_map(footprint);
+  assert_ptr_equal(fd_wksp_new(mem, "test", 7, 100, data_max), mem);
+  fd_wksp_t *wksp = fd_wksp_join(mem);
+  fd_alloc_t *alloc = new_alloc(wksp, TAG);
+  void *small = fd_alloc_malloc(alloc, 0, 100), *large = fd_alloc_malloc(alloc, 0, 100000);
+  /* the old length 0: a second mapping of the same shared memory */
+  char *view = mremap(mem, 0, footprint, MREMAP_MAYMOVE);
+  assert_true(view != MAP_FAILED);
+  assert_int_equal(mprotect(view, footprint, PROT_READ), 0);
+  fd_wksp_t *ro = fd_wksp_join_ro(view);
+  assert_non_null(ro);
+  fd_alloc_t *join = fd_alloc_join(view + fd_wksp_gaddr_fast(wksp, (void *)alloc), 0);
+  assert_non_null(join);
+  assert_int_equal(fd_alloc_usable_size(join, view + fd_wksp_gaddr_fast(wksp, small)), 112);
+  assert_int_equal(fd_alloc_usable_size(join, view + fd_wksp_gaddr_fast(wksp, large)),
+                   fd_alloc_usable_size(alloc, large));
+  assert_int_equal(fd_alloc_usable_size(join, view + fd_wksp_gaddr_fast(wksp, small) + 16), 0);
+  assert_int_equal(wksp_last_error_code(), WKSP_E_NOTFOUND);
+  assert_null(fd_alloc_realloc(join, view + fd_wksp_gaddr_fast(wksp, small), 0, 5000));
+  assert_int_equal(wksp_last_error_code(), WKSP_E_RDONLY);
+  assert_ptr_equal(fd_wksp_leave(ro), view);
+  assert_int_equal(munmap(view, footprint), 0);
+  assert_non_null(fd_alloc_delete(fd_alloc_leave(alloc)));
+  testing_wksp_end(wksp);
+}
+
+/* The calls of valloc.h that are made of malloc and free do the same over any table. */
+static void test_valloc(void **state) {
+  fixture_t *fix = *state;
+  fd_valloc_t valloc = fd_alloc_virtual(fix->alloc);
+  uchar *blk = fd_valloc_calloc(valloc, 32, 50, 6);
+  for (uint i = 0; i < 300; i++) assert_int_equal(blk[i], 0);
+  memset(blk, 9, 300);
+  assert_ptr_equal(fd_valloc_realloc(valloc, blk, 32, 300, 300), blk);
+  blk = fd_valloc_realloc(valloc, blk, 32, 300, 3000);
+  assert_int_equal((ulong)blk % 32, 0);
+  for (uint i = 0; i < 300; i++) assert_int_equal(blk[i], 9);
+  assert_null(fd_valloc_realloc(valloc, blk, 32, 3000, 1UL << 40));
+  blk = fd_valloc_realloc(valloc, blk, 0, 3000, 10);
+  assert_int_equal(blk[9], 9);
+  assert_null(fd_valloc_realloc(valloc, blk, 0, 10, 0));
+  blk = fd_valloc_realloc(valloc, NULL, 0, 0, 10);
+  fd_valloc_free_sized(valloc, blk, 10);
+  assert_null(fd_valloc_calloc(valloc, 0, 1UL << 33, 1UL << 31));
+  assert_null(fd_valloc_calloc(valloc, 0, 0, 8));
+  assert_null(fd_valloc_calloc(valloc, 0, 8, 0));
+  assert_int_equal(bad_frees(fix), 0);
+  assert_clean(fix);
+}
+
+/* Kills
+ * ------------------------------------------------------------------------------------------ */
+
+typedef struct found {
+  ulong old, old_cnt, cnt, suspects, other;
+} found_t;
+
+static int look(void *arg, fd_alloc_block_t const *block) {
+  found_t *found = arg;
+  found->cnt++;
+  if (block->gaddr == found->old) {
+    found->old_cnt++;
+  } else {
+    found->other = block->gaddr;
+    found->suspects += block->kind == FD_ALLOC_BLOCK_SUSPECT;
+  }
+  return 0;
+}
+
+/* The one whose realloc is killed has made the block himself, or found it. */
+static int doomed(fixture_t *fix, uchar *blk, ulong from, ulong to, int own, ulong *made) {
+  if (own) {
+    blk = fd_alloc_malloc(fix->alloc, 0, from);
+    if (!blk) return 1;
+    memset(blk, 0x77, from);
+    *made = at(fix, blk);
+  } else {
+    fd_alloc_free(fix->alloc, fd_alloc_malloc(fix->alloc, 0, from)); /* so that it has a heap */
+  }
+  g_doomed = getpid();
+  return !fd_alloc_realloc(fix->alloc, blk, 0, to);
+}
+
+/* One run: 0 when it went through without a kill. */
+static int killed_once(fixture_t *fix, ulong from, ulong to, int own, long point) {
+  ulong *made = (ulong *)(g_left + 1);
+  uchar *blk = own ? NULL : fd_alloc_malloc(fix->alloc, 0, from);
+  if (blk) memset(blk, 0x77, from);
+  *made = blk ? at(fix, blk) : 0;
+  *g_left = point;
+  pid_t pid = fork();
+  assert_true(pid >= 0);
+  if (!pid) _exit(doomed(fix, blk, from, to, own, made));
+  int status;
+  assert_int_equal(waitpid(pid, &status, 0), pid);
+  assert_true(WIFSIGNALED(status) || !WEXITSTATUS(status));
+  found_t found = {.old = *made};
+  assert_int_equal(fd_alloc_walk(fix->alloc, look, &found), 0);
+  ulong unknown = found.cnt - found.old_cnt;
+  assert_true(unknown <= 1);
+  assert_int_equal(found.suspects, unknown);
+  assert_true(found.old_cnt || unknown); /* else the bytes would be lost */
+  ulong keep = from < to ? from : to, gaddr = found.old_cnt ? *made : found.other;
+  uchar const *bytes = fd_wksp_laddr_fast(fix->wksp, gaddr);
+  for (ulong i = 0; i < keep; i++) assert_int_equal(bytes[i], 0x77);
+  if (found.old_cnt) fd_alloc_free(fix->alloc, fd_wksp_laddr_fast(fix->wksp, *made));
+  if (unknown) fd_alloc_free(fix->alloc, fd_wksp_laddr_fast(fix->wksp, found.other));
+  assert_int_equal(bad_frees(fix), 0);
+  assert_clean(fix);
+  return WIFSIGNALED(status);
+}
+
+/* Killed at any store of a realloc that moves, a thread leaves the old block with its bytes, or a
+   new one with them, or both; what nobody can know is one block, and it is the suspect. */
+static void test_realloc_killed(void **state) {
+  fixture_t *fix = *state;
+  struct {
+    ulong from, to;
+  } const moves[] = {{100, 1000}, {5000, 200}, {1000, 50000}, {50000, 1000}, {50000, 100000}};
+  g_left = testing_map(4096);
+  ulong kills = 0;
+  for (uint i = 0; i < sizeof moves / sizeof moves[0]; i++)
+    for (int own = 0; own < 2; own++)
+      for (long point = 0; killed_once(fix, moves[i].from, moves[i].to, own, point); point++)
+        kills++;
+  printf("# %lu kills\n", kills);
+  assert_true(kills > 100);
+  munmap(g_left, 4096);
+}
+
+int main(void) {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+  struct CMUnitTest const tests[] = {
+      T(test_zeroed),          T(test_realloc_moves),
+      T(test_realloc_refused), T(test_realloc_random),
+      T(test_free_sized),      T(test_usable_size),
+      T(test_valloc),          cmocka_unit_test(test_usable_size_read_only),
+      T(test_realloc_killed),
+  };
+  return cmocka_run_group_tests_name("core/alloc_more", tests, NULL, NULL);
+}
