@@ -78,7 +78,7 @@ int cmd_heap_new(cli_t *cli, cli_args_t const *args) {
   if (status) return status;
   void *shmem = fd_wksp_alloc_laddr(heap.wksp, fd_alloc_align(), fd_alloc_footprint(), tag);
   if (!shmem) return heap_close(cli, &heap, cli_fail_wksp(cli, 0));
-  if (fd_alloc_new(shmem, tag)) {
+  if (fd_alloc_new_flags(shmem, tag, cli_arg(args, "aligned") ? FD_ALLOC_FLAG_ALIGNED : 0)) {
     heap.place.gaddr = fd_wksp_gaddr(heap.wksp, shmem);
     status = render_placed(cli, "heap", name, heap.place.gaddr, fd_alloc_footprint());
     if (status) (void)fd_alloc_delete(shmem);
@@ -276,20 +276,23 @@ int cmd_heap_query(cli_t *cli, cli_args_t const *args) {
   if (err) return heap_close(cli, &heap, cli_fail_wksp(cli, err));
   render_text_t const text = render_place(heap.place.name, heap.place.gaddr);
   ulong const tag = fd_alloc_tag(heap.alloc);
+  int const aligned = (fd_alloc_flags(heap.alloc) & FD_ALLOC_FLAG_ALIGNED) != 0;
   if (cli->json) {
     json_t *object = json_pack(
-        "{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "heap", text.s, "tag",
-        render_json_hex(tag), "small_cnt", render_json_figure(stat.small_cnt), "small_size",
-        render_json_figure(stat.small_sz), "large_cnt", render_json_figure(stat.large_cnt),
-        "large_size", render_json_figure(stat.large_sz), "span_size",
-        render_json_figure(stat.span_sz), "span_free_size", render_json_figure(stat.span_free_sz),
-        "heap_cnt", render_json_figure(stat.heap_cnt), "heap_left_cnt",
-        render_json_figure(stat.heap_left_cnt), "suspect_cnt", render_json_figure(stat.suspect_cnt),
-        "bad_free_cnt", render_json_figure(stat.bad_free_cnt));
+        "{s:s, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "heap", text.s, "tag",
+        render_json_hex(tag), "aligned", aligned, "small_cnt", render_json_figure(stat.small_cnt),
+        "small_size", render_json_figure(stat.small_sz), "large_cnt",
+        render_json_figure(stat.large_cnt), "large_size", render_json_figure(stat.large_sz),
+        "span_size", render_json_figure(stat.span_sz), "span_free_size",
+        render_json_figure(stat.span_free_sz), "heap_cnt", render_json_figure(stat.heap_cnt),
+        "heap_left_cnt", render_json_figure(stat.heap_left_cnt), "suspect_cnt",
+        render_json_figure(stat.suspect_cnt), "bad_free_cnt",
+        render_json_figure(stat.bad_free_cnt));
     return heap_close(cli, &heap, render_json(cli, object));
   }
   render_fact("heap", "%s", text.s);
   render_fact("tag", "%s", render_hex(tag).s);
+  if (aligned) render_fact("blocks", "aligned to the next power of two of their size");
   render_fact("small blocks", "%lu, %s", stat.small_cnt, render_size_exact(stat.small_sz).s);
   render_fact("large blocks", "%lu, %s", stat.large_cnt, render_size_exact(stat.large_sz).s);
   render_fact("spans", "%s, of that %s without a live block", render_size_exact(stat.span_sz).s,

@@ -174,10 +174,13 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl root rm demo words\n",
     .run = cmd_root_rm },
   { .group = "heap", .name = "new", .operands = {"NAME"},
-    .options = {{"tag", "TAG", "for it and all that it takes; from 1 on", 1, 0}},
+    .options = {
+      {"tag", "TAG", "for it and all that it takes; from 1 on", 1, 0},
+      {"aligned", NULL, "align each block to the next power of two of its size", 0, 0}},
     .what = "make an fd_alloc heap in a workspace, print its NAME:GADDR",
     .text = "TAG: decimal or hexadecimal (0x10).\n",
     .examples = "  wkspctl heap new demo --tag 7\n"
+                "  wkspctl heap new demo --tag 7 --aligned\n"
                 "  heap=$(wkspctl heap new demo --tag 0x10)\n",
     .run = cmd_heap_new },
   { .group = "heap", .name = "malloc", .operands = {"HEAP"},

@@ -78,6 +78,10 @@ static int clear_former(wksp__call_t *call, struct fd_alloc *alloc, uint64_t gad
 }
 
 void *fd_alloc_new(void *shmem, ulong tag) {
+  return fd_alloc_new_flags(shmem, tag, 0);
+}
+
+void *fd_alloc_new_flags(void *shmem, ulong tag, ulong flags) {
   uint64_t gaddr = 0;
   fd_wksp_t *wksp = find_wksp(shmem, &gaddr);
   if (!wksp || ((ulong)shmem & (FD_ALLOC_ALIGN - 1)) || gaddr < wksp->data_lo ||
@@ -93,6 +97,11 @@ void *fd_alloc_new(void *shmem, ulong tag) {
     wksp__fail(WKSP_E_INVAL, "fd_alloc_new: the tag is 0; take any other");
     return NULL;
   }
+  if (flags & ~FD_ALLOC_FLAG_ALIGNED) {
+    wksp__fail(WKSP_E_INVAL, "fd_alloc_new: flags %#lx has others than %#lx", flags,
+               FD_ALLOC_FLAG_ALIGNED);
+    return NULL;
+  }
   wksp__call_t call;
   if (wksp__call_begin(wksp, &call)) return NULL;
   struct fd_alloc *alloc = shmem;
@@ -103,6 +112,7 @@ void *fd_alloc_new(void *shmem, ulong tag) {
   memset(alloc, 0, sizeof *alloc);
   alloc->self = gaddr;
   alloc->tag = tag;
+  alloc->flags = flags;
   uint64_t spans = (wksp->data_max >> WKSP_SPAN_LG) / 64;
   alloc->region_spans = spans < 1                       ? 1
                         : spans > WKSP_REGION_SPANS_MAX ? WKSP_REGION_SPANS_MAX
@@ -176,6 +186,11 @@ fd_wksp_t *fd_alloc_wksp(fd_alloc_t const *join) {
 ulong fd_alloc_tag(fd_alloc_t const *join) {
   struct fd_alloc *alloc = join ? wksp__alloc_of(join) : NULL;
   return alloc ? alloc->tag : 0;
+}
+
+ulong fd_alloc_flags(fd_alloc_t const *join) {
+  struct fd_alloc *alloc = join ? wksp__alloc_of(join) : NULL;
+  return alloc ? alloc->flags : 0;
 }
 
 int wksp__op_begin(fd_alloc_t const *join, wksp__op_t *ret_op) {
@@ -252,6 +267,7 @@ void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
   }
   wksp__op_t op;
   if (wksp__op_begin(join, &op)) return NULL;
+  if (op.alloc->flags & FD_ALLOC_FLAG_ALIGNED) align = wksp__align_up(align, sz);
   uint32_t cls = wksp__class_for(align, sz);
   void *ret = NULL;
   if (cls < WKSP_CLASS_CNT) ret = malloc_small(&op, (uint32_t)HINT(join), cls, ret_max);

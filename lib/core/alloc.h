@@ -190,6 +190,7 @@ struct fd_alloc {
   /* The same where as much as a wide span is perhaps in POOL, by the logarithm of its 64 KiB. */
   uint64_t wide_map[WKSP_SPAN_LG_MAX + 1];
   uint32_t wide_hint[WKSP_SPAN_LG_MAX + 1][64];
+  uint64_t flags; /* FD_ALLOC_FLAG_*; constant */
 };
 _Static_assert(sizeof(struct fd_alloc) <= FD_ALLOC_FOOTPRINT, "footprint");
 
@@ -245,6 +246,14 @@ static inline uint32_t wksp__class_for(ulong align, ulong sz) {
   if (wksp__likely(align <= 16)) return cls;
   while (cls < WKSP_CLASS_CNT && (wksp__class_size(cls) & (align - 1))) cls++;
   return cls;
+}
+
+/* The alignment of a request to an alloc with FD_ALLOC_FLAG_ALIGNED. Its spans are all of classes
+   that are powers of two. So the short form of malloc, which knows nothing of this, either finds a
+   block of the right class or an empty magazine. */
+static inline ulong wksp__align_up(ulong align, ulong sz) {
+  ulong next = sz > 1UL << 62 ? 1UL << 63 : sz < 2 ? 1UL : 2UL << (63 - __builtin_clzl(sz - 1));
+  return align < next ? next : align;
 }
 
 /* Spans (alloc_span.c)

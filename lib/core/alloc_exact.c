@@ -390,6 +390,7 @@ int fd_alloc_malloc_to(fd_alloc_t *join, ulong align, ulong sz, ulong *dst) {
   int err = begin(join, dst, "malloc_to", &op, &x);
   if (err) return err;
   err = empty_word(&x);
+  if (op.alloc->flags & FD_ALLOC_FLAG_ALIGNED) align = wksp__align_up(align, sz);
   uint32_t cls = wksp__class_for(align, sz), hint = (uint32_t)fd_alloc_join_cgroup_hint(join);
   if (!err)
     err = cls == WKSP_CLASS_CNT ? malloc_large_to(&x, align, sz) : malloc_small_to(&x, hint, cls);

@@ -207,6 +207,7 @@ void *fd_alloc_realloc(fd_alloc_t *join, void *laddr, ulong align, ulong sz) {
   if (err == WKSP_E_NOTFOUND) wksp__bad_free(&op, laddr);
   wksp__op_end(&op);
   if (err) return NULL;
+  if (op.alloc->flags & FD_ALLOC_FLAG_ALIGNED) align = wksp__align_up(align, sz);
   return stays(&block, align, sz) ? laddr : move(join, laddr, block.size, align, sz);
 }
 

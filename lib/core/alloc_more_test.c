@@ -294,6 +294,105 @@ static void test_valloc(void **state) {
   assert_clean(fix);
 }
 
+/* Alignment
+ * -------------------------------------------------------------------------------------- */
+
+/* A block whose size is a power of two up to 16 KiB is aligned to it, wherever in how many spans.
+ */
+static void test_powers_of_two(void **state) {
+  fixture_t *fix = *state;
+  for (ulong sz = 1; sz <= FD_ALLOC_SMALL_MAX; sz *= 2) {
+    void *blk[100];
+    for (uint i = 0; i < 100; i++) {
+      assert_non_null(blk[i] = fd_alloc_malloc(fix->alloc, 0, sz));
+      assert_int_equal((ulong)blk[i] % sz, 0);
+      assert_int_equal(fd_alloc_usable_size(fix->alloc, blk[i]), sz < 16 ? 16 : sz);
+    }
+    for (uint i = 0; i < 100; i++) fd_alloc_free(fix->alloc, blk[i]);
+  }
+  assert_clean(fix);
+}
+
+/* One block of the size, aligned: from the long form or a span, and once more from the magazine. */
+static void take_aligned(fixture_t *fix, fd_alloc_t *join, ulong align, ulong sz, ulong want) {
+  for (uint turn = 0; turn < 2; turn++) {
+    ulong max = sz;
+    uchar *blk =
+        turn ? fd_alloc_malloc(join, align, sz) : fd_alloc_malloc_at_least(join, align, sz, &max);
+    if (!blk) fprintf(stderr, "%lu aligned to %lu: %s\n", sz, align, wksp_last_error());
+    assert_non_null(blk);
+    assert_int_equal(at(fix, blk) & (want - 1), 0);
+    assert_true(max >= sz && fd_alloc_usable_size(join, blk) >= max);
+    blk[0] = blk[max - 1] = 1;
+    fd_alloc_free(join, blk);
+  }
+}
+
+static ulong next_power(ulong sz) {
+  ulong next = 1;
+  while (next < sz) next *= 2;
+  return next;
+}
+
+/* Every size at every alignment that the workspace has room for; what it has none for is told, up
+   to the largest powers of two that there are. */
+static void test_any_alignment(void **state) {
+  fixture_t *fix = *state;
+  testing_rng_t r = testing_rng();
+  for (ulong sz = 1; sz < 40000; sz += sz < 300 ? 1 : 1 + testing_below(&r, sz / 8))
+    for (ulong align = 1; align <= 4UL << 20; align *= 2)
+      take_aligned(fix, fix->alloc, align, sz, align);
+  assert_int_equal((ulong)fix->wksp % (32UL << 20), 0); /* addresses are aligned as gaddrs are */
+  for (ulong align = 64UL << 20; align; align *= 2)
+    for (ulong sz = 1; sz; sz *= 16) {
+      assert_null(fd_alloc_malloc(fix->alloc, align, sz < align ? sz : align));
+      assert_int_equal(wksp_last_error_code(), WKSP_E_NOMEM);
+    }
+  assert_clean(fix);
+}
+
+/* In an alloc that was made so, every block is aligned to the next power of two of its request,
+   from whatever join, and after a realloc; else it is like any other. */
+static void test_aligned_alloc(void **state) {
+  fixture_t *fix = *state;
+  void *shmem = fd_wksp_alloc_laddr(fix->wksp, FD_ALLOC_ALIGN, FD_ALLOC_FOOTPRINT, 5);
+  assert_null(fd_alloc_new_flags(shmem, 5, 2));
+  assert_int_equal(wksp_last_error_code(), WKSP_E_INVAL);
+  assert_ptr_equal(fd_alloc_new_flags(shmem, 5, FD_ALLOC_FLAG_ALIGNED), shmem);
+  fd_alloc_t *join = fd_alloc_join(shmem, 21);
+  assert_int_equal(fd_alloc_join_cgroup_hint(join), 5);
+  join = fd_alloc_join_cgroup_hint_set(join, 9);
+  assert_int_equal(fd_alloc_join_cgroup_hint(join), 9);
+  assert_int_equal(fd_alloc_flags(join), FD_ALLOC_FLAG_ALIGNED);
+  assert_int_equal(fd_alloc_flags(fix->alloc), 0);
+  for (ulong sz = 1; sz < 4UL << 20; sz += sz < 20000 ? 1 : sz / 7) {
+    take_aligned(fix, join, 0, sz, next_power(sz));
+    if (sz % 10 == 0) take_aligned(fix, join, 4096, sz, sz < 4096 ? 4096 : next_power(sz));
+  }
+  ulong *dst = fd_alloc_calloc(fix->alloc, 0, 1, sizeof *dst);
+  for (ulong sz = 1; sz < 1UL << 20; sz += 1 + sz / 3) {
+    assert_int_equal(fd_alloc_malloc_to(join, 0, sz, dst), 0);
+    assert_int_equal(fd_alloc_named(dst) & (next_power(sz) - 1), 0);
+    assert_int_equal(fd_alloc_free_from(join, dst), 1);
+  }
+  fd_alloc_free(fix->alloc, dst);
+  assert_null(fd_alloc_malloc(join, 0, (1UL << 62) + 1));
+  assert_null(fd_alloc_malloc(join, 0, ~0UL));
+  assert_int_equal(wksp_last_error_code(), WKSP_E_NOMEM);
+  uchar *blk = fd_alloc_calloc(join, 0, 3, 11), *was;
+  for (ulong sz = 34; sz < 1UL << 20; sz += sz / 3) {
+    blk = fd_alloc_realloc(join, was = blk, 0, sz);
+    assert_non_null(blk);
+    assert_int_equal(at(fix, blk) & (next_power(sz) - 1), 0);
+  }
+  fd_alloc_free(join, blk);
+  assert_int_equal(fd_alloc_is_empty(join), 1);
+  assert_ptr_equal(fd_alloc_leave(join), shmem);
+  assert_ptr_equal(fd_alloc_delete(shmem), shmem);
+  assert_int_equal(fd_wksp_free_laddr(fix->wksp, shmem), 0);
+  assert_clean(fix);
+}
+
 /* Kills
  * ------------------------------------------------------------------------------------------ */
 
@@ -381,7 +480,8 @@ int main(void) {
       T(test_realloc_refused), T(test_realloc_random),
       T(test_free_sized),      T(test_usable_size),
       T(test_valloc),          cmocka_unit_test(test_usable_size_read_only),
-      T(test_realloc_killed),
+      T(test_powers_of_two),   T(test_any_alignment),
+      T(test_aligned_alloc),   T(test_realloc_killed),
   };
   return cmocka_run_group_tests_name("core/alloc_more", tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@ import tap
 from clilib import fails, hand, keys, looks
 from daemon import Daemon, binary
 
-STAT = ("heap tag small_cnt small_size large_cnt large_size span_size span_free_size heap_cnt heap_left_cnt "
+STAT = ("heap tag aligned small_cnt small_size large_cnt large_size span_size span_free_size heap_cnt heap_left_cnt "
         "suspect_cnt bad_free_cnt")
 
 
@@ -60,6 +60,19 @@ def malloc():
         tap.true(one != two["block"] != large["block"], "one block twice")
         fails(d, 1, ["heap", "malloc", d.heap, "--size", "1", "--align", "3"], "3")
         tap.eq(fails(d, 1, ["heap", "malloc", d.heap, "--size", "1G"]), "WKSP_E_NOMEM")
+
+
+@tap.test
+def aligned():
+    """heap new --aligned makes a heap each of whose blocks is aligned to the next power of two of its size"""
+    with Demo() as d:
+        tap.eq(d.json("heap", "query", d.heap)["aligned"], False)
+        heap = d.ok("heap", "new", "demo", "--tag", "8", "--aligned").strip()
+        tap.eq(d.json("heap", "query", heap)["aligned"], True)
+        tap.contains(d.ok("heap", "query", heap), "aligned to the next power of two")
+        for size, unit in ((300, 512), (1000, 1024), (9000, 16384), (100000, 131072)):
+            gaddr = d.json("heap", "malloc", heap, "--size", size)["gaddr"]
+            tap.eq(int(gaddr, 0) % unit, 0, f"{gaddr} of {size} bytes")
 
 
 @tap.test

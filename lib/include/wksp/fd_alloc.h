@@ -66,6 +66,13 @@ WKSP_API ulong fd_alloc_footprint(void);
    workspace's heap directory is full). */
 WKSP_API void *fd_alloc_new(void *shmem, ulong tag);
 
+/* Every block is aligned to the next power of two of the size that was asked for, large ones too:
+   one of 1,000 bytes to 1,024, one of 3 MiB to 4 MiB. Some requests get a larger class for that. */
+#define FD_ALLOC_FLAG_ALIGNED 1UL
+
+/* The same with flags (a sum of FD_ALLOC_FLAG_*, E_INVAL for others), which the alloc keeps. */
+WKSP_API void *fd_alloc_new_flags(void *shmem, ulong tag, ulong flags);
+
 /* Joins. cgroup_hint: which of the heaps that others have left behind a thread should rather take
    over; taken modulo FD_ALLOC_JOIN_CGROUP_HINT_MAX+1. Threads of one join get heaps of their own
    whatever the hint. NULL shalloc: NULL. */
@@ -88,10 +95,15 @@ WKSP_API fd_alloc_t *fd_alloc_join_cgroup_hint_set(fd_alloc_t *join, ulong cgrou
 
 WKSP_API fd_wksp_t *fd_alloc_wksp(fd_alloc_t const *join);
 WKSP_API ulong fd_alloc_tag(fd_alloc_t const *join);
+WKSP_API ulong fd_alloc_flags(fd_alloc_t const *join);
 
-/* A block of at least sz bytes, aligned to align (a power of two; 0:
-   FD_ALLOC_MALLOC_ALIGN_DEFAULT). *ret_max: bytes that may be used, >= sz. sz 0 or a NULL join:
-   NULL and *ret_max 0. NULL on failure too (E_INVAL, E_NOMEM, E_TIMEDOUT, E_RDONLY). */
+/* A block of at least sz bytes, aligned to align (any power of two; 0:
+   FD_ALLOC_MALLOC_ALIGN_DEFAULT; what is less counts as that). *ret_max: bytes that may be used, >=
+   sz. sz 0 or a NULL join: NULL and *ret_max 0. NULL on failure too (E_INVAL, E_NOMEM, E_TIMEDOUT,
+   E_RDONLY). A power-of-two sz up to FD_ALLOC_SMALL_MAX is aligned to itself, at no extra cost.
+
+   Gaddrs are aligned so, and addresses as far as the workspace's mapping is: to its size, up to 1
+   GiB, at least, where libwksp has mapped it. */
 WKSP_API void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max);
 
 WKSP_API void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz);
