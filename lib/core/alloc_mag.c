@@ -288,12 +288,18 @@ void wksp__mag_room(wksp__op_t *op, uint32_t cls) {
 int wksp__mag_free(wksp__op_t *op, uint64_t gaddr, uint32_t span, uint64_t e) {
   uint32_t cls = SPAN_CLASS(e);
   wksp__heap_t *heap = op->heap;
-  wksp__st(&op->call.slot->flight, gaddr);
-  if (!heap) return wksp__span_give_elsewhere(op, gaddr, span, e);
+  /* Before flight has it: an odd address there would read as a thread inside the short forms. */
   if (wksp__blk_of(op->wksp, gaddr, cls) == UINT32_MAX) return WKSP_E_NOTFOUND;
+  if (!heap) {
+    wksp__st(&op->call.slot->flight, gaddr);
+    int err = wksp__span_give_elsewhere(op, gaddr, span, e);
+    wksp__st(&op->call.slot->flight, 0UL); /* it may be another's from here on */
+    return err;
+  }
   wksp__mag_t *mag = &heap->mag[cls];
   uint32_t top = mag->top;
   if (wksp__mag_among_last(heap, top, gaddr)) return WKSP_E_NOTFOUND;
+  wksp__st(&op->call.slot->flight, gaddr);
   wksp__st(wksp__mag_place(heap, top), gaddr);
   wksp__st(&mag->top, top + 8); /* free from here on */
   wksp__st(&op->call.slot->flight, 0UL);
