@@ -231,6 +231,7 @@ void wksp__op_end(wksp__op_t *op) {
   wksp__heap_put(op);
   fast_on(op);
   wksp__call_end(&op->call);
+  if (wksp__unlikely(op->late_cnt)) wksp__bad_late_tell(op);
 }
 
 static int note_flight(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
@@ -318,14 +319,6 @@ static int free_at(wksp__op_t *op, uint64_t gaddr) {
   return WKSP_E_NOTFOUND;
 }
 
-void wksp__bad_free(wksp__op_t *op, void const *laddr) {
-  wksp__fetch_add(&op->alloc->bad_free_cnt, 1UL);
-  wksp__fail(WKSP_E_NOTFOUND,
-             "free: gaddr %#lx is no live block of the fd_alloc at %#lx (tag %lu): freed before, "
-             "interior, or another's; it was left alone",
-             fd_wksp_gaddr_fast(op->wksp, laddr), op->alloc_gaddr, op->alloc->tag);
-}
-
 void wksp__free(fd_alloc_t *join, void *laddr) {
   if (!join || !laddr) return;
   wksp__op_t op;
@@ -342,11 +335,13 @@ void wksp__free(fd_alloc_t *join, void *laddr) {
       wksp__heap_get(&op, (uint32_t)HINT(join));
     }
   }
+  fd_alloc_bad_free_t bad;
   if (wksp__unlikely(err == WKSP_E_NOTFOUND)) {
     wksp__st(&op.call.slot->flight, 0UL); /* none of ours */
-    wksp__bad_free(&op, laddr);
+    wksp__bad_free(&op, laddr, &bad);
   }
   wksp__op_end(&op);
+  if (wksp__unlikely(err == WKSP_E_NOTFOUND)) wksp__bad_tell(&bad);
 }
 
 static void *valloc_malloc(void *self, ulong align, ulong sz) {

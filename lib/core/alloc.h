@@ -194,6 +194,9 @@ struct fd_alloc {
 };
 _Static_assert(sizeof(struct fd_alloc) <= FD_ALLOC_FOOTPRINT, "footprint");
 
+/* Double frees found late of which one operation tells; they come in crowds. */
+#define WKSP_OP_LATE_MAX 4
+
 /* One operation of one thread on one alloc. */
 typedef struct wksp__op {
   wksp__call_t call;
@@ -204,6 +207,8 @@ typedef struct wksp__op {
   wksp__heap_t *heap; /* NULL until wksp__heap_get */
   uint32_t heap_id;
   uint32_t sent_cnt; /* blocks that flushing a heap has given to spans of others */
+  uint32_t late_cnt; /* blocks that were found to have been freed twice before, to be told of */
+  uint64_t late[WKSP_OP_LATE_MAX];
 } wksp__op_t;
 
 /* The allocator behind a join handle, NULL (reported) if it is none. */
@@ -217,8 +222,22 @@ void wksp__op_end(wksp__op_t *op);
 void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max);
 void wksp__free(fd_alloc_t *join, void *laddr);
 
-/* Counts and reports a free of what is no live block. */
-void wksp__bad_free(wksp__op_t *op, void const *laddr);
+/* Bad frees (alloc_bad.c)
+ * ----------------------------------------------------------------------------- */
+
+/* Counts and reports a free of what is no live block, and one with a size that the block has not:
+   inside the operation. bad_tell must follow once it is over. */
+void wksp__bad_free(wksp__op_t *op, void const *laddr, fd_alloc_bad_free_t *ret_bad);
+void wksp__bad_size(wksp__op_t *op, void const *laddr, ulong size, ulong sz,
+                    fd_alloc_bad_free_t *ret_bad);
+
+/* Calls the process's listener, outside of operations. */
+void wksp__bad_tell(fd_alloc_bad_free_t const *bad);
+
+/* Counts blocks that were freed twice before and are free in their pair; op_end tells. */
+void wksp__bad_late(wksp__op_t *op, uint64_t gaddr, uint32_t cls);
+void wksp__bad_late_word(wksp__op_t *op, uint32_t span, uint32_t cls, uint32_t w, uint64_t bits);
+void wksp__bad_late_tell(wksp__op_t const *op);
 
 /* Whether fd_alloc_free_sized may free the block, as far as its class goes: 1, or 0 it is smaller
    than sz, which was counted and reported (alloc_more.c). */

@@ -240,7 +240,6 @@ static inline void look_ahead(wksp__op_t *op, uint32_t cls, uint32_t top, uint32
 static void give_back(wksp__op_t *op, uint32_t cls, uint32_t to) {
   wksp__mag_t *mag = &op->heap->mag[cls];
   uint32_t top = mag->top;
-  uint64_t bad = 0;
   while (top > to) {
     uint32_t span, w;
     uint64_t bits;
@@ -248,17 +247,17 @@ static void give_back(wksp__op_t *op, uint32_t cls, uint32_t to) {
     if (len == 8) look_ahead(op, cls, top, to);
     if (len) {
       uint64_t twice = wksp__span_give(op, span, w, bits);
-      if (wksp__unlikely(twice)) bad += (uint64_t)__builtin_popcountl(twice);
+      if (wksp__unlikely(twice)) wksp__bad_late_word(op, span, cls, w, twice);
       top -= len;
       wksp__st(&mag->top, top); /* till here free in the pair and in the array */
       wksp__span_given(op, span);
     } else {
-      bad += send(op, op->heap, mag, top) != 0;
+      uint64_t gaddr = *wksp__mag_place(op->heap, top - 8);
+      if (wksp__unlikely(send(op, op->heap, mag, top))) wksp__bad_late(op, gaddr, cls);
       top -= 8;
     }
   }
   wksp__st(&op->call.slot->flight, 0UL);
-  if (wksp__unlikely(bad)) wksp__fetch_add(&op->alloc->bad_free_cnt, bad);
 }
 
 void wksp__mag_drain(wksp__op_t *op) {

@@ -175,13 +175,15 @@ static void *move(fd_alloc_t *join, void *laddr, ulong old_sz, ulong align, ulon
   memcpy(ret, laddr, old_sz < sz ? old_sz : sz);
   wksp__op_t op;
   block_t block;
+  fd_alloc_bad_free_t bad;
   int err = wksp__op_begin(join, &op);
   if (!err) {
     wksp__st(&op.call.slot->flight, fd_wksp_gaddr_fast(op.wksp, ret));
     err = find_called(&op, laddr, 0, &block);
     if (!err) err = free_direct(&op, &block);
-    if (err == WKSP_E_NOTFOUND) wksp__bad_free(&op, laddr);
+    if (err == WKSP_E_NOTFOUND) wksp__bad_free(&op, laddr, &bad);
     wksp__op_end(&op);
+    if (err == WKSP_E_NOTFOUND) wksp__bad_tell(&bad);
   }
   if (!err) return ret;
   fd_alloc_free(join, ret); /* the lock or a slot was not to be had: the old one stays */
@@ -202,10 +204,12 @@ void *fd_alloc_realloc(fd_alloc_t *join, void *laddr, ulong align, ulong sz) {
   }
   wksp__op_t op;
   block_t block;
+  fd_alloc_bad_free_t bad;
   if (wksp__op_begin(join, &op)) return NULL;
   int err = find_called(&op, laddr, 0, &block);
-  if (err == WKSP_E_NOTFOUND) wksp__bad_free(&op, laddr);
+  if (err == WKSP_E_NOTFOUND) wksp__bad_free(&op, laddr, &bad);
   wksp__op_end(&op);
+  if (err == WKSP_E_NOTFOUND) wksp__bad_tell(&bad);
   if (err) return NULL;
   if (op.alloc->flags & FD_ALLOC_FLAG_ALIGNED) align = wksp__align_up(align, sz);
   return stays(&block, align, sz) ? laddr : move(join, laddr, block.size, align, sz);
@@ -222,13 +226,9 @@ int wksp__sized_fits(fd_alloc_t *join, void *laddr, ulong sz) {
   if (gaddr >= op.wksp->data_lo && gaddr < op.wksp->data_hi)
     e = wksp__span_look(op.wksp, gaddr, &span);
   int fits = !wksp__span_live(e) || sz <= wksp__class_size(SPAN_CLASS(e));
-  if (!fits) {
-    wksp__fetch_add(&op.alloc->bad_free_cnt, 1UL);
-    wksp__fail(WKSP_E_INVAL,
-               "free_sized: the block at gaddr %#lx of the fd_alloc at %#lx (tag %lu) has %u "
-               "bytes, not %lu; it was left alone",
-               gaddr, op.alloc_gaddr, op.alloc->tag, wksp__class_size(SPAN_CLASS(e)), sz);
-  }
+  fd_alloc_bad_free_t bad;
+  if (!fits) wksp__bad_size(&op, laddr, wksp__class_size(SPAN_CLASS(e)), sz, &bad);
   wksp__op_end(&op);
+  if (!fits) wksp__bad_tell(&bad);
   return fits;
 }

@@ -27,6 +27,7 @@
 /* The process's state: what file-scope variables there are in lib/core. All under the mutex. */
 static pthread_mutex_t g_mutex = PTHREAD_MUTEX_INITIALIZER;
 static wksp__map_t *g_maps;
+static wksp__listener_t g_listener;
 static uint64_t g_id;
 static pthread_once_t g_once = PTHREAD_ONCE_INIT;
 static pthread_key_t g_key;
@@ -218,6 +219,26 @@ fd_wksp_t *wksp__map_containing(void const *laddr) {
   }
   pthread_mutex_unlock(&g_mutex);
   return wksp;
+}
+
+int wksp__listener_set(wksp__listener_t const *listener) {
+  pthread_once(&g_once, init_once); /* from here on a fork finds the mutex free */
+  if (g_key_err)
+    return wksp__fail(WKSP_E_NOMEM, "on_bad_free: no thread-specific key left in this process");
+  pthread_mutex_lock(&g_mutex);
+  g_listener.arg = listener->arg;
+  __atomic_store_n(&g_listener.on_bad_free, listener->on_bad_free, __ATOMIC_RELAXED);
+  pthread_mutex_unlock(&g_mutex);
+  return 0;
+}
+
+wksp__listener_t wksp__listener(void) {
+  wksp__listener_t none = {NULL, NULL};
+  if (!wksp__ld(&g_listener.on_bad_free)) return none; /* without the mutex in most processes */
+  pthread_mutex_lock(&g_mutex);
+  wksp__listener_t listener = g_listener;
+  pthread_mutex_unlock(&g_mutex);
+  return listener;
 }
 
 wksp__seat_t *wksp__seat_find(fd_wksp_t const *wksp) {

@@ -5,6 +5,7 @@
 
 #include "core/atomic.h"
 #include "core/seat.h"
+#include "wksp/fd_alloc.h"
 
 #define WKSP__TLS __thread __attribute__((tls_model("initial-exec")))
 
@@ -37,6 +38,14 @@ static inline void wksp__fast_off(void) {
   wksp__fast.data_hi = 0;
   wksp__compiler_fence(); /* a signal handler sees it off before the heap is touched */
 }
+
+/* Whom the process tells of bad frees. Set: 0, E_NOMEM (reported). */
+typedef struct wksp__listener {
+  void (*on_bad_free)(void *arg, fd_alloc_bad_free_t const *bad); /* NULL: nobody */
+  void *arg;
+} wksp__listener_t;
+int wksp__listener_set(wksp__listener_t const *listener);
+wksp__listener_t wksp__listener(void);
 
 /* The calling thread's seat in a workspace, NULL if it has none. */
 wksp__seat_t *wksp__seat_find(fd_wksp_t const *wksp);

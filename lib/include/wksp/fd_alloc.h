@@ -114,8 +114,9 @@ WKSP_API void *fd_alloc_calloc(fd_alloc_t *join, ulong align, ulong cnt, ulong s
 
 /* Frees a block of this alloc. NULL: nothing. An address where no block of this alloc starts, or a
    block that is among the last four of its size which this thread has freed, is left alone, counted
-   (fd_alloc_stat) and told to wksp_last_error(). Other double frees are counted when the thread
-   that kept the block gives it back; if it was handed out twice before, harm is done. */
+   (fd_alloc_stat), and told to wksp_last_error() and wksp_on_bad_free. Other double frees are
+   counted and told when the thread that kept the block gives it back; if it was handed out twice
+   before, harm is done. */
 WKSP_API void fd_alloc_free(fd_alloc_t *join, void *laddr);
 
 /* The same for who knows the size: sz is what was asked for, or anything up to what may be used.
@@ -195,6 +196,38 @@ static inline ulong fd_alloc_named(ulong const *dst) {
   ulong v = __atomic_load_n(dst, __ATOMIC_ACQUIRE);
   return (v & 3UL) == 2UL ? 0UL : v & FD_ALLOC_DST_GADDR;
 }
+
+/* What a refused free was about, as far as the workspace shows it. */
+enum {
+  FD_ALLOC_BAD_FREE_TWICE = 1,    /* a block starts there and is free: freed before */
+  FD_ALLOC_BAD_FREE_INTERIOR = 2, /* memory of this alloc where no block starts */
+  FD_ALLOC_BAD_FREE_OTHERS = 3,   /* memory of another fd_alloc of the workspace */
+  FD_ALLOC_BAD_FREE_NOWHERE = 4,  /* no fd_alloc's block: wild; or freed before, and its memory has
+                                     been given back since, as is that of large blocks at once */
+  FD_ALLOC_BAD_FREE_SIZE = 5      /* free_sized: the block has not so many bytes */
+};
+
+typedef struct fd_alloc_bad_free {
+  fd_wksp_t *wksp;
+  void const *laddr; /* what was to be freed; may lie outside of the workspace */
+  ulong gaddr;       /* laddr less the workspace's start */
+  ulong alloc_gaddr; /* the alloc to which it was given, and its tag */
+  ulong tag;
+  ulong size; /* usable bytes of the block there, or of that in which it lies; 0: there is none */
+  uint what;  /* FD_ALLOC_BAD_FREE_* */
+  uint late;  /* 1: refused now, but freed twice before this call, by this thread */
+} fd_alloc_bad_free_t;
+
+/* From now on on_bad_free is called for each bad free of this process, in any alloc: by the thread
+   that frees, in the call that finds it, once that has done its work. So it may call whatever it
+   likes, print a stack, or abort; wksp_last_error() has the sentence already, but for late ones.
+   Bad frees of its own are counted, not told. It may be called by several threads at once, and once
+   or so more after it was replaced. Of many late ones found by one call four are told.
+
+   One for the process, which replaces the one before; NULL: none. A forked child keeps it. Any
+   thread, at any time. 0, E_NOMEM. */
+WKSP_API int wksp_on_bad_free(void (*on_bad_free)(void *arg, fd_alloc_bad_free_t const *bad),
+                              void *arg);
 
 typedef struct fd_alloc_compacted {
   ulong freed_sz;    /* bytes given back to the workspace */
