@@ -71,7 +71,7 @@ static int clear_former(wksp__call_t *call, struct fd_alloc *alloc, uint64_t gad
       return wksp__fail(
           WKSP_E_BUSY, "fd_alloc_new: gaddr %#lx is an fd_alloc (tag %lu) already; delete it first",
           gaddr, alloc->tag);
-    int err = wksp__alloc_clear(call, id);
+    int err = wksp__alloc_clear(call, id, alloc, 0);
     if (err) return err;
   }
   return 0;

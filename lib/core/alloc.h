@@ -167,6 +167,7 @@ typedef struct wksp__heap {
 
 #define WKSP_ALLOC_MAGIC    0x31636f6c6c616466UL /* "fdalloc1" in memory */
 #define WKSP_ALLOC_DELETING 0x3064656c6c616466UL
+#define WKSP_ALLOC_LEAVING  0x317666656c616466UL
 #define WKSP_POOL_HINTS     512
 #define WKSP_SUSPECTS       64
 
@@ -492,8 +493,25 @@ int wksp__heap_take(wksp__op_t *op, wksp__heap_t *heap, uint64_t *ret_word,
 /* Whether the directory still lists the heap whose owner word is at owner, for that alloc. */
 int wksp__heap_listed(fd_wksp_t const *wksp, uint32_t id, uint64_t const *owner);
 
-/* Frees everything of the alloc with that home, then the home (alloc_compact.c). */
-int wksp__alloc_clear(wksp__call_t *call, uint32_t home);
+/* Compacting, for who deletes (alloc_compact.c). The token: who has it is the only one to compact
+   or delete the alloc; 0, E_TIMEDOUT (reported). region_gone (arg: the workspace) makes the spans
+   of a partition that goes NONE. */
+int wksp__compact(wksp__op_t *op, fd_alloc_compacted_t *sum);
+int wksp__token_get(wksp__op_t *op);
+void wksp__token_put(wksp__op_t *op);
+int wksp__region_gone(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size);
+
+/* Ends what the alloc with that home holds, as its head says, then the home; tag: its tag, if the
+   head is to be trusted, else 0 (alloc_delete.c). 0 or an error (reported). */
+int wksp__alloc_clear(wksp__call_t *call, uint32_t home, struct fd_alloc const *alloc,
+                      uint64_t tag);
+
+/* Whether it is half made or half deleted. */
+int wksp__alloc_ending(struct fd_alloc const *alloc);
+
+/* 0 if no fd_alloc but that at gaddr `but` lies in a partition of the user with the tag, E_BUSY
+   (reported), or why that cannot be told (tag.c). */
+int wksp__tag_homes_none(fd_wksp_t const *wksp, ulong tag, uint64_t but);
 
 /* Held blocks (alloc_held.c)
  * --------------------------------------------------------------------------- */

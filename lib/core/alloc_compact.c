@@ -26,7 +26,7 @@
 /* The token
  * ------------------------------------------------------------------------------------------ */
 
-static int token_get(wksp__op_t *op) {
+int wksp__token_get(wksp__op_t *op) {
   uint64_t until = wksp__now_ns() + TOKEN_WAIT_NS;
   uint32_t seen = wksp__ld(&op->alloc->compact_cnt);
   for (uint32_t turn = 0;; turn++) {
@@ -50,7 +50,7 @@ static int token_get(wksp__op_t *op) {
   }
 }
 
-static void token_put(wksp__op_t *op) {
+void wksp__token_put(wksp__op_t *op) {
   uint64_t mine = op->call.name;
   wksp__st(&op->alloc->compact_cnt, wksp__ld(&op->alloc->compact_cnt) + 1);
   wksp__cas(&op->alloc->compactor, &mine, 0UL);
@@ -131,10 +131,10 @@ static void compact_heaps(wksp__op_t *op, fd_alloc_compacted_t *sum) {
 /* Regions
  * -------------------------------------------------------------------------------------------- */
 
-static int region_gone(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
-  wksp__op_t *op = arg;
-  uint64_t *words = wksp__span_words(op->wksp);
-  uint32_t span = wksp__span_of(op->wksp, gaddr), end = span + (uint32_t)(size >> WKSP_SPAN_LG);
+int wksp__region_gone(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
+  fd_wksp_t *wksp = arg;
+  uint64_t *words = wksp__span_words(wksp);
+  uint32_t span = wksp__span_of(wksp, gaddr), end = span + (uint32_t)(size >> WKSP_SPAN_LG);
   if (size > WKSP_REGION_SZ_MAX) return 1;
   for (; span < end; span++)
     wksp__tx_put64(tx, &words[span], SPAN_NEXT(wksp__ld(&words[span]), 0, 0, WKSP_SPAN_NONE));
@@ -158,7 +158,7 @@ static int region_free(wksp__op_t *op, fd_wksp_part_t const *part, uint64_t *fre
   while (got < cnt && take_span(op, first + got)) got++;
   if (got == cnt) {
     int err = wksp__part_free(&op->call, WKSP_LOCK_CALL_NS, part->gaddr, part->kind, op->alloc->tag,
-                              region_gone, op);
+                              wksp__region_gone, op->wksp);
     if (!err) {
       *freed += part->size;
       return 0;
@@ -244,11 +244,11 @@ static int orphans_free(wksp__op_t *op, uint64_t *freed) {
 /* The whole
  * ------------------------------------------------------------------------------------------ */
 
-static int compact(wksp__op_t *op, fd_alloc_compacted_t *sum) {
+int wksp__compact(wksp__op_t *op, fd_alloc_compacted_t *sum) {
   uint64_t freed = 0;
   uint32_t kind = FD_WKSP_KIND_SPANS | op->alloc->home << 8;
   fd_wksp_part_t part;
-  int err = token_get(op);
+  int err = wksp__token_get(op);
   if (err) return err;
   wksp__fast_off();
   wksp__heap_peek(op);
@@ -265,7 +265,7 @@ static int compact(wksp__op_t *op, fd_alloc_compacted_t *sum) {
   if (more < 0) err = more;
   recount_pool(op);
   if (!err) err = orphans_free(op, &freed);
-  token_put(op);
+  wksp__token_put(op);
   sum->freed_sz += freed;
   return err;
 }
@@ -277,7 +277,7 @@ int fd_alloc_compact(fd_alloc_t *join, fd_alloc_compacted_t *ret) {
   int err = wksp__op_begin(join, &op);
   if (err) return err;
   wksp__slots_reap(&op.call, 0);
-  err = compact(&op, &sum);
+  err = wksp__compact(&op, &sum);
   wksp__op_end(&op);
   if (!err && ret) *ret = sum;
   return err;
@@ -289,9 +289,8 @@ static int finish_delete(wksp__call_t *call, struct fd_alloc *alloc, uint32_t id
   if (token && !wksp__name_dead(call->wksp, token)) return 0;
   if (!wksp__cas(&alloc->compactor, &token, mine)) return 0;
   int err = 0;
-  if (wksp__ld_acquire(&wksp__heap_dir(call->wksp)[id]) == dir &&
-      wksp__ld_acquire(&alloc->magic) == WKSP_ALLOC_DELETING)
-    err = wksp__alloc_clear(call, id);
+  if (wksp__ld_acquire(&wksp__heap_dir(call->wksp)[id]) == dir && wksp__alloc_ending(alloc))
+    err = wksp__alloc_clear(call, id, alloc, 0);
   wksp__cas(&alloc->compactor, &mine, 0UL);
   return err;
 }
@@ -309,95 +308,14 @@ int fd_wksp_compact(fd_wksp_t *wksp, fd_alloc_compacted_t *ret) {
       continue;
     struct fd_alloc *alloc = fd_wksp_laddr_fast(wksp, gaddr);
     uint64_t magic = wksp__ld_acquire(&alloc->magic);
-    if (magic == WKSP_ALLOC_DELETING) {
+    if (wksp__alloc_ending(alloc)) {
       err = finish_delete(&call, alloc, id, dir);
     } else if (magic == WKSP_ALLOC_MAGIC && alloc->self == gaddr) {
       wksp__op_t op = {.call = call, .wksp = wksp, .alloc = alloc, .alloc_gaddr = gaddr};
-      err = compact(&op, &sum);
+      err = wksp__compact(&op, &sum);
     }
   }
   wksp__call_end(&call);
   if (!err && ret) *ret = sum;
   return err;
-}
-
-/* Delete
- * --------------------------------------------------------------------------------------------- */
-
-static int part_gone(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
-  wksp__op_t op = {.wksp = ((wksp__call_t *)arg)->wksp};
-  return region_gone(&op, tx, gaddr, size);
-}
-
-/* Frees the partitions of the alloc with that home; heaps: those of its heaps, else all others. */
-static int parts_free(wksp__call_t *call, uint32_t home, int heaps) {
-  fd_wksp_part_t part;
-  int more;
-  for (uint64_t from = 0; (more = wksp__part_next(call->wksp, from, &part)) == 1;
-       from = part.gaddr + part.size) {
-    uint32_t kind = part.kind & 255U;
-    if (part.kind >> 8 != home || (kind == FD_WKSP_KIND_HEAP) != heaps) continue;
-    int err = wksp__part_free(call, WKSP_LOCK_CALL_NS, part.gaddr, part.kind, 0,
-                              kind == FD_WKSP_KIND_SPANS ? part_gone : NULL, call);
-    if (err) return err;
-  }
-  return more;
-}
-
-int wksp__alloc_clear(wksp__call_t *call, uint32_t home) {
-  uint64_t *dir = wksp__heap_dir(call->wksp), alloc_gaddr = DIR_GADDR(wksp__ld(&dir[home]));
-  /* Spans before the heaps that they name, all before the home: at each step what is left is sound.
-   */
-  int err = parts_free(call, home, 0);
-  if (err) return err;
-  for (uint32_t id = 1; id < call->wksp->heap_max; id++)
-    if (wksp__heap_of(call->wksp, id, alloc_gaddr)) wksp__st(&dir[id], 0UL);
-  err = parts_free(call, home, 1);
-  if (!err) wksp__st(&dir[home], 0UL);
-  return err;
-}
-
-/* Takes every heap from its thread, so that no thread believes afterwards that it has one. 0, or
-   E_BUSY naming a thread that is inside a call; then all are left again, as a dead thread leaves
-   them: some were, and their magazines hold what is free in its pair as well. */
-static int take_all(wksp__op_t *op) {
-  fd_alloc_compacted_t sum = {0};
-  uint64_t word;
-  for (uint32_t id = 1; id < op->wksp->heap_max && !sum.skipped_cnt; id++) {
-    wksp__heap_t *heap = wksp__heap_of(op->wksp, id, op->alloc_gaddr);
-    if (heap && !wksp__heap_take(op, heap, &word, &sum)) sum.skipped_cnt = 1;
-  }
-  if (!sum.skipped_cnt) return 0;
-  for (uint32_t id = 1; id < op->wksp->heap_max; id++) {
-    wksp__heap_t *heap = wksp__heap_of(op->wksp, id, op->alloc_gaddr);
-    if (heap && WKSP_OWNER_NAME(wksp__ld(&heap->owner)) == op->call.name)
-      wksp__st_release(&heap->owner, WKSP_OWNER_DEAD);
-  }
-  return wksp__fail(
-      WKSP_E_BUSY,
-      "fd_alloc_delete: thread %d of process %d is inside a call of it; nothing was deleted",
-      sum.skipped_tid, sum.skipped_pid);
-}
-
-void *fd_alloc_delete(void *shalloc) {
-  if (!shalloc) return NULL;
-  wksp__op_t op;
-  if (wksp__op_begin(shalloc, &op)) return NULL;
-  if (token_get(&op)) {
-    wksp__call_end(&op.call);
-    return NULL;
-  }
-  if (op.call.seat) wksp__seat_leave_heap(op.call.seat, op.alloc_gaddr);
-  if (take_all(&op)) {
-    token_put(&op);
-    wksp__call_end(&op.call);
-    return NULL;
-  }
-  wksp__st_release(&op.alloc->magic,
-                   WKSP_ALLOC_DELETING); /* from here on whoever compacts finishes it */
-  int err = wksp__alloc_clear(&op.call, op.alloc->home);
-  if (!err) wksp__st(&op.alloc->magic, 0UL);
-  token_put(&op);
-  wksp__call_end(&op.call);
-  return err ? NULL : shalloc;
 }

@@ -187,7 +187,7 @@ static int deleting(fd_wksp_t const *wksp, wksp__heap_t const *heap) {
   uint64_t gaddr = wksp__ld(&heap->alloc);
   if (gaddr < wksp->data_lo || gaddr > wksp->data_hi - sizeof(struct fd_alloc)) return 0;
   struct fd_alloc const *alloc = fd_wksp_laddr_fast(wksp, gaddr);
-  return wksp__ld_acquire(&alloc->magic) == WKSP_ALLOC_DELETING;
+  return wksp__alloc_ending(alloc);
 }
 
 /* The heap of directory entry id, NULL if that leads to none, or to one whose spans are going. */

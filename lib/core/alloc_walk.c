@@ -67,6 +67,7 @@ static int span_walk(walk_t *walk, uint32_t span, fd_alloc_block_t *block) {
   uint32_t cls = SPAN_CLASS(e);
   wksp__pair_t const *pair = wksp__pairs(wksp, span, cls);
   block->size = wksp__class_size(cls);
+  block->cls = cls;
   for (uint32_t w = 0; w < wksp__class(wksp, cls)->word_cnt; w++) {
     uint64_t used =
         (wksp__ld(&pair[w].a) ^ wksp__ld_acquire(&pair[w].f)) & ~wksp__tail(wksp, cls, w);
@@ -90,7 +91,11 @@ static int walk_parts(walk_t *walk) {
   for (uint64_t from = 0; (more = wksp__part_next(wksp, from, &part)) == 1;
        from = part.gaddr + part.size) {
     if (part.kind >> 8 != alloc->home) continue;
-    fd_alloc_block_t block = {.gaddr = part.gaddr, .size = part.size, .kind = FD_ALLOC_BLOCK_LARGE};
+    fd_alloc_block_t block = {.gaddr = part.gaddr,
+                              .size = part.size,
+                              .kind = FD_ALLOC_BLOCK_LARGE,
+                              .cls = FD_ALLOC_CLASS_LARGE,
+                              .tag = part.tag};
     int stop = 0;
     if ((part.kind & 255U) == FD_WKSP_KIND_LARGE) {
       if (is_suspect(walk, part.gaddr)) block.kind = FD_ALLOC_BLOCK_SUSPECT;
@@ -266,9 +271,9 @@ static uint32_t check_span(fd_wksp_t const *wksp, uint32_t span, uint32_t end, u
 /* An fd_alloc, or one half made or deleted, that says of itself what the directory says. */
 int wksp__home_agrees(fd_wksp_t const *wksp, uint32_t id, uint64_t gaddr) {
   struct fd_alloc const *alloc = fd_wksp_laddr_fast(wksp, gaddr);
-  uint64_t magic = wksp__ld_acquire(&alloc->magic);
-  if (magic == WKSP_ALLOC_DELETING) return 1;
-  return magic == WKSP_ALLOC_MAGIC && alloc->self == gaddr && alloc->home == id;
+  if (wksp__alloc_ending(alloc)) return 1;
+  return wksp__ld_acquire(&alloc->magic) == WKSP_ALLOC_MAGIC && alloc->self == gaddr &&
+         alloc->home == id;
 }
 
 static uint32_t check_directory(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg) {

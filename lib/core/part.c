@@ -475,6 +475,35 @@ int wksp__part_free(wksp__call_t *call, uint64_t timeout_ns, uint64_t gaddr, uin
                                               : "is not what was to be freed");
 }
 
+/* To the user ---------------------------------------------------------------------------------- */
+
+int wksp__part_to_user(wksp__call_t *call, uint64_t timeout_ns, uint64_t gaddr, uint32_t kind,
+                       uint64_t tag, wksp__part_also_t also, void *arg) {
+  fd_wksp_t *wksp = call->wksp;
+  if (!wksp__part_in_data(wksp, gaddr)) return WKSP_E_NOTFOUND;
+  int rc = wksp__lock_enter(call, timeout_ns);
+  if (rc) return rc;
+
+  fd_wksp_part_t is;
+  wksp__pop_t op;
+  wksp__pop_begin(&op, wksp);
+  uint32_t idx = wksp__addr_at(&op, gaddr);
+  wksp__part_of(&op, idx, &is);
+  int found = is.kind == kind && (!tag || tag == is.tag);
+  if (found && !op.bad) {
+    wksp__pop_change(&op);
+    wksp__ent_set(&op, idx, WKSP_PART_SIZE, wksp__ent_size_word(is.size, FD_WKSP_KIND_USER));
+    wksp__ent_set(&op, idx, WKSP_PART_ADDR, wksp__ent_addr_word(is.gaddr, FD_WKSP_KIND_USER));
+    if (also && !op.bad) WKSP__APART(ride_along, &op, also, arg, is.gaddr, is.size);
+    wksp__pop_end(&op);
+  }
+  wksp__lock_leave(call);
+  if (op.bad) return wksp__part_corrupt(wksp);
+  if (found) return 0;
+  return wksp__fail(WKSP_E_NOTFOUND, "workspace %s: gaddr 0x%lx is in no partition of kind %u",
+                    wksp->name, gaddr, kind & 255U);
+}
+
 /* New ------------------------------------------------------------------------------------------ */
 
 void wksp__part_new(fd_wksp_t *wksp, uint64_t data_sz) {

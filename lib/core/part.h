@@ -35,8 +35,12 @@ int wksp__part_alloc(wksp__call_t *call, uint64_t timeout_ns, uint64_t align, ui
 int wksp__part_free(wksp__call_t *call, uint64_t timeout_ns, uint64_t gaddr, uint32_t kind,
                     uint64_t tag, wksp__part_also_t also, void *arg);
 
-/* The same with the lock held, for who frees several in one hold, each in a change of its own: 1
- * freed, 0 not there or of another kind or tag (nothing reported), E_CORRUPT (reported). */
+/* As part_free, but the partition does not go: it becomes one of kind USER. */
+int wksp__part_to_user(wksp__call_t *call, uint64_t timeout_ns, uint64_t gaddr, uint32_t kind,
+                       uint64_t tag, wksp__part_also_t also, void *arg);
+
+/* As part_free with the lock held, for who frees several in one hold, each in a change of its own:
+ * 1 freed, 0 not there or of another kind or tag (nothing reported), E_CORRUPT (reported). */
 int wksp__part_free_locked(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t tag,
                            wksp__part_also_t also, void *arg);
 

@@ -127,12 +127,13 @@ static uint32_t homes_in(fd_wksp_t const *wksp, uint64_t lo, uint64_t hi) {
   return cnt;
 }
 
-/* How many there are in partitions with these tags: 0 or E_BUSY (reported), or why that cannot be
- * told. */
-static int homes_none(fd_wksp_t const *wksp, ulong const *tags, ulong tag_cnt) {
+/* How many there are, but that at `but`, in partitions with these tags: 0 or E_BUSY (reported), or
+ * why that cannot be told. */
+static int homes_none(fd_wksp_t const *wksp, ulong const *tags, ulong tag_cnt, uint64_t but) {
   uint32_t cnt = 0, at = 0;
   for (uint64_t gaddr; (gaddr = home_next(wksp, &at));) {
     fd_wksp_part_t part;
+    if (gaddr == but) continue;
     int rc = wksp__part_find(wksp, gaddr, &part);
     if (rc < 0) return rc;
     cnt += rc && part.kind == FD_WKSP_KIND_USER && among(tags, tag_cnt, part.tag);
@@ -142,6 +143,10 @@ static int homes_none(fd_wksp_t const *wksp, ulong const *tags, ulong tag_cnt) {
                     "tag_free: workspace %s: %u fd_alloc%s in partitions with these tags: delete "
                     "%s first",
                     wksp->name, cnt, cnt == 1 ? " lies" : "s lie", cnt == 1 ? "it" : "them");
+}
+
+int wksp__tag_homes_none(fd_wksp_t const *wksp, ulong tag, uint64_t but) {
+  return homes_none(wksp, &tag, 1, but);
 }
 
 /* Changes -------------------------------------------------------------------------------------- */
@@ -183,7 +188,7 @@ static long free_listed(fd_wksp_t *wksp, fd_wksp_part_t const *parts, ulong cnt)
 long fd_wksp_tag_free(fd_wksp_t *wksp, ulong const *tags, ulong tag_cnt) {
   int rc = tags_check("tag_free", wksp, tags, tag_cnt);
   if (!rc) rc = writable(wksp);
-  if (!rc) rc = homes_none(wksp, tags, tag_cnt);
+  if (!rc) rc = homes_none(wksp, tags, tag_cnt, 0);
   if (rc) return rc;
   long cnt = fd_wksp_tag_query(wksp, tags, tag_cnt, NULL, 0);
   if (cnt <= 0) return cnt;

@@ -88,6 +88,24 @@ WKSP_API void *fd_alloc_leave(fd_alloc_t *join);
    finished by the next fd_wksp_compact. Returns shalloc. */
 WKSP_API void *fd_alloc_delete(void *shalloc);
 
+/* What becomes of what the alloc holds. Each takes time in proportion to the partitions with its
+   tag, not to the blocks. */
+enum {
+  /* What has no live block goes. The rest stays where it is, as partitions of kind user with the
+     alloc's tag, and with it the live blocks: who knows them may go on using them, but no more free
+     them one by one; fd_wksp_tag_free frees all. */
+  FD_ALLOC_DELETE_LEAVE = 0,
+  FD_ALLOC_DELETE_QUICK = 1, /* all of it goes, as fd_alloc_delete does it */
+  /* All of it goes, and all partitions of kind user with the alloc's tag, whoever took them: that
+     of the alloc itself, if it has the tag, too. E_BUSY, and nothing is deleted, if another
+     fd_alloc lies in one of them. Killed on the way the alloc is finished by the next
+     fd_wksp_compact, such partitions may be left. */
+  FD_ALLOC_DELETE_TAG = 2
+};
+
+/* fd_alloc_delete at a level of these; E_INVAL for others. */
+WKSP_API void *fd_alloc_delete_level(void *shalloc, int level);
+
 WKSP_API ulong fd_alloc_join_cgroup_hint(fd_alloc_t const *join);
 
 /* The same join with another hint. */
@@ -258,7 +276,11 @@ typedef struct fd_alloc_block {
   ulong gaddr;
   ulong size; /* usable bytes */
   uint kind;  /* FD_ALLOC_BLOCK_* */
+  uint cls;   /* its size class, 0 the smallest; FD_ALLOC_CLASS_LARGE: a partition */
+  ulong tag;  /* of the partition in which it lies: the alloc's */
 } fd_alloc_block_t;
+
+#define FD_ALLOC_CLASS_LARGE 255U
 
 /* Tells on_block each live block, in address order, until it returns non-zero (which is then
    returned). 0 at the end. E_CORRUPT. Exact only while nobody allocates or frees. */
