@@ -1,4 +1,5 @@
-/* cmd_heap: heap new, malloc, free, compact, leaks, query, rm - an fd_alloc, worked on by hand.
+/* cmd_heap: heap new, malloc, free, compact, rm - an fd_alloc, worked on by hand. What only looks
+   is in cmd_heap_look.c.
 
    The problem: a heap is found by an address that somebody types. Joining at a wrong one would let
    the allocator take arbitrary bytes for its state, so the address must first be the start of a
@@ -8,22 +9,12 @@
    program that uses the heap does. A kill in between is as harmless as to those. What was allocated
    is freed again if its address could not be printed, for nobody would know it. */
 
-#include "cli.h"
-#include "parse.h"
+#include "heap.h"
 #include "render.h"
-
-#include "wksp/fd_alloc.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct heap {
-  parse_place_t place;
-  fd_wksp_t *wksp;
-  void *shalloc;     /* where its state is */
-  fd_alloc_t *alloc; /* NULL once it has been left */
-} heap_t;
 
 /* Sets heap->shalloc, if heap->place is where a heap can be. CLI_OK or told. */
 static int heap_check(cli_t const *cli, heap_t *heap) {
@@ -43,8 +34,7 @@ static int heap_check(cli_t const *cli, heap_t *heap) {
   return CLI_OK;
 }
 
-/* Detaches, if it is attached. status, or told. */
-static int heap_close(cli_t const *cli, heap_t *heap, int status) {
+int heap_close(cli_t const *cli, heap_t *heap, int status) {
   if (heap->alloc) fd_alloc_leave(heap->alloc);
   if (heap->wksp && fd_wksp_detach(heap->wksp) && (status == CLI_OK || status == CLI_FOUND))
     status = cli_fail_wksp(cli, 0);
@@ -52,8 +42,7 @@ static int heap_close(cli_t const *cli, heap_t *heap, int status) {
   return status;
 }
 
-/* Attaches and joins the heap that text names. CLI_OK and *ret_heap, or told. */
-static int heap_open(cli_t *cli, char const *text, int how, ulong cgroup, heap_t *ret_heap) {
+int heap_open(cli_t *cli, char const *text, int how, ulong cgroup, heap_t *ret_heap) {
   heap_t heap = {.wksp = NULL};
   char const *why = parse_place(text, &heap.place);
   if (why) return cli_fail_usage(cli, "HEAP '%s' %s", text, why);
@@ -164,154 +153,42 @@ int cmd_heap_compact(cli_t *cli, cli_args_t const *args) {
   return heap_close(cli, &heap, status);
 }
 
-/* What a walk of the blocks gathers: all figures, and as many blocks as are to be listed. */
-typedef struct leaks {
-  fd_alloc_block_t *blocks;
-  ulong cnt, max; /* listed, room */
-  ulong limit;    /* of listed ones that are no suspects; 0: none */
-  ulong live_cnt, live_sz, suspect_cnt;
-  int failed; /* no memory */
-} leaks_t;
-
-static int leaks_add(void *arg, fd_alloc_block_t const *block) {
-  leaks_t *leaks = arg;
-  int const suspect = block->kind == FD_ALLOC_BLOCK_SUSPECT;
-  leaks->live_cnt++;
-  leaks->live_sz += block->size;
-  leaks->suspect_cnt += suspect;
-  if (leaks->limit && leaks->live_cnt - leaks->suspect_cnt > leaks->limit && !suspect) return 0;
-  if (leaks->cnt == leaks->max) {
-    ulong const max = fd_alloc_max_expand(leaks->max, 64, leaks->cnt + 1);
-    fd_alloc_block_t *blocks = reallocarray(leaks->blocks, max, sizeof *blocks);
-    if (!blocks) {
-      leaks->failed = 1;
-      return 1;
-    }
-    leaks->blocks = blocks;
-    leaks->max = max;
-  }
-  leaks->blocks[leaks->cnt++] = *block;
-  return 0;
+/* --level, in words. */
+static int level_of(char const *text) {
+  static struct {
+    char const *name;
+    int level;
+  } const levels[] = {{"leave", FD_ALLOC_DELETE_LEAVE},
+                      {"quick", FD_ALLOC_DELETE_QUICK},
+                      {"tag", FD_ALLOC_DELETE_TAG}};
+  for (size_t i = 0; text && i < sizeof levels / sizeof *levels; i++)
+    if (!strcmp(text, levels[i].name)) return levels[i].level;
+  return text ? -1 : FD_ALLOC_DELETE_QUICK;
 }
 
-static char const *block_word(uint kind) {
-  switch (kind) {
-  case FD_ALLOC_BLOCK_SMALL:
-    return "small";
-  case FD_ALLOC_BLOCK_LARGE:
-    return "large";
-  case FD_ALLOC_BLOCK_SUSPECT:
-    return "suspect";
-  default:
-    return "unknown";
-  }
-}
-
-static json_t *leaks_json(heap_t const *heap, leaks_t const *leaks) {
-  json_t *array = json_array();
-  int failed = !array;
-  for (ulong i = 0; i < leaks->cnt && !failed; i++) {
-    fd_alloc_block_t const *block = &leaks->blocks[i];
-    failed = json_array_append_new(
-        array, json_pack("{s:o, s:o, s:s}", "gaddr", render_json_hex(block->gaddr), "size",
-                         render_json_figure(block->size), "kind", block_word(block->kind)));
-  }
-  if (failed) {
-    json_decref(array);
-    return NULL;
-  }
-  return json_pack("{s:s, s:o, s:o, s:o, s:o}", "heap",
-                   render_place(heap->place.name, heap->place.gaddr).s, "live_cnt",
-                   render_json_figure(leaks->live_cnt), "live_size",
-                   render_json_figure(leaks->live_sz), "suspect_cnt",
-                   render_json_figure(leaks->suspect_cnt), "blocks", array);
-}
-
-static int leaks_print(cli_t const *cli, heap_t const *heap, leaks_t const *leaks) {
-  if (cli->json) return render_json(cli, leaks_json(heap, leaks));
-  render_text_t const text = render_place(heap->place.name, heap->place.gaddr);
-  printf("%s: %lu live block%s of %s, %lu of them suspect\n", text.s, leaks->live_cnt,
-         leaks->live_cnt == 1 ? "" : "s", render_size_exact(leaks->live_sz).s, leaks->suspect_cnt);
-  if (!leaks->cnt) return CLI_OK;
-  static render_column_t const columns[] = {{"BLOCK", 0}, {"BYTES", 1}, {"KIND", 0}};
-  render_table_t *table = render_table_new(columns, sizeof columns / sizeof *columns);
-  for (ulong i = 0; i < leaks->cnt; i++) {
-    fd_alloc_block_t const *block = &leaks->blocks[i];
-    render_text_t const place = render_place(heap->place.name, block->gaddr);
-    render_text_t const size = render_number(block->size);
-    render_table_row(table, (char const *[]){place.s, size.s, block_word(block->kind)});
-  }
-  putchar('\n');
-  if (render_table_print(table)) return cli_fail_memory(cli);
-  if (leaks->cnt < leaks->live_cnt)
-    printf("and %lu more; --limit 0 lists all\n", leaks->live_cnt - leaks->cnt);
-  return CLI_OK;
-}
-
-int cmd_heap_leaks(cli_t *cli, cli_args_t const *args) {
-  leaks_t leaks = {.limit = 1000};
-  char const *limit = cli_arg(args, "limit");
-  char const *why = limit ? parse_number(limit, &leaks.limit) : NULL;
-  if (why) return cli_fail_usage(cli, "--limit '%s' %s", limit, why);
-  heap_t heap;
-  int status = heap_open(cli, args->operands[0], WKSP_ATTACH_RO, 0, &heap);
-  if (status) return status;
-  int const err = fd_alloc_walk(heap.alloc, leaks_add, &leaks);
-  if (leaks.failed)
-    status = cli_fail_memory(cli);
-  else if (err)
-    status = cli_fail_wksp(cli, err);
-  else if (!(status = leaks_print(cli, &heap, &leaks)) && leaks.live_cnt)
-    status = CLI_FOUND;
-  free(leaks.blocks);
-  return heap_close(cli, &heap, status);
-}
-
-int cmd_heap_query(cli_t *cli, cli_args_t const *args) {
-  heap_t heap;
-  int status = heap_open(cli, args->operands[0], WKSP_ATTACH_RO, 0, &heap);
-  if (status) return status;
-  fd_alloc_stat_t stat;
-  int const err = fd_alloc_stat(heap.alloc, &stat);
-  if (err) return heap_close(cli, &heap, cli_fail_wksp(cli, err));
-  render_text_t const text = render_place(heap.place.name, heap.place.gaddr);
-  ulong const tag = fd_alloc_tag(heap.alloc);
-  int const aligned = (fd_alloc_flags(heap.alloc) & FD_ALLOC_FLAG_ALIGNED) != 0;
-  if (cli->json) {
-    json_t *object = json_pack(
-        "{s:s, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "heap", text.s, "tag",
-        render_json_hex(tag), "aligned", aligned, "small_cnt", render_json_figure(stat.small_cnt),
-        "small_size", render_json_figure(stat.small_sz), "large_cnt",
-        render_json_figure(stat.large_cnt), "large_size", render_json_figure(stat.large_sz),
-        "span_size", render_json_figure(stat.span_sz), "span_free_size",
-        render_json_figure(stat.span_free_sz), "heap_cnt", render_json_figure(stat.heap_cnt),
-        "heap_left_cnt", render_json_figure(stat.heap_left_cnt), "suspect_cnt",
-        render_json_figure(stat.suspect_cnt), "bad_free_cnt",
-        render_json_figure(stat.bad_free_cnt));
-    return heap_close(cli, &heap, render_json(cli, object));
-  }
-  render_fact("heap", "%s", text.s);
-  render_fact("tag", "%s", render_hex(tag).s);
-  if (aligned) render_fact("blocks", "aligned to the next power of two of their size");
-  render_fact("small blocks", "%lu, %s", stat.small_cnt, render_size_exact(stat.small_sz).s);
-  render_fact("large blocks", "%lu, %s", stat.large_cnt, render_size_exact(stat.large_sz).s);
-  render_fact("spans", "%s, of that %s without a live block", render_size_exact(stat.span_sz).s,
-              render_size(stat.span_free_sz).s);
-  render_fact("thread heaps", "%lu, of them %lu left behind", stat.heap_cnt, stat.heap_left_cnt);
-  render_fact("suspects", "%lu blocks in flight when their thread was killed", stat.suspect_cnt);
-  render_fact("bad frees", "%lu refused", stat.bad_free_cnt);
-  return heap_close(cli, &heap, CLI_OK);
+/* The partition in which the heap was made goes too. Whether it goes with its tag is asked before,
+   since afterwards it may be somebody else's. */
+static int heap_remove(cli_t const *cli, heap_t *heap, int level) {
+  ulong const gaddr = heap->place.gaddr, tag = fd_alloc_tag(heap->alloc);
+  int const tagged = fd_wksp_tag(heap->wksp, gaddr) == tag;
+  fd_alloc_leave(heap->alloc);
+  heap->alloc = NULL;
+  if (!fd_alloc_delete_level(heap->shalloc, level)) return cli_fail_wksp(cli, 0);
+  if (level == FD_ALLOC_DELETE_TAG && tagged) return CLI_OK;
+  return fd_wksp_free(heap->wksp, gaddr) ? cli_fail_wksp(cli, 0) : CLI_OK;
 }
 
 int cmd_heap_rm(cli_t *cli, cli_args_t const *args) {
+  char const *level_text = cli_arg(args, "level");
+  int const level = level_of(level_text);
+  if (level < 0)
+    return cli_fail_usage(cli, "--level '%s' is none of leave, quick and tag", level_text);
   heap_t heap;
   int status = heap_open(cli, args->operands[0], WKSP_ATTACH_RW, 0, &heap);
   if (status) return status;
   render_text_t const text = render_place(heap.place.name, heap.place.gaddr);
-  fd_alloc_leave(heap.alloc);
-  heap.alloc = NULL;
-  if (!fd_alloc_delete(heap.shalloc) || fd_wksp_free(heap.wksp, heap.place.gaddr))
-    return heap_close(cli, &heap, cli_fail_wksp(cli, 0));
+  status = heap_remove(cli, &heap, level);
+  if (status) return heap_close(cli, &heap, status);
   if (cli->json)
     status = render_json(cli, json_pack("{s:s}", "removed", text.s));
   else

@@ -213,14 +213,23 @@ static cli_command_t const commands[] = {
                 "  wkspctl heap leaks demo:0x22000 --limit 0 --json\n",
     .run = cmd_heap_leaks },
   { .group = "heap", .name = "query", .operands = {"HEAP"},
-    .what = "show the figures of a heap",
-    .text = HEAP_TEXT "Exact only while nobody allocates or frees.\n",
-    .examples = "  wkspctl heap query demo:0x22000\n",
+    .options = {
+      {"what", "WHAT", "test, tag, leak or full (its figures)", 0, 0},
+      {"limit", "N", "list at most N blocks; 0: all (1000)", 0, 0}},
+    .what = "show the figures of a heap, or one thing about it",
+    .text = HEAP_TEXT "test: only whether it is a heap. leak: as heap leaks. full: figures and blocks.\n"
+            "Exact only while nobody allocates or frees.\n",
+    .examples = "  wkspctl heap query demo:0x22000\n"
+                "  wkspctl heap query demo:0x22000 --what leak\n",
     .run = cmd_heap_query },
   { .group = "heap", .name = "rm", .operands = {"HEAP"},
+    .options = {{"level", "LEVEL", "leave, quick or tag (quick)", 0, 0}},
     .what = "delete a heap with all its blocks",
-    .text = HEAP_TEXT "All that it holds goes back to the workspace. Nobody may be using it.\n",
-    .examples = "  wkspctl heap rm demo:0x22000\n",
+    .text = HEAP_TEXT "quick: all that it holds goes back to the workspace. leave: its blocks stay, as\n"
+            "partitions with its tag. tag: all partitions with its tag go, too. Nobody may be\n"
+            "using it.\n",
+    .examples = "  wkspctl heap rm demo:0x22000\n"
+                "  wkspctl heap rm demo:0x22000 --level leave\n",
     .run = cmd_heap_rm },
   { .name = "status",
     .what = "show how the daemon is doing",

@@ -111,12 +111,16 @@ def leaks():
         result = d.ctl("heap", "leaks", d.heap)
         tap.eq((result.rc, result.err), (4, ""))
         order = sorted([(small, "small"), (large, "large")], key=lambda row: int(row[0].split(":")[1], 0))
-        looks(result.out, f"{d.heap}: 2 live blocks of <exact>, 0 of them suspect\n\nBLOCK BYTES KIND\n"
-              + "\n".join(f"{block} <n> {kind}" for block, kind in order))
+        looks(result.out, f"{d.heap}: 2 live blocks of <exact>, 0 of them suspect\n\nBLOCK BYTES KIND CLASS TAG\n"
+              + "\n".join(f"{block} <n> {kind} {'<n>' if kind == 'small' else '-'} 0x7" for block, kind in order))
         result = d.ctl("--json", "heap", "leaks", d.heap)
         tap.eq(result.rc, 4)
         answer = json.loads(result.out)
         tap.eq([(f"demo:{block['gaddr']}", block["kind"]) for block in answer["blocks"]], order)
+        for block in answer["blocks"]:
+            keys(block, "gaddr size kind class tag")
+            tap.eq(block["tag"], "0x7")
+            tap.eq(type(block["class"]), int if block["kind"] == "small" else type(None))
         tap.eq(answer["live_size"], sum(block["size"] for block in answer["blocks"]))
 
 
@@ -179,6 +183,53 @@ bad frees 0 refused""")
         figures = d.json("heap", "query", d.heap)
         keys(figures, STAT)
         tap.eq((figures["heap"], figures["tag"], figures["small_cnt"]), (d.heap, "0x7", 1))
+
+
+@tap.test
+def query_what():
+    """heap query --what asks one thing: whether it is a heap, its tag, its blocks, or all"""
+    with Demo() as d:
+        tap.eq(d.ok("heap", "query", d.heap, "--what", "test"), "")
+        tap.eq(d.json("heap", "query", d.heap, "--what", "test"), {"heap": d.heap, "joined": True})
+        tap.eq(d.ok("heap", "query", d.heap, "--what", "tag"), "0x7\n")
+        tap.eq(d.json("heap", "query", d.heap, "--what", "tag"), {"heap": d.heap, "tag": "0x7"})
+        tap.eq(d.ok("heap", "query", d.heap, "--what", "leak"), d.ok("heap", "leaks", d.heap))
+        tap.eq(d.json("heap", "query", d.heap, "--what", "full")["blocks"], [])
+        for _ in range(3):
+            d.malloc("--size", "100")
+        for mode in ([], ["--json"]):
+            leak = d.ctl(*mode, "heap", "query", d.heap, "--what", "leak", "--limit", "2")
+            tap.eq((leak.rc, leak.err), (4, ""))
+            tap.eq(leak.out, d.ctl(*mode, "heap", "leaks", d.heap, "--limit", "2").out)
+        full = d.ok("heap", "query", d.heap, "--what", "full")
+        tap.true(full.startswith(d.ok("heap", "query", d.heap)), full)
+        tap.eq(full.count(" small "), 3)
+        answer = d.json("heap", "query", d.heap, "--what", "full")
+        keys(answer, STAT + " blocks")
+        tap.eq(len(answer["blocks"]), 3)
+        fails(d, 1, ["heap", "query", "demo:0x1", "--what", "test"])
+        fails(d, 2, ["heap", "query", d.heap, "--what", "all"], "all")
+
+
+@tap.test
+def rm_levels():
+    """heap rm --level leave keeps live blocks as partitions of the tag, tag drops all partitions of it"""
+    with Demo() as d:
+        block, other = d.malloc("--size", "100"), d.ok("heap", "new", "demo", "--tag", "9").strip()
+        d.ok("heap", "rm", d.heap, "--level", "leave")
+        left = d.json("query", "demo")["partitions"]
+        tap.eq([(part["kind"], part["tag"]) for part in left if part["tag"] == "0x7"], [("user", "0x7")])
+        at, spans = int(block.split(":")[1], 0), next(part for part in left if part["tag"] == "0x7")
+        tap.true(0 <= at - int(spans["gaddr"], 0) < spans["size"], f"{block} is not in {spans}")
+        d.ok("heap", "malloc", other, "--size", "100")
+        part = hand(d, "part", "demo", 9, 65536)
+        looks(d.ok("heap", "rm", other, "--level", "tag"), f"removed {other}")
+        tap.eq([part["tag"] for part in d.json("query", "demo")["partitions"]], ["0x7"])
+        tap.true(part, "the partition was made")
+        d.ok("tag-free", "demo", "--tag", "7")
+        tap.eq(d.json("query", "demo")["partitions"], [])
+        fails(d, 2, ["heap", "rm", other, "--level", "all"], "all")
+        tap.eq(d.ctl("verify", "demo").rc, 0)
 
 
 @tap.test
