@@ -294,6 +294,90 @@ static void test_valloc(void **state) {
   assert_clean(fix);
 }
 
+/* Threads resize, ask for sizes of and free with sizes blocks that they pass on to each other,
+   while spans go from heap to heap under them, as threads end and a compactor takes what it can:
+   all are found, with their bytes. */
+enum { PASSED = 64, PASSERS = 3, STEPS = 6000 };
+
+typedef struct passing {
+  fixture_t *fix;
+  uchar *blk[PASSED]; /* each begins with its size */
+  uint failed, running;
+} passing_t;
+
+typedef struct passer {
+  passing_t *all;
+  testing_rng_t rng;
+} passer_t;
+
+static int whole(uchar const *blk, ulong size) {
+  ulong told;
+  memcpy(&told, blk, sizeof told);
+  return told == size && blk[sizeof told] == (uchar)size && blk[size - 1] == (uchar)size;
+}
+
+static uchar *stamp_size(uchar *blk, ulong size) {
+  memset(blk, (uchar)size, size);
+  memcpy(blk, &size, sizeof size);
+  return blk;
+}
+
+/* What becomes of a block that was passed on. NULL: it is gone. */
+static uchar *pass_one(passer_t *self, uchar *blk) {
+  fd_alloc_t *alloc = self->all->fix->alloc;
+  ulong size = 0, want = 16 + rnd_size(&self->rng);
+  if (!blk) {
+    blk = fd_alloc_calloc(alloc, 0, want, 1);
+    return blk ? stamp_size(blk, want) : NULL;
+  }
+  memcpy(&size, blk, sizeof size);
+  if (fd_alloc_usable_size(alloc, blk) < size || !whole(blk, size))
+    __atomic_fetch_add(&self->all->failed, 1, __ATOMIC_RELAXED);
+  if (testing_below(&self->rng, 3)) {
+    uchar *moved = fd_alloc_realloc(alloc, blk, 0, want);
+    if (moved && !memcmp(moved, &size, sizeof size)) return stamp_size(moved, want);
+    /* the lock's holder had lost its core for long: the block is as it was */
+    if (!moved && wksp_last_error_code() == WKSP_E_TIMEDOUT) return blk;
+    __atomic_fetch_add(&self->all->failed, 1, __ATOMIC_RELAXED);
+    return moved;
+  }
+  fd_alloc_free_sized(alloc, blk, size);
+  return NULL;
+}
+
+static void *passer(void *arg) {
+  passer_t *self = arg;
+  for (uint i = 0; i < STEPS; i++) {
+    uchar **at = &self->all->blk[testing_below(&self->rng, PASSED)];
+    uchar *blk = pass_one(self, __atomic_exchange_n(at, NULL, __ATOMIC_ACQ_REL));
+    blk = __atomic_exchange_n(at, blk, __ATOMIC_ACQ_REL);
+    fd_alloc_free(self->all->fix->alloc, blk); /* another came in between */
+    if (i % 1000 == 999) fd_alloc_leave(self->all->fix->alloc);
+  }
+  __atomic_fetch_sub(&self->all->running, 1, __ATOMIC_RELAXED);
+  return NULL;
+}
+
+static void test_passed_on(void **state) {
+  passing_t all = {.fix = *state, .running = PASSERS};
+  passer_t self[PASSERS];
+  pthread_t thread[PASSERS];
+  testing_rng_t r = testing_rng();
+  for (uint i = 0; i < PASSERS; i++) {
+    self[i] = (passer_t){&all, {testing_next(&r) | 1}};
+    assert_int_equal(pthread_create(&thread[i], NULL, passer, &self[i]), 0);
+  }
+  while (__atomic_load_n(&all.running, __ATOMIC_RELAXED)) {
+    assert_int_equal(fd_alloc_compact(all.fix->alloc, NULL), 0);
+    sched_yield();
+  }
+  for (uint i = 0; i < PASSERS; i++) assert_int_equal(pthread_join(thread[i], NULL), 0);
+  for (uint i = 0; i < PASSED; i++) fd_alloc_free(all.fix->alloc, all.blk[i]);
+  assert_int_equal(all.failed, 0);
+  assert_int_equal(bad_frees(all.fix), 0);
+  assert_clean(all.fix);
+}
+
 /* Alignment
  * -------------------------------------------------------------------------------------- */
 
@@ -476,12 +560,11 @@ static void test_realloc_killed(void **state) {
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
   struct CMUnitTest const tests[] = {
-      T(test_zeroed),          T(test_realloc_moves),
-      T(test_realloc_refused), T(test_realloc_random),
-      T(test_free_sized),      T(test_usable_size),
-      T(test_valloc),          cmocka_unit_test(test_usable_size_read_only),
-      T(test_powers_of_two),   T(test_any_alignment),
-      T(test_aligned_alloc),   T(test_realloc_killed),
+      T(test_zeroed),         T(test_realloc_moves), T(test_realloc_refused),
+      T(test_realloc_random), T(test_passed_on),     T(test_free_sized),
+      T(test_usable_size),    T(test_valloc),        cmocka_unit_test(test_usable_size_read_only),
+      T(test_powers_of_two),  T(test_any_alignment), T(test_aligned_alloc),
+      T(test_realloc_killed),
   };
   return cmocka_run_group_tests_name("core/alloc_more", tests, NULL, NULL);
 }

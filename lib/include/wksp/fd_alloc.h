@@ -91,9 +91,9 @@ WKSP_API void *fd_alloc_delete(void *shalloc);
 /* What becomes of what the alloc holds. Each takes time in proportion to the partitions with its
    tag, not to the blocks. */
 enum {
-  /* What has no live block goes. The rest stays where it is, as partitions of kind user with the
-     alloc's tag, and with it the live blocks: who knows them may go on using them, but no more free
-     them one by one; fd_wksp_tag_free frees all. */
+  /* Partitions without a live block go. The others stay where they are, of kind user and with the
+     alloc's tag, and with them the live blocks: who knows these may go on using them, but no more
+     free them one by one; fd_wksp_tag_free frees all. */
   FD_ALLOC_DELETE_LEAVE = 0,
   FD_ALLOC_DELETE_QUICK = 1, /* all of it goes, as fd_alloc_delete does it */
   /* All of it goes, and all partitions of kind user with the alloc's tag, whoever took them: that
