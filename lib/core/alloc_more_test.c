@@ -165,7 +165,7 @@ static void test_realloc_random(void **state) {
 }
 
 /* Sized free frees with the size that was asked for and with all that may be used; a small block
-   that cannot have the size is left alone. */
+   that cannot have the size is left alone by a hardened library. */
 static void test_free_sized(void **state) {
   fixture_t *fix = *state;
   ulong const sizes[] = {1, 16, 100, 5000, 16384, 16385, 100000};

@@ -138,9 +138,9 @@ WKSP_API void *fd_alloc_calloc(fd_alloc_t *join, ulong align, ulong cnt, ulong s
 WKSP_API void fd_alloc_free(fd_alloc_t *join, void *laddr);
 
 /* The same for who knows the size: sz is what was asked for, or anything up to what may be used.
-   Not slower than free, and not faster: the size alone does not tell the block's class. A small
-   block with less than sz bytes is left alone, counted and told (E_INVAL): one of the two is
-   another's. */
+   Not slower than free, and not faster: the size alone does not tell the block's class. A hardened
+   libwksp leaves a small block with less than sz bytes alone, counts and tells it (E_INVAL): one of
+   the two is another's. */
 WKSP_API void fd_alloc_free_sized(fd_alloc_t *join, void *laddr, ulong sz);
 
 /* A block of at least sz bytes, aligned as for malloc, that begins with the bytes of the one at
@@ -222,7 +222,7 @@ enum {
   FD_ALLOC_BAD_FREE_OTHERS = 3,   /* memory of another fd_alloc of the workspace */
   FD_ALLOC_BAD_FREE_NOWHERE = 4,  /* no fd_alloc's block: wild; or freed before, and its memory has
                                      been given back since, as is that of large blocks at once */
-  FD_ALLOC_BAD_FREE_SIZE = 5      /* free_sized: the block has not so many bytes */
+  FD_ALLOC_BAD_FREE_SIZE = 5      /* free_sized, hardened: the block has not so many bytes */
 };
 
 typedef struct fd_alloc_bad_free {
