@@ -74,8 +74,8 @@ static void give(uint i) {
   g_journal->freeing = 0;
 }
 
-/* A heap as a killed process leaves it, with a full span, an array and a mask, which the story takes
- * over. */
+/* A heap as a killed process leaves it, with a full span, an array and a mask, which the story
+ * takes over. */
 static void ghost(void) {
   uint first = 0;
   while (g_journal->held[first]) first++;
