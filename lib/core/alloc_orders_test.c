@@ -10,6 +10,12 @@
 #include "core/futex.h"
 #include "core/test_orders.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
 enum { SIZE = 1000, WORD = 64, BLOCKS = 4 * WORD };
 
 static ulong *g_dst;
@@ -31,7 +37,7 @@ static int setup_orders(void **state) {
   fd_alloc_free(fix->alloc, fd_alloc_malloc(fix->alloc, 0, SIZE));
   if (fd_alloc_compact(fix->alloc, NULL)) return 1;
   fix->used_sz = used_sz(fix->wksp);
-  g_budget = getenv("WKSP_TEST_FULL") ? 4000 : 400;
+  g_budget = getenv("WKSP_TEST_FULL") ? 4000 : SANITIZED ? 250 : 800;
   return 0;
 }
 

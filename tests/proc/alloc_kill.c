@@ -509,6 +509,7 @@ static int drive(ulong seconds, ulong seed) {
   stop_ends(&d);
   everybody_goes_on(&d);
   ulong lost = finish(&d);
+  free(d.noted);
   for (uint who = 0; who < WORKERS; who++) {
     seen_t const *seen = &d.board->seen[who];
     ops += seen->ops;
