@@ -269,7 +269,10 @@ WKSP_API int fd_alloc_is_empty(fd_alloc_t *join);
 enum {
   FD_ALLOC_BLOCK_SMALL = 1,
   FD_ALLOC_BLOCK_LARGE = 2,
-  FD_ALLOC_BLOCK_SUSPECT = 3 /* in flight when its thread was killed: perhaps known to nobody */
+  /* In flight when its thread was killed: perhaps known to nobody. Perhaps known after all: who
+     frees one asks his own books first. One that was freed and handed out again is still told as a
+     suspect, until 64 others have been noted. */
+  FD_ALLOC_BLOCK_SUSPECT = 3
 };
 
 typedef struct fd_alloc_block {
