@@ -157,7 +157,7 @@ def placed(kind):
     os.makedirs(folder, exist_ok=True)
     shutil.copy(installed(f"**/{kind}/wkspd.socket"), folder)
     with open(os.path.join(folder, "wkspd.service"), "w", encoding="utf-8") as f:
-        f.write(text.replace(f"ExecStart={started}", f"ExecStart={_dest.name}{started}"))
+        f.write(re.sub(r"^(Exec\w+=)/", rf"\1{_dest.name}/", text, flags=re.MULTILINE))
     return folder
 
 

@@ -66,6 +66,39 @@ def works_hardened():
     tap.eq(lab.unit()["NRestarts"], "0", "restarts")
 
 
+@tap.test
+def declares():
+    """systemctl reload makes what the configuration declares and resizes what differs; a file with a mistake is
+    named in the service's log and by wkspd --check-config, and changes nothing"""
+    def declare(name, text):
+        os.makedirs("/etc/wkspd/workspaces.d", exist_ok=True)
+        with open(f"/etc/wkspd/{name}.conf", "w", encoding="ascii") as f:
+            f.write(text)
+
+    def sizes():
+        return {w["name"]: (w["size"], w["owner"]) for w in lab.ctl("ls")["workspaces"] if w["name"] == "declared"}
+
+    text = "[workspace]\nsize = 2M\nmax_size = 8M\npage_size = 4k\nowner = labour\n"
+    declare("workspaces.d/declared", text)
+    pid = lab.serving()
+    lab.ok("systemctl", "reload", "wkspd")
+    tap.eq(sizes(), {"declared": (2 << 20, "labour")}, "declared workspaces")
+    declare("workspaces.d/declared", text.replace("2M", "4M"))
+    lab.ok("systemctl", "reload", "wkspd")
+    tap.eq(sizes(), {"declared": (4 << 20, "labour")}, "declared workspaces")
+    declare("wkspd", "[wkspd]\nlog_level = loud\n")
+    checked = lab.run("wkspd", "--check-config", "--config", "/etc/wkspd/wkspd.conf")
+    tap.eq(checked[0], 2, "exit status of --check-config")
+    for part in ("/etc/wkspd/wkspd.conf", "2", "loud"):
+        tap.contains(checked[1] + checked[2], part)
+    lab.ok("systemctl", "reload", "wkspd")
+    os.unlink("/etc/wkspd/wkspd.conf")
+    os.unlink("/etc/wkspd/workspaces.d/declared.conf")
+    tap.contains(lab.journal(), "loud", "the service's log")
+    tap.eq((lab.serving(), sizes()), (pid, {"declared": (4 << 20, "labour")}), "its process and the workspace")
+    lab.ok("wkspctl", "rm", "declared")
+
+
 USER_MANAGER = """[Service]
 PAMName=
 Environment=XDG_RUNTIME_DIR=/run/user/%i
