@@ -53,7 +53,9 @@ static int fault_admission(engine_t const *e, engine_request_t const *req,
     fault_hint(ret_fault, "try again");
     return 1;
   }
-  return fault_limit("workspaces", e->registry.by_id.cnt, e->config.workspaces_max, ret_fault);
+  if (fault_limit("workspaces", e->registry.by_id.cnt, e->config.workspaces_max, ret_fault))
+    return 1;
+  return fault_kept(e, ret_fault);
 }
 
 void create_begin(engine_t *e, call_t *call, engine_request_t const *req) {

@@ -55,6 +55,8 @@ static int engine_start(engine_t *e, engine_event_t const *event) {
   limit_settle(&config->conns_max, ENGINE_CONNS_MAX, ENGINE_CONNS_MAX);
   limit_settle(&config->workspaces_max, ENGINE_WORKSPACES_MAX, ENGINE_WORKSPACES_MAX);
   limit_settle(&config->leases_max, ENGINE_LEASES_MAX, ENGINE_LEASES_MAX);
+  limit_settle(&config->kept_max, ENGINE_WORKSPACES_MAX + ENGINE_LEASES_MAX,
+               ENGINE_WORKSPACES_MAX + ENGINE_LEASES_MAX);
   limit_settle(&config->jobs_running_max, ENGINE_JOBS_RUNNING_DEFAULT, ENGINE_JOBS_RUNNING_MAX);
   e->ws_id_high = config->ws_id_high;
   e->lease_id_high = config->lease_id_high;

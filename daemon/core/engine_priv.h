@@ -107,6 +107,9 @@ int fault_size(engine_t const *e, uint64_t size, engine_reply_t *ret_fault);
 int fault_create(engine_t const *e, engine_request_t const *req, engine_reply_t *ret_fault);
 int fault_limit(char const *what, uint64_t in_use, uint64_t limit, engine_reply_t *ret_fault);
 
+/* The same for what is kept for us, workspaces and leases together. */
+int fault_kept(engine_t const *e, engine_reply_t *ret_fault);
+
 /* Finds a published workspace by the name in a request. NULL and *ret_fault. */
 ws_t *ws_lookup(engine_t *e, char const *name, engine_reply_t *ret_fault);
 

@@ -39,7 +39,8 @@ static int fault_open(engine_t *e, call_t const *call, engine_request_t const *r
                           "directory");
     return 1;
   }
-  return fault_limit("leases", e->leases.by_id.cnt, e->config.leases_max, ret_fault);
+  if (fault_limit("leases", e->leases.by_id.cnt, e->config.leases_max, ret_fault)) return 1;
+  return fault_kept(e, ret_fault);
 }
 
 void open_begin(engine_t *e, call_t *call, engine_request_t const *req) {

@@ -203,11 +203,12 @@ static rlim_t raise_files(void) {
   return limit.rlim_cur;
 }
 
-/* Workspaces and leases cost a descriptor each, here and with whoever keeps them for us;
- * connections come on top, and FILES_OWN for what is open for a moment: workers, barriers, the
- * clients' ends of new leases. Kept names share one string: NAME_BYTES each for workspaces, with
- * the separator (an id of six digits of base 36, two thousand millions), two for leases, besides
- * those of the socket and the like. */
+/* Workspaces and leases cost a descriptor each, here and with whoever keeps them for us. They
+ * share what there is, so that a low limit still allows 10,000 of either, and a third of it is
+ * certain for each: neither can shut out the other. Connections come on top, and FILES_OWN for what
+ * is open for a moment: workers, barriers, the clients' ends of new leases. Kept names share one
+ * string: NAME_BYTES each for workspaces, with the separator (an id of six digits of base 36, two
+ * thousand millions), two for leases, besides those of the socket and the like. */
 enum {
   FILES_OWN = 128,
   FILES_MIN = 256,
@@ -219,13 +220,15 @@ enum {
 static void share_files(engine_config_t *config, rlim_t files) {
   rlim_t conns = files / 4;
   if (conns > ENGINE_CONNS_MAX) conns = ENGINE_CONNS_MAX;
-  rlim_t kept = files - conns - FILES_OWN, workspaces = kept / 3;
+  rlim_t kept = files - conns - FILES_OWN, third = kept / 3, workspaces = kept - third;
   if (workspaces > ENGINE_WORKSPACES_MAX) workspaces = ENGINE_WORKSPACES_MAX;
-  rlim_t leases = kept - workspaces;
+  if (third > ENGINE_WORKSPACES_MAX) third = ENGINE_WORKSPACES_MAX;
+  rlim_t leases = kept - third;
   rlim_t named = (FDNAMES_BYTES_MAX - OWN_NAME_BYTES - workspaces * NAME_BYTES) / LEASE_NAME_BYTES;
   if (leases > named) leases = named;
   config->workspaces_max = (uint32_t)workspaces;
   config->leases_max = (uint32_t)leases;
+  config->kept_max = (uint32_t)kept;
   config->conns_max = (uint32_t)conns;
 }
 

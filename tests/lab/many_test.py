@@ -12,8 +12,8 @@ import tap
 lab.bed("nspawn", lab.debs)
 
 FEW, MANY = 2000, 10000
-# A workspace costs wkspd a descriptor, of which it gives a third to workspaces.
-FILES = 65536
+# A workspace costs wkspd a descriptor; of all that it may have, workspaces get two thirds.
+FILES = 20000
 SIZE = 128 << 10
 SPARE = 1 << 30
 

@@ -116,6 +116,26 @@ static void test_leases(void **state) {
   sim_free(sim);
 }
 
+/* Workspaces and leases share what can be kept: either may take what the other has left, and no
+ * more. */
+static void test_kept(void **state) {
+  engine_config_t config = {.workspaces_max = 3, .leases_max = 3, .kept_max = 4};
+  sim_t *sim = sim_new(1, &config);
+  uint64_t conn = sim_conn(sim, OWNER, OWNER);
+  sim_create(sim, conn, "a");
+  sim_create(sim, conn, "b");
+  sim_create(sim, conn, "c");
+  uint64_t lease = sim_open(sim, conn, "a", ENGINE_OPEN_RW)->reply.u.open.lease_id;
+  assert_limit(&sim_open(sim, conn, "a", ENGINE_OPEN_RW)->reply, 4);
+  sim_delete(sim, conn, "c", 0);
+  assert_int_equal(sim_open(sim, conn, "a", ENGINE_OPEN_RW)->reply.code, ENGINE_CODE_OK);
+  assert_limit(sim_reply(sim, conn, sim_send_create(sim, conn, "d", 0)), 4);
+  sim_hangup(sim, lease);
+  sim_settle(sim);
+  assert_int_equal(sim_create(sim, conn, "d")->reply.code, ENGINE_CODE_OK);
+  sim_free(sim);
+}
+
 /* Watches are bounded per connection and in all. */
 static void test_watches(void **state) {
   sim_t *sim = sim_new(1, NULL);
@@ -476,16 +496,16 @@ static void test_time_back(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(test_connections), cmocka_unit_test(test_streams),
-      cmocka_unit_test(test_calls),       cmocka_unit_test(test_workspaces),
-      cmocka_unit_test(test_leases),      cmocka_unit_test(test_watches),
-      cmocka_unit_test(test_jobs),        cmocka_unit_test(test_config),
-      cmocka_unit_test(test_list),        cmocka_unit_test(test_list_invalid),
-      cmocka_unit_test(test_figures),     cmocka_unit_test(test_late),
-      cmocka_unit_test(test_ticks),       cmocka_unit_test(test_stop),
-      cmocka_unit_test(test_stop_awaits), cmocka_unit_test(test_stop_idle),
-      cmocka_unit_test(test_stale),       cmocka_unit_test(test_contract),
-      cmocka_unit_test(test_time_back),
+      cmocka_unit_test(test_connections),  cmocka_unit_test(test_streams),
+      cmocka_unit_test(test_calls),        cmocka_unit_test(test_workspaces),
+      cmocka_unit_test(test_leases),       cmocka_unit_test(test_kept),
+      cmocka_unit_test(test_watches),      cmocka_unit_test(test_jobs),
+      cmocka_unit_test(test_config),       cmocka_unit_test(test_list),
+      cmocka_unit_test(test_list_invalid), cmocka_unit_test(test_figures),
+      cmocka_unit_test(test_late),         cmocka_unit_test(test_ticks),
+      cmocka_unit_test(test_stop),         cmocka_unit_test(test_stop_awaits),
+      cmocka_unit_test(test_stop_idle),    cmocka_unit_test(test_stale),
+      cmocka_unit_test(test_contract),     cmocka_unit_test(test_time_back),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
