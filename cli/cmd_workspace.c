@@ -10,13 +10,16 @@
 #include <stdlib.h>
 
 static char const *state_of(wksp_info_t const *info) {
-  return info->removing ? "removing" : info->quarantined ? "quarantined" : "ok";
+  return info->removing      ? "removing"
+         : info->quarantined ? "quarantined"
+         : info->read_only   ? "read-only"
+                             : "ok";
 }
 
 static json_t *info_json(wksp_info_t const *info) {
   return json_pack(
       "{s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:s, s:I, s:s, s:I, s:s, s:o, s:I, "
-      "s:I, s:b, s:b, s:o}",
+      "s:I, s:b, s:b, s:b, s:o}",
       "name", render_json_text(info->name), "uuid", render_uuid(info->uuid).s, "size",
       render_json_figure(info->size), "max_size", render_json_figure(info->max_size), "page_size",
       render_json_figure(info->page_size), "data_max", render_json_figure(info->data_max),
@@ -25,8 +28,9 @@ static json_t *info_json(wksp_info_t const *info) {
       "group", render_group(info->gid).s, "seed", (json_int_t)info->seed, "created",
       render_time(info->created_ns).s, "created_ns", render_json_figure(info->created_ns),
       "attached_rw", (json_int_t)info->attached_rw, "attached_ro", (json_int_t)info->attached_ro,
-      "removing", (int)info->removing, "quarantined", (int)info->quarantined, "reason",
-      info->quarantined ? render_json_text(info->reason) : json_null());
+      "removing", (int)info->removing, "quarantined", (int)info->quarantined, "read_only",
+      (int)info->read_only, "reason",
+      info->quarantined || info->read_only ? render_json_text(info->reason) : json_null());
 }
 
 int cmd_create(cli_t *cli, cli_args_t const *args) {
@@ -169,7 +173,7 @@ int cmd_show(cli_t *cli, cli_args_t const *args) {
   render_fact("attached", "%u read-write, %u read-only", info.attached_rw, info.attached_ro);
   if (!err) holder_fact(&holder);
   render_fact("state", "%s", state_of(&info));
-  if (info.quarantined) {
+  if (info.quarantined || info.read_only) {
     char *reason = render_safe(info.reason);
     if (!reason) return cli_fail_memory(cli);
     render_fact("reason", "%s", reason);

@@ -35,7 +35,8 @@ static cli_command_t const commands[] = {
     .run = cmd_create },
   { .name = "ls",
     .what = "list workspaces",
-    .text = "State: ok, quarantined (kept, not served), removing (rm --force, in use).\n"
+    .text = "State: ok, read-only (by its layout), quarantined (kept, not served),\n"
+            "removing (rm --force, in use).\n"
             "RW and RO: how many are attached.\n",
     .examples = "  wkspctl ls\n"
                 "  wkspctl ls --json\n",

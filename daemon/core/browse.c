@@ -15,6 +15,7 @@ static void view_fill(ws_t const *ws, engine_workspace_t *ret_view) {
   ret_view->attached_ro = ws->ro_cnt;
   ret_view->removing = ws->state == WS_REMOVING;
   ret_view->quarantined = ws->quarantined;
+  ret_view->read_only = ws->read_only;
   memcpy(ret_view->reason, ws->reason, sizeof(ret_view->reason));
 }
 

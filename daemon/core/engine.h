@@ -252,11 +252,12 @@ typedef struct engine_event {
     struct {
       spec_t spec; /* ws_id is set always. For memory without a spec the shell takes ids above all
                       that it has seen and raises START's ws_id_high accordingly */
-      int spec_known;     /* 0: spec is unreadable or absent: only ws_id counts, and size, owner and
-                             uuid     if they are known (the shell keeps the damaged file where
-                             UNPERSIST     will remove it) */
-      uint64_t size_min;  /* bytes: as in MEMORY_MADE; 0 if spec_known is 0 */
-      int memory;         /* 1: its memory was found and satisfies the spec (max_size, uuid) */
+      int spec_known;    /* 0: spec is unreadable or absent: only ws_id counts, and size, owner and
+                            uuid     if they are known (the shell keeps the damaged file where
+                            UNPERSIST     will remove it) */
+      uint64_t size_min; /* bytes: as in MEMORY_MADE; 0 if spec_known is 0 */
+      int memory;        /* 1: its memory was found and satisfies the spec (max_size, uuid) */
+      int read_only; /* 1: it has, and this build can only read what is in it; reason says why */
       char const *reason; /* why memory is 0 or spec_known is 0, for people; else NULL. READY
                              without memory, or unknown, is quarantined for this reason */
     } recovered_workspace;
@@ -336,8 +337,8 @@ typedef struct engine_event {
 typedef struct engine_workspace {
   spec_t spec;
   uint32_t attached_rw, attached_ro; /* leases */
-  int removing, quarantined;
-  char reason[ENGINE_REASON_MAX]; /* why it is quarantined, else "" */
+  int removing, quarantined, read_only;
+  char reason[ENGINE_REASON_MAX]; /* why it is quarantined or read-only, else "" */
 } engine_workspace_t;
 
 typedef struct engine_stats {

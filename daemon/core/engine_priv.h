@@ -120,6 +120,9 @@ int fault_rights(spec_t const *spec, conn_t const *conn, int want, engine_reply_
 /* Refuses what cannot be served: being removed, quarantined. */
 int fault_served(ws_t const *ws, engine_reply_t *ret_fault);
 
+/* Refuses what cannot be written, as well. */
+int fault_writable(ws_t const *ws, engine_reply_t *ret_fault);
+
 /* Rules
  * ------------------------------------------------------------------------------------------------
  */

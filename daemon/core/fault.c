@@ -188,3 +188,13 @@ int fault_served(ws_t const *ws, engine_reply_t *ret_fault) {
   }
   return 0;
 }
+
+int fault_writable(ws_t const *ws, engine_reply_t *ret_fault) {
+  if (fault_served(ws, ret_fault)) return 1;
+  if (!ws->read_only) return 0;
+  fault_set(ret_fault, ENGINE_CODE_FAILED_PRECONDITION, "read_only",
+            "workspace \"%s\" is served read-only: %s", ws->spec.name, ws->reason);
+  fault_workspace(ret_fault, ws->spec.name);
+  fault_hint(ret_fault, "open it read-only, or run the daemon that it was made by");
+  return 1;
+}

@@ -4,7 +4,8 @@
    caller has gone by then, or the workspace, the lifeline is dropped again. When it hangs up the
    lease ends, whoever held it and however they ended. A reader leaves nothing behind; a writer may
    have been killed while it was claiming a slot, so its lease stays (ENDED, not counted) until a
-   worker has reaped it, and a restart in between finds the same hang-up again.
+   worker has reaped it, and a restart in between finds the same hang-up again. What we can only
+   read nobody reaps: those who still have it find the dead by themselves.
 
    Refuses to know what was shared through the memory. */
 
@@ -28,7 +29,8 @@ static int fault_open(engine_t *e, call_t const *call, engine_request_t const *r
   }
   int want = mode == ENGINE_OPEN_RO ? WANT_READ : WANT_READ | WANT_WRITE;
   if (fault_rights(&ws->spec, call->conn, want, ret_fault)) return 1;
-  if (fault_served(ws, ret_fault)) return 1;
+  if (mode == ENGINE_OPEN_RO ? fault_served(ws, ret_fault) : fault_writable(ws, ret_fault))
+    return 1;
   if (e->lease_id_high >= ENGINE_LEASE_ID_MAX) {
     fault_set(ret_fault, ENGINE_CODE_RESOURCE_EXHAUSTED, "lease",
               "workspace \"%s\" could not be opened: all %lu lease ids have been given out",
@@ -147,7 +149,7 @@ int open_hangup(engine_t *e, engine_event_t const *event) {
   emit_log(e, ENGINE_LOG_INFO,
            "event=detached workspace=%s id=%" PRIu64 " lease=%" PRIu64 " pid=%" PRId32,
            ws->spec.name, ws->spec.ws_id, lease->lease_id, lease->pid);
-  if (visible && lease->mode == ENGINE_OPEN_RW && !ws->quarantined) {
+  if (visible && lease->mode == ENGINE_OPEN_RW && !ws->quarantined && !ws->read_only) {
     lease_end(lease);
     work_reap(e, ws);
   } else {

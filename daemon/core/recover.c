@@ -3,6 +3,7 @@
      spec says    memory found   becomes
      making       any            thrown away, memory first
      ready        yes            served
+     ready        read only      served to readers
      ready        no             quarantined: its name and its owner are kept for people to decide
      removing     any            removed when its last lease has ended
      gone         -              remembered for its calls (history.h)
@@ -37,6 +38,12 @@ static void recover_quarantine(engine_t *e, ws_t *ws, char const *reason) {
            ws->spec.name, ws->spec.ws_id, ws->reason);
 }
 
+static void recover_read_only(engine_t *e, ws_t *ws, char const *reason) {
+  text_printable(reason ? reason : "no reason was given", ws->reason, sizeof(ws->reason));
+  emit_log(e, ENGINE_LOG_WARN, "event=read-only workspace=%s id=%" PRIu64 " reason=\"%s\"",
+           ws->spec.name, ws->spec.ws_id, ws->reason);
+}
+
 /* READY, or not known: gets a name and is served or quarantined. */
 static void recover_named(engine_t *e, ws_t *ws, char const *reason) {
   char clash[ENGINE_REASON_MAX];
@@ -56,7 +63,10 @@ static void recover_named(engine_t *e, ws_t *ws, char const *reason) {
     sound = 0;
   }
   if (registry_list(&e->registry, ws, 1)) e->err = WKSP_E_NOMEM;
-  if (!sound) recover_quarantine(e, ws, reason);
+  if (!sound)
+    recover_quarantine(e, ws, reason);
+  else if (ws->read_only)
+    recover_read_only(e, ws, reason);
 }
 
 int recover_workspace(engine_t *e, engine_event_t const *event) {
@@ -77,6 +87,7 @@ int recover_workspace(engine_t *e, engine_event_t const *event) {
   if (spec->ws_id > e->ws_id_high) e->ws_id_high = spec->ws_id;
   ws->spec_known = spec_known;
   ws->has_memory = event->u.recovered_workspace.memory;
+  ws->read_only = event->u.recovered_workspace.read_only;
   ws->size_min = event->u.recovered_workspace.size_min;
   if (spec_known) {
     ws->spec = *spec;

@@ -86,6 +86,8 @@ typedef struct ws {
   int maybe_ready; /* being rolled back, and the disk may say READY: hold the name until it is gone
                     */
   int quarantined;
+  int read_only; /* by its layout: neither opened read-write nor worked on; leases of before go on
+                  */
   char reason[ENGINE_REASON_MAX];
   uint64_t size_min; /* the least that it can be resized to */
   resize_t resize;

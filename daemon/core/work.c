@@ -60,7 +60,7 @@ void work_begin(engine_t *e, call_t *call, engine_request_t const *req) {
 
   if (!ws || (query && fault_query(req, &fault)) ||
       fault_rights(&ws->spec, call->conn, query ? WANT_READ : WANT_WRITE, &fault) ||
-      fault_served(ws, &fault) ||
+      (query ? fault_served(ws, &fault) : fault_writable(ws, &fault)) ||
       fault_limit("requests that wait for a worker", e->jobs.queued_cnt, ENGINE_JOBS_QUEUED_MAX,
                   &fault)) {
     call_fail(e, call, &fault);

@@ -442,6 +442,28 @@ char const *memory_check(int fd, memory_is_t const *is) {
   return NULL;
 }
 
+int memory_access(int fd, char *ret_why, size_t why_cap) {
+  struct fd_wksp header;
+  if (pread(fd, &header, sizeof header, 0) != (ssize_t)sizeof header) {
+    snprintf(ret_why, why_cap, "its header cannot be read");
+    return WKSP_ACCESS_NONE;
+  }
+  int access = wksp__access(&header);
+  int known = wksp__layout_access(header.layout_version, header.geometry_hash);
+  if (!known)
+    snprintf(ret_why, why_cap,
+             "it has layout %u, geometry %016lx; this daemon knows layout %u, geometry %016lx",
+             header.layout_version, header.geometry_hash, WKSP_LAYOUT_VERSION,
+             wksp__geometry_hash());
+  else if (access == WKSP_ACCESS_NONE)
+    snprintf(ret_why, why_cap, "it uses features 0x%lx that this daemon does not know",
+             header.incompat & ~WKSP_INCOMPAT_KNOWN);
+  else if (access == WKSP_ACCESS_RO)
+    snprintf(ret_why, why_cap, "with layout %u and features 0x%lx this daemon can only read it",
+             header.layout_version, header.ro_compat & ~WKSP_RO_COMPAT_KNOWN);
+  return access;
+}
+
 int memory_claims(int fd, char ret_name[40], uint8_t ret_uuid[16]) {
   struct stat st;
   struct fd_wksp header;

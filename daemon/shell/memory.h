@@ -7,6 +7,7 @@
 #define WKSPD_SHELL_MEMORY_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define MEMORY_PAGE_4K 4096UL
@@ -84,6 +85,10 @@ typedef struct memory_is {
    inode and pages, sealed against resizing, with the uuid and the figures in its header. NULL, or a
    constant sentence that says what differs. Reads by pread alone. */
 char const *memory_check(int fd, memory_is_t const *is);
+
+/* How far this build serves what lies in a memory that has been checked: WKSP_ACCESS_* of
+   core/layout.h. If it is not FULL, a sentence that names what it has and what we know. */
+int memory_access(int fd, char *ret_why, size_t why_cap);
 
 /* What the header of a memfd says of itself: unchecked words of strangers, the name printable.
    1, or 0: it is no memfd, or has no header of a workspace. */

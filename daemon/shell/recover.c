@@ -7,7 +7,7 @@
    who it is and the name only where to look. What becomes of memory:
 
      spec     its memory        becomes
-     ready    agrees            served
+     ready    agrees            served, or read only, or quarantined, by its layout (core/layout.h)
      ready    does not          quarantined under its name
      making   has its uuid      thrown away, it was never published
      making   another uuid      a stranger: it is not of that create
@@ -30,6 +30,7 @@
 
 #include "daemon/shell/recover.h"
 
+#include "core/layout.h"
 #include "daemon/shell/lifeline.h"
 #include "daemon/shell/wsmem.h"
 
@@ -282,12 +283,18 @@ static void tell_spec(recover_t *recover, spec_t const *spec) {
     log_info(recover->loop->log, "removal-resumed", "workspace=%s id=%lu memory=%d", spec->name,
              spec->ws_id, mem != NULL);
   }
+  char cannot[ENGINE_REASON_MAX];
+  int access = WKSP_ACCESS_FULL;
   if (mem && spec->state == SPEC_READY) why = disagrees(mem, spec);
+  if (mem && spec->state == SPEC_READY && !why)
+    access = memory_access(mem->fd, cannot, sizeof cannot);
+  if (access != WKSP_ACCESS_FULL) why = cannot;
   if (mem) hold(recover, mem, spec->max_size);
   engine_event_t event = {.kind = ENGINE_EV_RECOVERED_WORKSPACE};
   event.u.recovered_workspace.spec = *spec;
   event.u.recovered_workspace.spec_known = 1;
-  event.u.recovered_workspace.memory = mem && !why;
+  event.u.recovered_workspace.memory = mem && (!why || access == WKSP_ACCESS_RO);
+  event.u.recovered_workspace.read_only = access == WKSP_ACCESS_RO;
   event.u.recovered_workspace.size_min =
       memory_size_min(spec->part_max, spec->data_max, spec->page_size);
   event.u.recovered_workspace.reason = why;

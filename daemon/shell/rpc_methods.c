@@ -55,6 +55,7 @@ static void put_workspace(engine_workspace_t const *from, Wkspd__V1__Workspace *
   ret->attached_ro = from->attached_ro;
   ret->removing = from->removing;
   ret->quarantined = from->quarantined;
+  ret->read_only = from->read_only;
   ret->reason = text(from->reason);
   ret->max_size = from->spec.max_size;
 }

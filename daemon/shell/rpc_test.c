@@ -127,11 +127,36 @@ static void all_methods(void **state) {
     assert_int_equal(rpc_decode(bytes, len, &call, &refusal), 0);
     free(bytes);
     assert_int_equal(call.req.method, rpc_methods[i].method);
-    assert_int_equal(seen & 1U << call.req.method, 0);
-    seen |= 1U << call.req.method;
+    int number = call.req.method == RPC_RELOAD ? 31 : call.req.method;
+    assert_int_equal(seen & 1U << number, 0);
+    seen |= 1U << number;
     rpc_call_free(&call);
   }
-  assert_int_equal(rpc_method_cnt, ENGINE_RESIZE); /* the last of the engine's methods */
+  /* the last of the engine's methods, and one that it does not know */
+  assert_int_equal(rpc_method_cnt, ENGINE_RESIZE + 1);
+}
+
+/* A call's id reaches the engine with its length, whatever that is; only one of the right length is
+   copied. */
+static void call_ids(void **state) {
+  uint8_t id[40];
+  memset(id, 0x5a, sizeof id);
+  static size_t const lens[] = {0, 1, 15, 16, 17, 40};
+  for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
+    Wkspd__V1__DeleteRequest del = WKSPD__V1__DELETE_REQUEST__INIT;
+    rpc_call_t call;
+    rpc_refusal_t refusal;
+    size_t len;
+    del.request_id.data = id;
+    del.request_id.len = lens[i];
+    uint8_t *bytes = pack_request("wkspd.v1.Workspaces", "Delete", 0, &del.base, &len);
+    assert_int_equal(rpc_decode(bytes, len, &call, &refusal), 0);
+    free(bytes);
+    assert_int_equal(call.req.call_id_len, lens[i]);
+    for (size_t k = 0; k < sizeof call.req.call_id; k++)
+      assert_int_equal(call.req.call_id[k], lens[i] == 16 ? 0x5a : 0);
+    rpc_call_free(&call);
+  }
 }
 
 /* A request that would unpack to far more than it is, or to more than any method needs, is
@@ -394,11 +419,11 @@ int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(create_fields), cmocka_unit_test(long_name),
       cmocka_unit_test(query_tags),    cmocka_unit_test(all_methods),
-      cmocka_unit_test(expansion),     cmocka_unit_test(refusals),
-      cmocka_unit_test(garbage),       cmocka_unit_test(error_reply),
-      cmocka_unit_test(open_reply),    cmocka_unit_test(list_reply),
-      cmocka_unit_test(largest_query), cmocka_unit_test(largest_list),
-      cmocka_unit_test(stream_event),
+      cmocka_unit_test(call_ids),      cmocka_unit_test(expansion),
+      cmocka_unit_test(refusals),      cmocka_unit_test(garbage),
+      cmocka_unit_test(error_reply),   cmocka_unit_test(open_reply),
+      cmocka_unit_test(list_reply),    cmocka_unit_test(largest_query),
+      cmocka_unit_test(largest_list),  cmocka_unit_test(stream_event),
   };
   return cmocka_run_group_tests_name("rpc", tests, NULL, NULL);
 }

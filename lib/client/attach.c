@@ -135,17 +135,16 @@ static char const *open_wrong(Wkspd__V1__OpenResponse const *response, char cons
 }
 
 static int version_check(Wkspd__V1__OpenResponse const *response, char const *name) {
+  if (wksp__layout_access(response->layout_version, response->geometry_hash)) return 0;
   if (response->layout_version != WKSP_LAYOUT_VERSION)
     return wksp__fail(WKSP_E_VERSION,
                       "workspace \"%s\" has layout version %u, this library (%s) knows version %u; "
                       "use the library that belongs to the daemon",
                       name, response->layout_version, wksp_library_version(), WKSP_LAYOUT_VERSION);
-  if (response->geometry_hash != wksp__geometry_hash())
-    return wksp__fail(WKSP_E_VERSION,
-                      "workspace \"%s\" has geometry %016lx, this library (%s) was built for "
-                      "%016lx; use the library that belongs to the daemon",
-                      name, response->geometry_hash, wksp_library_version(), wksp__geometry_hash());
-  return 0;
+  return wksp__fail(WKSP_E_VERSION,
+                    "workspace \"%s\" has geometry %016lx, this library (%s) was built for "
+                    "%016lx; use the library that belongs to the daemon",
+                    name, response->geometry_hash, wksp_library_version(), wksp__geometry_hash());
 }
 
 /* Checks the reply and takes its descriptors into record->hold. Under the client's turn. */
@@ -218,11 +217,11 @@ static int header_check(attached_t const *record, char const *name, int fd) {
     return wksp__fail(WKSP_E_CORRUPT, "attach of \"%s\": the memory ends within its header", name);
   int err = wksp__header_check(&header, record->map_size);
   if (err < 0) return err;
-  if (!record->ro && (header.ro_compat & ~WKSP_RO_COMPAT_KNOWN))
+  if (!record->ro && wksp__access(&header) != WKSP_ACCESS_FULL)
     return wksp__fail(WKSP_E_VERSION,
-                      "attach of \"%s\": it uses features 0x%lx with which this library can only "
-                      "read; attach it read-only, or use a newer library",
-                      name, header.ro_compat & ~WKSP_RO_COMPAT_KNOWN);
+                      "attach of \"%s\": it has a layout (%u) or features (0x%lx) with which this "
+                      "library can only read; attach it read-only, or use a newer library",
+                      name, header.layout_version, header.ro_compat & ~WKSP_RO_COMPAT_KNOWN);
   if (memcmp(header.uuid, record->uuid, sizeof record->uuid) != 0)
     return wksp__fail(WKSP_E_CORRUPT,
                       "attach of \"%s\": its header has the uuid of another workspace", name);

@@ -94,6 +94,33 @@ uint64_t wksp__geometry_hash(void) {
   return hash;
 }
 
+/* Layouts of before that are still served, and how far. There are none yet; whoever changes the
+   layout or the geometry of a released version adds the old one here if it can be served, and an
+   image of it to tests/upgrade in any case. */
+static wksp__known_t const *const older;
+#define OLDER_CNT 0U
+
+int wksp__layout_access_by(uint32_t layout_version, uint64_t geometry_hash,
+                           wksp__known_t const *known, uint32_t cnt) {
+  if (layout_version == WKSP_LAYOUT_VERSION && geometry_hash == wksp__geometry_hash())
+    return WKSP_ACCESS_FULL;
+  for (uint32_t i = 0; i < cnt; i++)
+    if (known[i].layout_version == layout_version && known[i].geometry_hash == geometry_hash)
+      return known[i].access;
+  return WKSP_ACCESS_NONE;
+}
+
+int wksp__layout_access(uint32_t layout_version, uint64_t geometry_hash) {
+  return wksp__layout_access_by(layout_version, geometry_hash, older, OLDER_CNT);
+}
+
+int wksp__access(struct fd_wksp const *hdr) {
+  int access = wksp__layout_access(hdr->layout_version, hdr->geometry_hash);
+  if (hdr->incompat & ~WKSP_INCOMPAT_KNOWN) return WKSP_ACCESS_NONE;
+  if (access == WKSP_ACCESS_FULL && hdr->ro_compat & ~WKSP_RO_COMPAT_KNOWN) return WKSP_ACCESS_RO;
+  return access;
+}
+
 int wksp__name_ok(char const *name) {
   if (!name) return 0;
   uint32_t len = 0;
@@ -123,7 +150,8 @@ int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size) {
     return wksp__fail(WKSP_E_CORRUPT,
                       "this memory is not a workspace: its first word is 0x%016lx, not 0x%016lx",
                       magic, WKSP_MAGIC);
-  if (hdr->layout_version != WKSP_LAYOUT_VERSION)
+  int known = wksp__layout_access(hdr->layout_version, hdr->geometry_hash);
+  if (!known && hdr->layout_version != WKSP_LAYOUT_VERSION)
     return wksp__fail(WKSP_E_VERSION,
                       "the workspace has layout version %u, this library knows version %u only",
                       hdr->layout_version, WKSP_LAYOUT_VERSION);
@@ -132,7 +160,7 @@ int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size) {
                       "the workspace uses features 0x%lx that this library does not know: use a "
                       "newer one",
                       hdr->incompat & ~WKSP_INCOMPAT_KNOWN);
-  if (hdr->geometry_hash != wksp__geometry_hash())
+  if (!known)
     return wksp__fail(WKSP_E_VERSION,
                       "the workspace was made by a library with other sizes of its tables "
                       "(geometry 0x%016lx, here 0x%016lx): use the same build",

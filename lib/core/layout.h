@@ -81,6 +81,27 @@ int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max);
  * layout, sizeof of the C library's mutex. */
 uint64_t wksp__geometry_hash(void);
 
+/* How far this build can serve a workspace. */
+enum { WKSP_ACCESS_NONE = 0, WKSP_ACCESS_RO, WKSP_ACCESS_FULL };
+
+/* A layout that a build knows, by what tells it from all others. */
+typedef struct wksp__known {
+  uint32_t layout_version;
+  int access; /* WKSP_ACCESS_* */
+  uint64_t geometry_hash;
+} wksp__known_t;
+
+/* That of a layout: of our own FULL, of an older one what layout.c's table says, else NONE. */
+int wksp__layout_access(uint32_t layout_version, uint64_t geometry_hash);
+
+/* By a table of cnt others beside our own; for tests, and for the above. */
+int wksp__layout_access_by(uint32_t layout_version, uint64_t geometry_hash,
+                           wksp__known_t const *known, uint32_t cnt);
+
+/* That of a workspace with this header: by its layout, and by the features that it uses; nothing
+   else of the header is looked at. */
+int wksp__access(struct fd_wksp const *hdr);
+
 /* Whether a header that can be read says what this library can serve: 0, E_CORRUPT or E_VERSION
  * (reported). map_size: bytes that are mapped, 0 if unknown. */
 int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size);

@@ -105,6 +105,31 @@ static void test_names(void **state) {
   assert_false(wksp__name_ok(NULL));
 }
 
+/* Our own layout is served in full, an older one as the table says, any other not at all; a feature
+   that is not known takes away writing, or everything, or nothing, by its kind. */
+static void test_access(void **state) {
+  uint64_t own = wksp__geometry_hash();
+  wksp__known_t const known[] = {
+      {.layout_version = 7, .access = WKSP_ACCESS_RO, .geometry_hash = 70},
+      {.layout_version = 7, .access = WKSP_ACCESS_FULL, .geometry_hash = 71}};
+  assert_int_equal(wksp__layout_access(WKSP_LAYOUT_VERSION, own), WKSP_ACCESS_FULL);
+  assert_int_equal(wksp__layout_access(WKSP_LAYOUT_VERSION + 1, own), WKSP_ACCESS_NONE);
+  assert_int_equal(wksp__layout_access(WKSP_LAYOUT_VERSION, own + 1), WKSP_ACCESS_NONE);
+  assert_int_equal(wksp__layout_access_by(WKSP_LAYOUT_VERSION, own, known, 2), WKSP_ACCESS_FULL);
+  assert_int_equal(wksp__layout_access_by(7, 70, known, 2), WKSP_ACCESS_RO);
+  assert_int_equal(wksp__layout_access_by(7, 71, known, 2), WKSP_ACCESS_FULL);
+  assert_int_equal(wksp__layout_access_by(7, 72, known, 2), WKSP_ACCESS_NONE);
+  assert_int_equal(wksp__layout_access_by(8, 70, known, 2), WKSP_ACCESS_NONE);
+
+  struct fd_wksp hdr = *testing_wksp(64, 1UL << 20);
+  hdr.compat = ~0UL;
+  assert_int_equal(wksp__access(&hdr), WKSP_ACCESS_FULL);
+  hdr.ro_compat = 1UL << 63;
+  assert_int_equal(wksp__access(&hdr), WKSP_ACCESS_RO);
+  hdr.incompat = 1UL << 63;
+  assert_int_equal(wksp__access(&hdr), WKSP_ACCESS_NONE);
+}
+
 /* Each byte of the header that has a meaning is missed when it changes (but the seed, the uuid and
    features that need not be known), and the error says what kind of mismatch it is. */
 static void test_header_check(void **state) {
@@ -143,9 +168,10 @@ static void test_header_check(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(test_geometry),   cmocka_unit_test(test_metadata),
-      cmocka_unit_test(test_impossible), cmocka_unit_test(test_estimates),
-      cmocka_unit_test(test_names),      cmocka_unit_test(test_header_check),
+      cmocka_unit_test(test_geometry),     cmocka_unit_test(test_metadata),
+      cmocka_unit_test(test_impossible),   cmocka_unit_test(test_estimates),
+      cmocka_unit_test(test_names),        cmocka_unit_test(test_access),
+      cmocka_unit_test(test_header_check),
   };
   return cmocka_run_group_tests_name("layout", tests, NULL, NULL);
 }

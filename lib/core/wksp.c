@@ -117,11 +117,12 @@ static fd_wksp_t *join(void *shwksp, int ro) {
     return NULL;
   }
   if (wksp__header_check(hdr, 0)) return NULL;
-  if (!ro && (hdr->ro_compat & ~WKSP_RO_COMPAT_KNOWN)) {
-    wksp__fail(WKSP_E_VERSION,
-               "join: workspace %s uses features 0x%lx with which this library can only read: join "
-               "it read-only, or use a newer library",
-               hdr->name, hdr->ro_compat & ~WKSP_RO_COMPAT_KNOWN);
+  if (!ro && wksp__access(hdr) != WKSP_ACCESS_FULL) {
+    wksp__fail(
+        WKSP_E_VERSION,
+        "join: workspace %s has a layout (%u) or features (0x%lx) with which this library can "
+        "only read: join it read-only, or use a newer library",
+        hdr->name, hdr->layout_version, hdr->ro_compat & ~WKSP_RO_COMPAT_KNOWN);
     return NULL;
   }
   return wksp__map_add(hdr, ro, 0, NULL, NULL) ? NULL : hdr;

@@ -485,6 +485,7 @@ static void recover(sim_t *sim) {
     if (disk->spec.state) event.u.recovered_workspace.spec = disk->spec;
     event.u.recovered_workspace.spec.ws_id = disk->ws_id;
     event.u.recovered_workspace.memory = sim_in_memory(sim, disk->ws_id);
+    event.u.recovered_workspace.read_only = sim->read_only;
     event.u.recovered_workspace.size_min = disk->spec.state ? SIM_SIZE_MIN : 0;
     event.u.recovered_workspace.reason =
         disk->spec.state ? "its memory is gone" : "its spec cannot be read";

@@ -168,7 +168,8 @@ typedef struct sim {
   int memory_status;          /* what a failing MEMORY_MADE says; 0: ENGINE_MEMORY_SHORT */
   int kill_done;              /* what is under way when the process is killed: 1 has happened, -1
                                  has not, 0 either */
-  int worker_status;          /* what a failing WORKER_DONE says; 0: ENGINE_WORKER_KILLED */
+  int read_only;     /* a restart finds all memory to be of a layout that can only be read */
+  int worker_status; /* what a failing WORKER_DONE says; 0: ENGINE_WORKER_KILLED */
 
   /* for the random test */
   int wild;            /* answers fail at random */

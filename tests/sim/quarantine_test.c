@@ -134,6 +134,48 @@ static void test_quarantine_clash(void **state) {
   sim_free(sim);
 }
 
+/* What can only be read is served to readers and says why; nothing that would write it is begun,
+   also not a reap for a writer of before, whose lease lasts until it ends. A restart with a daemon
+   that knows its layout serves it in full again. */
+static void test_read_only(void **state) {
+  sim_t *sim = sim_new(1, NULL);
+  uint64_t conn = sim_conn(sim, OWNER, OWNER);
+  sim_create(sim, conn, "orders");
+  uint64_t lease = sim_open(sim, conn, "orders", ENGINE_OPEN_RW)->reply.u.open.lease_id;
+  sim->read_only = 1;
+  sim_restart(sim);
+  conn = sim_conn(sim, OWNER, OWNER);
+
+  sim_request_t *get = sim_get(sim, conn, "orders");
+  assert_int_equal(get->view.read_only, 1);
+  assert_int_equal(get->view.quarantined, 0);
+  assert_int_equal(get->view.attached_rw, 1);
+  assert_string_equal(get->view.reason, "its memory is gone"); /* the fixture's */
+  assert_int_equal(sim_open(sim, conn, "orders", ENGINE_OPEN_RO)->reply.code, ENGINE_CODE_OK);
+  static int const refused[] = {ENGINE_OPEN, ENGINE_RESIZE, ENGINE_COMPACT};
+  for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++) {
+    uint32_t stream = refused[i] == ENGINE_RESIZE
+                          ? sim_send_resize(sim, conn, "orders", 1 << 20, 0)
+                          : sim_send_named(sim, conn, refused[i], "orders", 0);
+    engine_reply_t const *reply = sim_reply(sim, conn, stream);
+    assert_int_equal(reply->code, ENGINE_CODE_FAILED_PRECONDITION);
+    assert_string_equal(reply->detail_kind, "read_only");
+  }
+  uint32_t query = sim_send_named(sim, conn, ENGINE_QUERY, "orders", 0);
+  sim_settle(sim);
+  assert_int_equal(sim_reply(sim, conn, query)->code, ENGINE_CODE_OK);
+  sim_hangup(sim, lease);
+  sim_settle(sim);
+  assert_int_equal(sim->reap_cnt, 0);
+  assert_int_equal(sim_get(sim, conn, "orders")->view.attached_rw, 0);
+
+  sim->read_only = 0;
+  sim_restart(sim);
+  conn = sim_conn(sim, OWNER, OWNER);
+  assert_int_equal(sim_open(sim, conn, "orders", ENGINE_OPEN_RW)->reply.code, ENGINE_CODE_OK);
+  sim_free(sim);
+}
+
 /* A workspace that is quarantined while it is served keeps its leases, loses its workers, and is
    not opened again. */
 static void test_quarantine_served(void **state) {
@@ -161,8 +203,11 @@ static void test_quarantine_served(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(test_quarantine_recovered),  cmocka_unit_test(test_quarantine_unknown),
-      cmocka_unit_test(test_quarantine_unfinished), cmocka_unit_test(test_quarantine_clash),
+      cmocka_unit_test(test_quarantine_recovered),
+      cmocka_unit_test(test_quarantine_unknown),
+      cmocka_unit_test(test_quarantine_unfinished),
+      cmocka_unit_test(test_quarantine_clash),
+      cmocka_unit_test(test_read_only),
       cmocka_unit_test(test_quarantine_served),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,6 +58,7 @@ typedef struct wksp_info {
   uint quarantined; /* 1: kept but not served, for reason */
   char reason[160];
   ulong max_size; /* bytes that it can be resized to; size if it cannot grow */
+  uint read_only; /* 1: by its layout the daemon can only read it, for reason */
 } wksp_info_t;
 
 typedef struct wksp_create {
