@@ -45,10 +45,11 @@
 /* A memory that was passed. */
 typedef struct recover_mem {
   int fd;
-  int told;        /* to the engine, which has it now */
-  uint64_t ws_id;  /* by its name; of a stranger: a new one, once it is told */
-  char const *why; /* a stranger: why it is one */
-  char name[];     /* in the store */
+  int told;         /* to the engine, which has it now */
+  uint64_t ws_id;   /* by its name; of a stranger: a new one, once it is told */
+  char const *why;  /* a stranger: why it is one */
+  uint8_t uuid[16]; /* a stranger: what its header claims; zeroes: nothing */
+  char name[];      /* in the store */
 } recover_mem_t;
 
 void recover_init(recover_t *ret_recover, loop_t *loop) {
@@ -95,7 +96,9 @@ static int is_pipe(int fd) {
 }
 
 static void add_stranger(recover_t *recover, recover_mem_t *mem, char const *why) {
+  char name[SPEC_NAME_MAX + 1];
   mem->why = why;
+  memory_claims(mem->fd, name, mem->uuid);
   if (grow((void **)&recover->strangers, recover->stranger_cnt, &recover->stranger_cap,
            sizeof(recover_mem_t *))) {
     refuse(recover, mem->fd, "no memory");
@@ -216,7 +219,8 @@ static char const *disagrees(recover_mem_t const *mem, spec_t const *spec) {
 static void find_by_uuid(recover_t *recover, spec_t const *spec) {
   for (size_t i = 0; i < recover->stranger_cnt; i++) {
     recover_mem_t *mem = recover->strangers[i], *named;
-    if (disagrees(mem, spec)) continue;
+    /* the uuid first: there may be thousands of both */
+    if (memcmp(mem->uuid, spec->uuid, sizeof mem->uuid) != 0 || disagrees(mem, spec)) continue;
     recover->strangers[i] = recover->strangers[--recover->stranger_cnt];
     named = idmap_get(&recover->memories, spec->ws_id);
     if (named) {

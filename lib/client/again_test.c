@@ -160,8 +160,52 @@ static void changes_end_with_the_deadline(void **state) {
   peer_join(peer);
 }
 
+static void script_reload(peer_t *peer, void *arg) {
+  static char *notes[] = {(char *)(uintptr_t) "a: created", (char *)(uintptr_t) "b:\nodd \x1b[1m",
+                          (char *)(uintptr_t) "c: not asked for any more"};
+  Wkspd__V1__ReloadResponse response = WKSPD__V1__RELOAD_RESPONSE__INIT;
+  peer_accept(peer);
+  peer_request(peer, "Reload");
+  peer_accept(peer); /* lost: a reload that is made twice does no harm */
+  peer_request(peer, "Reload");
+  response.n_notes = sizeof notes / sizeof notes[0];
+  response.notes = notes;
+  peer_reply(peer, 0, NULL, &response.base);
+  peer_request(peer, "Reload");
+  peer_reply(peer, 7, "not for you", NULL);
+}
+
+typedef struct heard {
+  char notes[4][64];
+  int cnt;
+} heard_t;
+
+static int on_note(void *arg, char const *note) {
+  heard_t *heard = arg;
+  (void)snprintf(heard->notes[heard->cnt++], sizeof heard->notes[0], "%s", note);
+  return heard->cnt == 2 ? 5 : 0;
+}
+
+/* A reload is made again if it is lost, hands on the daemon's sentences without what could do harm
+   on a terminal until it is told to stop, and fails with the daemon's reason. */
+static void reloads(void **state) {
+  peer_t *peer = *state;
+  heard_t heard = {.cnt = 0};
+  peer_start(peer, script_reload, NULL);
+  wksp_client_t *client = peer_connect(peer);
+  assert_int_equal(wksp_client_reload(client, on_note, &heard), 5);
+  assert_int_equal(heard.cnt, 2);
+  assert_string_equal(heard.notes[0], "a: created");
+  assert_string_equal(heard.notes[1], "b:?odd ?[1m");
+  assert_int_equal(wksp_client_reload(client, on_note, &heard), WKSP_E_PERM);
+  assert_string_equal(wksp_last_error(), "not for you");
+  peer_join(peer);
+  wksp_client_close(client);
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
+      cmocka_unit_test_setup_teardown(reloads, peer_setup, peer_teardown),
       cmocka_unit_test_setup_teardown(changes_are_not_sent_again, peer_setup, peer_teardown),
       cmocka_unit_test_setup_teardown(changes_with_an_id_are_sent_again, peer_setup, peer_teardown),
       cmocka_unit_test_setup_teardown(changes_are_not_sent_to_an_older_daemon, peer_setup,
