@@ -76,7 +76,7 @@ def caller(d, number, failures):
     for _ in range(ROUNDS):
         for args in (("create", name, "--size", "4M", "--max-size", "16M", "--page", "4k"),
                      ("resize", name, "--size", "12M"), ("resize", name, "--size", "6M"), ("rm", name)):
-            result = d.run(binary("cli/wkspctl"), "--socket", d.socket, "--timeout", "30s", *args)
+            result = d.run(binary("cli/wkspctl"), "--socket", d.socket, "--timeout", "2m", *args)
             if result.rc:
                 failures.append(f"{' '.join(args)}: {result.err.strip()}")
                 return

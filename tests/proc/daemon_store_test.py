@@ -43,6 +43,48 @@ def delete(d, manager, name, until="BARRIER=1"):
         tap.eq((got.stream, c.reply(got).code), (stream, 0), f"removing {name}")
 
 
+def unanswered(c):
+    """The daemon that was killed had not answered on this connection."""
+    try:
+        tap.true(False, f"an answer before it was confirmed: {c.frame()}")
+    except wire.Broken:
+        pass
+
+
+@tap.test
+def kept_before_answered():
+    """a create and an open are not answered before the manager has confirmed that it keeps the descriptor; a daemon that
+    is killed there leaves nothing behind of either"""
+    d = Daemon()
+    manager = Manager(d)
+    proc = manager.start(d)
+    wait_ready(proc)
+    create_stored(d, manager, "w")
+    manager.confirm = False
+    for method, message, name in (("Create", {1: "x", 2: 1 << 20, 3: 4096}, "w2"), ("Open", {1: "w"}, "l")):
+        with wire.Wire(d.socket) as c:
+            c.start("Workspaces", method, message)
+            manager.until("FDSTORE=1")
+            tap.eq(manager.names().count(name), 1, f"descriptors called {name}")
+            manager.until("BARRIER=1")
+            kill(proc)
+            unanswered(c)
+        manager.release()
+        manager.confirm = True
+        proc = manager.start(d)
+        wait_ready(proc)
+        if method == "Create":
+            manager.until("FDSTOREREMOVE=1")
+            manager.until("BARRIER=1")
+            tap.until(lambda: spec_state(d, 2) == "", EXIT_S, "the create is undone")
+        tap.eq(listed(d), {"w": (0, "")}, f"what there is after a {method} that was cut off")
+        tap.until(lambda: wire.stats(d.socket)["leases"] == 0, EXIT_S, "no lease is left")
+        manager.confirm = False
+    stop(proc)
+    manager.close()
+    d.cleanup()
+
+
 @tap.test
 def strangers():
     """memory that no workspace is known for is kept, listed with its reason and not served; it goes when it is removed,
@@ -205,13 +247,8 @@ def removal_is_confirmed():
     manager.confirm = False
     stream = c.start("Workspaces", "Delete", {1: "b"})
     manager.until("BARRIER=1")
-    proc.kill()
-    proc.wait()
-    proc.stderr.close()
-    try:
-        tap.true(False, f"an answer before it was confirmed: {c.frame()}")
-    except wire.Broken:
-        pass
+    kill(proc)
+    unanswered(c)
     c.close()
     tap.eq(spec_state(d, 2), "removing", "what the disk says")
 
