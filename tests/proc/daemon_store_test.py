@@ -53,8 +53,8 @@ def unanswered(c):
 
 @tap.test
 def kept_before_answered():
-    """a create and an open are not answered before the manager has confirmed that it keeps the descriptor; a daemon that
-    is killed there leaves nothing behind of either"""
+    """a create and an open are not answered before the manager has confirmed that it keeps the descriptor; a daemon
+    that is killed there leaves nothing behind of either"""
     d = Daemon()
     manager = Manager(d)
     proc = manager.start(d)
