@@ -300,9 +300,9 @@ static void test_gate_opens(void **state) {
   step_wait(1);
   assert_int_equal(wksp__call_begin(*state, &call), 0);
   assert_int_equal(wksp__gate_close(&call, gated.idx, 1000 * MS, 20000 * MS), 1);
-  step_to(2);
   wksp__slot_t *slot = &wksp__slots(*state)[gated.idx];
   uint64_t in = slot->in; /* he comes in, sees the gate, and is outside again */
+  step_to(2);
   while (__atomic_load_n(&slot->in, __ATOMIC_ACQUIRE) == in) sched_yield();
   assert_int_equal(atomic_load(g_step), 2);
   uint64_t opened = wksp__now_ns();

@@ -152,15 +152,31 @@ static int bury(wksp__call_t *call, wksp__slot_t *slot) {
   return err;
 }
 
-/* Locks the slot's mutex, which nobody else's is any more: the kernel and glibc are through with
- * the former holder. */
-static int lock_live(wksp__slot_t *slot) {
+/* A new mutex in the slot. Others load its word at any time, so it is not made there: glibc's init
+   stores plainly. A mutex that was never locked is nothing but its words, so they can be copied. */
+static int new_live(wksp__slot_t *slot) {
+  union {
+    pthread_mutex_t mutex;
+    uint64_t words[sizeof(pthread_mutex_t) / 8];
+  } fresh;
+  _Static_assert(sizeof fresh.words == sizeof fresh.mutex, "a mutex is made of whole words");
   pthread_mutexattr_t attr;
   pthread_mutexattr_init(&attr);
   pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
   pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-  int err = pthread_mutex_init(&slot->live, &attr);
+  int err = pthread_mutex_init(&fresh.mutex, &attr);
   pthread_mutexattr_destroy(&attr);
+  if (err) return err;
+  uint64_t *live = (uint64_t *)(void *)&slot->live;
+  for (uint32_t i = 0; i < sizeof fresh.words / 8; i++) wksp__st(&live[i], fresh.words[i]);
+  pthread_mutex_destroy(&fresh.mutex);
+  return 0;
+}
+
+/* Locks the slot's mutex, which nobody else's is any more: the kernel and glibc are through with
+ * the former holder. */
+static int lock_live(wksp__slot_t *slot) {
+  int err = new_live(slot);
   if (!err) err = pthread_mutex_lock(&slot->live);
   return err ? wksp__fail(WKSP_E_SYS, "call: the slot's robust mutex failed: %s", strerror(err))
              : 0;
