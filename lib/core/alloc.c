@@ -151,6 +151,7 @@ void *fd_alloc_leave(fd_alloc_t *join) {
   if (!alloc) return NULL;
   wksp__seat_t *seat = wksp__seat_find(wksp_of(alloc));
   if (seat && wksp__map_busy(seat->map)) { /* else the heap is protected and stays */
+    wksp__slot_mend(seat);
     wksp__seat_leave_heap(seat, alloc->self);
     wksp__map_idle(seat->map);
   }
@@ -192,7 +193,7 @@ int wksp__op_begin(fd_alloc_t const *join, wksp__op_t *ret_op) {
 
 /* From here on the short forms serve, if the heap is the thread's to keep and it need not fence. */
 static void fast_on(wksp__op_t const *op) {
-  wksp__seat_t const *seat = op->call.seat;
+  wksp__seat_t *seat = op->call.seat;
   if (!seat || !op->heap || !seat->heap_cnt || seat->heap[0].owner != &op->heap->owner) return;
   if (wksp__ld(&op->call.slot->fenced) & WKSP_FENCED_CALLS) return;
   fd_wksp_t *wksp = op->wksp;
@@ -204,7 +205,8 @@ static void fast_on(wksp__op_t const *op) {
   fast->tails = (uint32_t)SPAN_WORD(0, op->alloc->home, 0, WKSP_SPAN_TAIL);
   fast->classes = wksp__class(wksp, 0);
   fast->data_hi = wksp->data_hi;
-  fast->slot = op->call.slot;
+  seat->slot_off = (uintptr_t)op->call.slot - (uintptr_t)&wksp__no_slot;
+  fast->slot_off = &seat->slot_off;
   wksp__compiler_fence(); /* a signal handler sees it on when the rest is there */
   fast->join = (uintptr_t)op->join;
 }
@@ -216,6 +218,17 @@ void wksp__op_end(wksp__op_t *op) {
   wksp__call_end(&op->call);
 }
 
+int wksp__op_part_alloc(wksp__op_t *op, uint64_t align, uint64_t size, uint32_t kind,
+                        wksp__part_also_t also, void *arg, uint64_t *ret_gaddr,
+                        uint64_t *ret_size) {
+  sigset_t old;
+  wksp__signals_off(&old);
+  int err = wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, align, size, op->alloc->tag,
+                             kind | op->alloc->home << 8, also, arg, ret_gaddr, ret_size);
+  wksp__signals_on(&old);
+  return err;
+}
+
 static int note_flight(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
   (void)size;
   wksp__tx_put64(tx, &((wksp__op_t *)arg)->call.slot->flight, gaddr);
@@ -225,8 +238,7 @@ static int note_flight(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size)
 static void *malloc_large(wksp__op_t *op, ulong align, ulong sz, ulong *ret_max) {
   uint64_t gaddr, size;
   if (align < LARGE_ALIGN) align = LARGE_ALIGN;
-  if (wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, align, sz, op->alloc->tag,
-                       FD_WKSP_KIND_LARGE | op->alloc->home << 8, note_flight, op, &gaddr, &size))
+  if (wksp__op_part_alloc(op, align, sz, FD_WKSP_KIND_LARGE, note_flight, op, &gaddr, &size))
     return NULL;
   *ret_max = size;
   return fd_wksp_laddr_fast(op->wksp, gaddr);
@@ -266,8 +278,12 @@ static int free_large(wksp__op_t *op, uint64_t gaddr) {
   int found = wksp__part_find(op->wksp, gaddr, &part);
   if (found < 0) return found;
   if (!found || part.gaddr != gaddr || part.kind != kind) return WKSP_E_NOTFOUND;
+  sigset_t old;
+  wksp__signals_off(&old); /* as in op_part_alloc */
   wksp__st(&op->call.slot->flight, gaddr);
-  return wksp__part_free(&op->call, WKSP_LOCK_CALL_NS, gaddr, kind, op->alloc->tag, NULL, NULL);
+  int err = wksp__part_free(&op->call, WKSP_LOCK_CALL_NS, gaddr, kind, op->alloc->tag, NULL, NULL);
+  wksp__signals_on(&old);
+  return err;
 }
 
 /* A span may change hands between the look at its word and the look at its heap, which may leave

@@ -212,6 +212,11 @@ struct fd_alloc *wksp__alloc_of(fd_alloc_t const *join);
 int wksp__op_begin(fd_alloc_t const *join, wksp__op_t *ret_op);
 void wksp__op_end(wksp__op_t *op);
 
+/* wksp__part_alloc with the alloc's tag, waiting as malloc does. Signals are off meanwhile: a
+   handler that leaves by longjmp must not leave the workspace's lock taken. */
+int wksp__op_part_alloc(wksp__op_t *op, uint64_t align, uint64_t size, uint32_t kind,
+                        wksp__part_also_t also, void *arg, uint64_t *ret_gaddr, uint64_t *ret_size);
+
 /* fd_alloc_malloc_at_least and fd_alloc_free, all cases; the usual ones are in alloc_fast.c. */
 void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max);
 void wksp__free(fd_alloc_t *join, void *laddr);

@@ -33,8 +33,12 @@
 #include <stddef.h>
 
 #define HANDLE(join) ((uintptr_t)(join) & ~(FD_ALLOC_ALIGN - 1))
-#define INLINE       static inline __attribute__((always_inline))
-#define NOINLINE     __attribute__((noinline))
+
+/* The thread's slot, or one that is always busy: also in a child of fork, whose seats are wiped
+   (live.h), so that it stays away from its parent's. */
+#define SLOT(fast) ((wksp__slot_t *)((uintptr_t)&wksp__no_slot + *(fast)->slot_off))
+#define INLINE     static inline __attribute__((always_inline))
+#define NOINLINE   __attribute__((noinline))
 
 /* Where the magazine of a class lies in a heap, and where its index stands in a span's word. */
 #define MAG_AT(cls)   ((uint32_t)(offsetof(wksp__heap_t, mag) + (cls) * sizeof(wksp__mag_t)))
@@ -80,7 +84,7 @@ INLINE void leave(wksp__slot_t *slot, uint64_t flight) {
 /* From the mask, inside; else as it takes. */
 static NOINLINE void *malloc_masked(fd_alloc_t *join, ulong align, ulong sz, uint32_t at) {
   wksp__fast_t const *fast = &wksp__fast;
-  wksp__slot_t *slot = fast->slot;
+  wksp__slot_t *slot = SLOT(fast);
   wksp__mag_t *mag = MAG(fast->heap, at);
   uint64_t mask = mag->mask;
   if (wksp__likely(mask)) {
@@ -93,7 +97,7 @@ static NOINLINE void *malloc_masked(fd_alloc_t *join, ulong align, ulong sz, uin
 
 /* A block of the class whose magazine lies at `at` in the heap. */
 INLINE void *take(wksp__fast_t const *fast, fd_alloc_t *join, ulong align, ulong sz, uint32_t at) {
-  wksp__slot_t *slot = fast->slot;
+  wksp__slot_t *slot = SLOT(fast);
   if (wksp__unlikely(!enter(fast, slot, (uintptr_t)join, 0))) return malloc_long(join, align, sz);
   wksp__heap_t *heap = fast->heap;
   wksp__mag_t *mag = MAG(heap, at);
@@ -162,11 +166,11 @@ static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
                      : wksp__span_look((fd_wksp_t *)fast->base, gaddr, &span);
     int mine = (uint32_t)e - fast->me < WKSP_CLASS_CNT << 4;
     if (wksp__span_live(e) && (!mine || (uintptr_t)join != fast->join) &&
-        enter(fast, fast->slot, fast->join, gaddr)) {
+        enter(fast, SLOT(fast), fast->join, gaddr)) {
       /* Inside, so that the heap is there as long as we look at it. */
       if (!wksp__heap_of((fd_wksp_t *)fast->base, SPAN_HEAP(e), HANDLE(fast->join) - fast->base))
-        leave(fast->slot, 0);
-      else if (put(fast->slot, fast->heap, &fast->heap->mag[SPAN_CLASS(e)], gaddr))
+        leave(SLOT(fast), 0);
+      else if (put(SLOT(fast), fast->heap, &fast->heap->mag[SPAN_CLASS(e)], gaddr))
         return;
     }
   }
@@ -192,7 +196,7 @@ void fd_alloc_free(fd_alloc_t *join, void *laddr) {
     uint64_t mine = word - fast->me;
     if (wksp__unlikely(mine >= WKSP_CLASS_CNT << 4)) mine = mine_of_tail(fast, gaddr, word);
     if (wksp__likely(mine < WKSP_CLASS_CNT << 4)) {
-      wksp__slot_t *slot = fast->slot;
+      wksp__slot_t *slot = SLOT(fast);
       if (wksp__likely(enter(fast, slot, (uintptr_t)join, gaddr))) {
         wksp__heap_t *heap = fast->heap;
         wksp__mag_t *mag = MAG(heap, MAG_AT(0) + (mine & ~15UL) * (sizeof(wksp__mag_t) / 16));

@@ -66,6 +66,16 @@ void wksp__seat_leave_heaps(wksp__seat_t *seat) {
   while (seat->heap_cnt) leave(seat, seat->heap_cnt - 1);
 }
 
+void wksp__seat_abandon_heaps(wksp__seat_t *seat) {
+  while (seat->heap_cnt) {
+    uint32_t at = seat->heap_cnt - 1;
+    uint64_t mine = seat->heap[at].owner_val, *owner = seat->heap[at].owner;
+    int ours = still_ours(seat, at);
+    seat_remove(seat, at);
+    if (ours) wksp__cas(owner, &mine, WKSP_OWNER_DEAD);
+  }
+}
+
 void wksp__seat_leave_heap(wksp__seat_t *seat, uint64_t alloc_gaddr) {
   for (uint32_t at = 0; at < seat->heap_cnt; at++)
     if (seat->heap[at].alloc == alloc_gaddr) {
@@ -168,9 +178,8 @@ static int make_new(wksp__op_t *op, uint64_t word) {
   uint64_t gaddr, size;
   uint32_t id = dir_free(op->wksp, 1);
   if (!id) return dir_full(op->wksp);
-  int err = wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, 128, wksp__heap_size(op->wksp),
-                             op->alloc->tag, FD_WKSP_KIND_HEAP | op->alloc->home << 8, NULL, NULL,
-                             &gaddr, &size);
+  int err = wksp__op_part_alloc(op, 128, wksp__heap_size(op->wksp), FD_WKSP_KIND_HEAP, NULL, NULL,
+                                &gaddr, &size);
   if (err) return err;
   wksp__heap_t *heap = fd_wksp_laddr_fast(op->wksp, gaddr);
   memset(heap, 0, sizeof *heap);

@@ -335,9 +335,8 @@ static int region_fetch(wksp__op_t *op, uint32_t lg) {
   for (uint64_t cnt = most < least ? least : most; cnt >= least && cnt <= WKSP_REGION_SPANS_MAX;
        cnt /= 2) {
     uint64_t gaddr, size;
-    err = wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, WKSP_SPAN_SZ << lg, cnt << WKSP_SPAN_LG,
-                           op->alloc->tag, FD_WKSP_KIND_SPANS | op->alloc->home << 8, region_words,
-                           op, &gaddr, &size);
+    err = wksp__op_part_alloc(op, WKSP_SPAN_SZ << lg, cnt << WKSP_SPAN_LG, FD_WKSP_KIND_SPANS,
+                              region_words, op, &gaddr, &size);
     if (err == WKSP_E_NOMEM) continue;
     if (err) return err;
     uint32_t span = wksp__span_of(op->wksp, gaddr);

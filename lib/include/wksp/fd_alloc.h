@@ -26,7 +26,19 @@
      is_empty/walk                           any             any          never
      join/leave                                              any          never
 
-   A block may be freed by any thread, once. Nothing here is async-signal-safe.
+   A block may be freed by any thread, once.
+
+   Threads need not leave: what a thread holds to allocate from goes to others when it ends, also if
+   a destructor of its own still allocates then. A child of fork may go on with its parent's joins,
+   whether it was forked by fork, _Fork or clone; a child of vfork until it calls exec or _exit. Of
+   more threads than the workspace has slots for, those that came late share one: slower, not
+   refused. libwksp stays loaded after dlclose.
+
+   Nothing here is async-signal-safe as POSIX has it, but malloc and free in a handler work, also
+   when they interrupt malloc or free of the same thread: such calls are slower and counted. They
+   fail where they would need the workspace's lock from a thread that holds it. A handler may leave
+   by longjmp; what it interrupted is then as if the thread had been killed there, and the thread's
+   calls stay slow until it calls fd_alloc_leave.
 
    Freed blocks are kept at hand by the thread that freed them, up to 128 KiB of each size (less in
    small workspaces), for its next malloc; compact takes them from it, also from an idle one. */
@@ -67,8 +79,9 @@ WKSP_API void *fd_alloc_new(void *shmem, ulong tag);
    whatever the hint. NULL shalloc: NULL. */
 WKSP_API fd_alloc_t *fd_alloc_join(void *shalloc, ulong cgroup_hint);
 
-/* Ends the join for the calling thread; its heap is left for others. Returns the address that was
- * joined. */
+/* Ends the join for the calling thread; its heap is left for others. Not from a signal handler:
+   what the thread was in, should a handler have left it by longjmp, ends too. Returns the address
+   that was joined. */
 WKSP_API void *fd_alloc_leave(fd_alloc_t *join);
 
 /* Gives everything that the alloc holds back to the workspace, live blocks too, and makes shmem
