@@ -81,6 +81,23 @@ int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max);
  * layout, sizeof of the C library's mutex. */
 uint64_t wksp__geometry_hash(void);
 
+/* That of a library of this version that was built otherwise. Those cannot share workspaces:
+   without threads nothing is atomic, and what a hardened one finds in a free block another must
+   have put there. */
+#define WKSP_FLAVOUR_NO_THREADS 1U
+#define WKSP_FLAVOUR_HARDENED   2U
+#ifdef WKSP_NO_THREADS
+#define WKSP_FLAVOUR_THREADS_ WKSP_FLAVOUR_NO_THREADS
+#else
+#define WKSP_FLAVOUR_THREADS_ 0U
+#endif
+#ifdef WKSP_HARDENED
+#define WKSP_FLAVOUR (WKSP_FLAVOUR_THREADS_ | WKSP_FLAVOUR_HARDENED)
+#else
+#define WKSP_FLAVOUR WKSP_FLAVOUR_THREADS_
+#endif
+uint64_t wksp__geometry_hash_of(uint32_t flavour);
+
 /* Whether a header that can be read says what this library can serve: 0, E_CORRUPT or E_VERSION
  * (reported). map_size: bytes that are mapped, 0 if unknown. */
 int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size);

@@ -48,7 +48,7 @@ void wksp__life_begin(void) {
   wksp__life_wipe(&wksp__life, sizeof wksp__life);
   g_own.list.next = NULL;
   /* release: who sees it sees what the caller made good; pairs with the acquire in life_check */
-  __atomic_store_n(&wksp__life.pid, (uint32_t)getpid(), __ATOMIC_RELEASE);
+  wksp__st_release(&wksp__life.pid, (uint32_t)getpid());
 }
 
 uint32_t wksp__pid(void) {

@@ -68,8 +68,7 @@ void wksp__life_check(void) {
   /* acquire: pairs with the release in life_begin, of another thread of such a child */
   if (wksp__unlikely(!wksp__ld_acquire(&wksp__life.pid) && wksp__ld(&g_begun))) {
     uint32_t nobody = 0;
-    if (__atomic_compare_exchange_n(&wksp__life.at_it, &nobody, 1U, 0, __ATOMIC_ACQ_REL,
-                                    __ATOMIC_ACQUIRE)) {
+    if (wksp__cas(&wksp__life.at_it, &nobody, 1U)) {
       pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
       g_mutex = fresh; /* who held it is not here */
       forget_parent();
@@ -114,7 +113,7 @@ static void thread_end(void *arg) {
 
 static void init_once(void) {
   wksp__life_begin();
-  __atomic_store_n(&g_begun, 1, __ATOMIC_RELAXED);
+  wksp__st(&g_begun, 1);
   g_key_err = pthread_key_create(&g_key, thread_end);
   if (!g_key_err) g_key_err = pthread_atfork(fork_before, fork_parent, fork_child);
 }
@@ -242,7 +241,7 @@ int wksp__map_guard_begin(wksp__map_t *map) {
 int wksp__map_guard_set(wksp__map_t *map, int guarded) {
   sigset_t old;
   maps_lock(&old);
-  __atomic_store_n(&map->guarded, (uint32_t)guarded, __ATOMIC_SEQ_CST);
+  wksp__st_seq(&map->guarded, (uint32_t)guarded);
   int busy = map->busy != 0;
   maps_unlock(&old);
   return busy;
