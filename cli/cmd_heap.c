@@ -297,6 +297,7 @@ int cmd_heap_query(cli_t *cli, cli_args_t const *args) {
   render_fact("thread heaps", "%lu, of them %lu left behind", stat.heap_cnt, stat.heap_left_cnt);
   render_fact("suspects", "%lu blocks in flight when their thread was killed", stat.suspect_cnt);
   render_fact("bad frees", "%lu refused", stat.bad_free_cnt);
+  if (stat.late_write_cnt) render_fact("late writes", "%lu to freed blocks", stat.late_write_cnt);
   return heap_close(cli, &heap, CLI_OK);
 }
 

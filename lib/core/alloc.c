@@ -4,6 +4,7 @@
    says where it lies in the workspace (self), so the workspace follows from the handle. */
 
 #include "core/alloc.h"
+#include "core/alloc_hard.h"
 #include "core/fail.h"
 #include "core/map.h"
 
@@ -193,6 +194,7 @@ int wksp__op_begin(fd_alloc_t const *join, wksp__op_t *ret_op) {
 
 /* From here on the short forms serve, if the heap is the thread's to keep and it need not fence. */
 static void fast_on(wksp__op_t const *op) {
+  if (WKSP_FLAVOUR & WKSP_FLAVOUR_HARDENED) return; /* every call looks closely (alloc_hard.c) */
   wksp__seat_t *seat = op->call.seat;
   if (!seat || !op->heap || !seat->heap_cnt || seat->heap[0].owner != &op->heap->owner) return;
   if (wksp__ld(&op->call.slot->fenced) & WKSP_FENCED_CALLS) return;
@@ -248,6 +250,7 @@ static void *malloc_small(wksp__op_t *op, uint32_t hint, uint32_t cls, ulong *re
   if (wksp__heap_get(op, hint)) return NULL;
   uint64_t gaddr = wksp__mag_malloc(op, cls);
   if (!gaddr) return NULL;
+  wksp__hard_take(op, gaddr, cls);
   *ret_max = wksp__class_size(cls);
   return fd_wksp_laddr_fast(op->wksp, gaddr);
 }
@@ -297,8 +300,10 @@ static int free_at(wksp__op_t *op, uint64_t gaddr) {
     if (SPAN_STATE(e) == WKSP_SPAN_NONE) return free_large(op, gaddr);
     if (!wksp__span_live(e)) return WKSP_E_NOTFOUND;
     if ((op->heap && SPAN_HEAP(e) == op->heap_id) ||
-        wksp__heap_of(op->wksp, SPAN_HEAP(e), op->alloc_gaddr))
-      return wksp__mag_free(op, gaddr, span, e);
+        wksp__heap_of(op->wksp, SPAN_HEAP(e), op->alloc_gaddr)) {
+      int err = wksp__hard_give(op, gaddr, SPAN_CLASS(e));
+      return err ? err : wksp__mag_free(op, gaddr, span, e);
+    }
     uint64_t now = wksp__span_look(op->wksp, gaddr, &span);
     if (now == e) return WKSP_E_NOTFOUND;
     e = now;

@@ -176,11 +176,12 @@ struct fd_alloc {
   uint64_t tag;
   uint32_t home; /* id in the directory */
   uint32_t region_spans;
-  uint64_t compactor;    /* name of the thread that compacts, 0 */
-  uint64_t bad_free_cnt; /* refused frees */
-  uint32_t pool_cnt;     /* about how many spans are in POOL */
-  uint32_t pool_scan;    /* where the next look through the span table starts */
-  uint32_t wide_scan;    /* likewise for as much as a wide span */
+  uint64_t compactor;      /* name of the thread that compacts, 0 */
+  uint64_t bad_free_cnt;   /* refused frees */
+  uint64_t late_write_cnt; /* free blocks that were written to; a hardened build counts them */
+  uint32_t pool_cnt;       /* about how many spans are in POOL */
+  uint32_t pool_scan;      /* where the next look through the span table starts */
+  uint32_t wide_scan;      /* likewise for as much as a wide span */
   uint32_t suspect_at;
   uint32_t compact_cnt;            /* compacts done: who waits for the token sees that it goes on */
   uint64_t suspect[WKSP_SUSPECTS]; /* gaddr of blocks in flight when their thread died; a ring */
@@ -472,6 +473,9 @@ typedef struct wksp__held_blocks {
 int wksp__held_blocks(fd_wksp_t const *wksp, uint64_t alloc_gaddr, wksp__held_blocks_t *ret_held);
 int wksp__held_has(wksp__held_blocks_t const *held, uint64_t gaddr);
 void wksp__held_free(wksp__held_blocks_t *held);
+
+/* Whether the block was in flight when its thread died (alloc_walk.c). */
+int wksp__is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint64_t gaddr);
 
 /* Whether a magazine of one of the alloc's heaps holds the block of the class at gaddr. */
 int wksp__held_now(fd_wksp_t const *wksp, uint64_t alloc_gaddr, uint32_t cls, uint64_t gaddr);

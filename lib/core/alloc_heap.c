@@ -11,6 +11,7 @@
    Heaps go from one thread to the next, so there are never more than there were threads at once. */
 
 #include "core/alloc.h"
+#include "core/alloc_hard.h"
 #include "core/fail.h"
 #include "core/map.h"
 
@@ -382,6 +383,7 @@ int wksp__alloc_bury(wksp__call_t *call, uint64_t gaddr) {
   if (at < wksp->data_lo || at > wksp->data_hi - sizeof(struct fd_alloc)) return 0;
   struct fd_alloc *alloc = fd_wksp_laddr_fast(wksp, at);
   if (wksp__ld(&alloc->magic) != WKSP_ALLOC_MAGIC) return 0;
+  wksp__hard_bury(wksp, gaddr);
   for (uint32_t i = 0; i < WKSP_SUSPECTS; i++)
     if (wksp__ld(&alloc->suspect[i]) == gaddr) return 0;
   uint32_t place = wksp__fetch_add(&alloc->suspect_at, 1U);

@@ -17,6 +17,7 @@
    before it takes a new one. */
 
 #include "core/alloc.h"
+#include "core/alloc_hard.h"
 #include "core/fail.h"
 #include "core/seat.h"
 
@@ -211,6 +212,7 @@ static void prepare(wksp__op_t *op, uint32_t span, uint32_t cls) {
     wksp__st(&pair[w].a, wksp__tail(op->wksp, cls, w));
     wksp__st(&pair[w].f, 0UL);
   }
+  wksp__hard_prepare(op->wksp, span, cls);
   wksp__rec_t *rec = wksp__rec(op->wksp, span);
   wksp__st(&rec->summary, wksp__all_words(op->wksp, cls));
   wksp__st(&rec->allfree, wksp__all_words(op->wksp, cls));

@@ -13,7 +13,7 @@ static int span_is_of(fd_wksp_t const *wksp, uint64_t e, uint64_t alloc_gaddr) {
 }
 
 /* Slots before the ring: a dead thread's block is noted in the ring before its slot forgets it. */
-static int is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint64_t gaddr) {
+int wksp__is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint64_t gaddr) {
   for (uint32_t i = 0; i < wksp->slot_max; i++) {
     wksp__slot_t const *slot = &wksp__slots(wksp)[i];
     uint64_t flight = wksp__ld_acquire(&slot->flight), claim = wksp__ld_acquire(&slot->claim);
@@ -51,8 +51,8 @@ static int span_walk(walk_t *walk, uint32_t span, fd_alloc_block_t *block) {
       block->gaddr =
           wksp__span_gaddr(wksp, span) + (w * 64UL + (ulong)__builtin_ctzl(used)) * block->size;
       if (wksp__held_has(&walk->held, block->gaddr)) continue;
-      block->kind =
-          is_suspect(alloc, wksp, block->gaddr) ? FD_ALLOC_BLOCK_SUSPECT : FD_ALLOC_BLOCK_SMALL;
+      block->kind = wksp__is_suspect(alloc, wksp, block->gaddr) ? FD_ALLOC_BLOCK_SUSPECT
+                                                                : FD_ALLOC_BLOCK_SMALL;
       int stop = walk->on_block(walk->arg, block);
       if (stop) return stop;
     }
@@ -71,7 +71,7 @@ static int walk_parts(walk_t *walk) {
     fd_alloc_block_t block = {.gaddr = part.gaddr, .size = part.size, .kind = FD_ALLOC_BLOCK_LARGE};
     int stop = 0;
     if ((part.kind & 255U) == FD_WKSP_KIND_LARGE) {
-      if (is_suspect(alloc, wksp, part.gaddr)) block.kind = FD_ALLOC_BLOCK_SUSPECT;
+      if (wksp__is_suspect(alloc, wksp, part.gaddr)) block.kind = FD_ALLOC_BLOCK_SUSPECT;
       stop = walk->on_block(walk->arg, &block);
     } else if ((part.kind & 255U) == FD_WKSP_KIND_SPANS) {
       uint32_t span = wksp__span_of(wksp, part.gaddr),
@@ -148,6 +148,7 @@ int fd_alloc_stat(fd_alloc_t *join, fd_alloc_stat_t *ret_stat) {
     stat.heap_left_cnt += !owner || wksp__name_dead(wksp, owner & ((1UL << 52) - 1));
   }
   stat.bad_free_cnt = wksp__ld(&alloc->bad_free_cnt);
+  stat.late_write_cnt = wksp__ld(&alloc->late_write_cnt);
   *ret_stat = stat;
   return 0;
 }

@@ -11,6 +11,7 @@
 #include "core/layout.h"
 
 #include "core/alloc.h"
+#include "core/alloc_hard.h"
 #include "core/call.h"
 #include "core/fail.h"
 #include "core/part.h"
@@ -50,11 +51,12 @@ int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max) {
   /* Before the span words lie as many that stay 0 for what lies before the data: the short form of
      free looks at the word of any gaddr. */
   uint64_t part_end = geom.part_off + geom.part.size, lie = up(8 * span_cnt, LAYOUT_PAGE);
-  uint64_t below =
-      (part_end + lie + 128 * span_cnt) >> WKSP_SPAN_LG; /* but for the words themselves */
+  uint64_t below = (part_end + lie + (128 + WKSP_HARD_SPAN_SZ) * span_cnt) >>
+                   WKSP_SPAN_LG; /* but for the words themselves */
   geom.span_off = part_end + up(8 * (below + (below >> 12) + 2), LAYOUT_PAGE);
   geom.rec_off = geom.span_off + lie;
-  geom.data_lo = up(geom.rec_off + 128 * span_cnt, WKSP_SPAN_SZ);
+  /* a hardened build's live bits end where the data begin */
+  geom.data_lo = up(geom.rec_off + (128 + WKSP_HARD_SPAN_SZ) * span_cnt, WKSP_SPAN_SZ);
   geom.data_hi = geom.data_lo + geom.data_max;
   geom.footprint = geom.data_hi;
   *ret_geom = geom;

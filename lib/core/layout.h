@@ -12,6 +12,7 @@
                 zeros           8 bytes for each 64 KiB before data_lo, up to span_off
      span_off   span words      8 bytes for each 64 KiB of data: the truth about who owns it
      rec_off    span records    128 bytes for each: pairs (truth) and caches
+                live bits       of a hardened build: 512 bytes for each 64 KiB, up to data_lo
      data_lo    data            a multiple of 64 KiB, as is data_hi
 
    may be used by: lib/core, lib/ckpt, the daemon's worker. */

@@ -108,7 +108,8 @@ WKSP_API void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz);
 /* Frees a block of this alloc. NULL: nothing. An address where no block of this alloc starts, or a
    block that is among the last four of its size which this thread has freed, is left alone, counted
    (fd_alloc_stat) and told to wksp_last_error(). Other double frees are counted when the thread
-   that kept the block gives it back; if it was handed out twice before, harm is done. */
+   that kept the block gives it back; if it was handed out twice before, harm is done. A libwksp
+   that was built with -Dhardened=true refuses every double free. */
 WKSP_API void fd_alloc_free(fd_alloc_t *join, void *laddr);
 
 typedef struct fd_alloc_compacted {
@@ -155,8 +156,10 @@ typedef struct fd_alloc_stat {
   ulong span_free_sz;        /* of it in spans without a live block */
   ulong heap_cnt;            /* per-thread heaps, and those of them left behind by their thread */
   ulong heap_left_cnt;
-  ulong suspect_cnt;  /* blocks in flight when their thread was killed */
-  ulong bad_free_cnt; /* refused frees, and double frees found later */
+  ulong suspect_cnt;    /* blocks in flight when their thread was killed */
+  ulong bad_free_cnt;   /* refused frees, and double frees found later */
+  ulong late_write_cnt; /* free blocks that malloc found written to; 0 unless libwksp was built with
+                           -Dhardened=true, which also refuses every double free */
 } fd_alloc_stat_t;
 
 WKSP_API int fd_alloc_stat(fd_alloc_t *join, fd_alloc_stat_t *ret_stat);
