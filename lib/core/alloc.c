@@ -72,13 +72,28 @@ static int clear_former(wksp__call_t *call, struct fd_alloc *alloc, uint64_t gad
       return wksp__fail(
           WKSP_E_BUSY, "fd_alloc_new: gaddr %#lx is an fd_alloc (tag %lu) already; delete it first",
           gaddr, alloc->tag);
-    int err = wksp__alloc_clear(call, id);
+    int err = wksp__alloc_clear(call, id, 0);
     if (err) return err;
   }
   return 0;
 }
 
+/* The lease to which an ephemeral alloc is bound; 0 (reported): there is none. */
+static uint64_t lease_of(fd_wksp_t const *wksp) {
+  wksp__map_t const *map = wksp__map_of(wksp);
+  if (map && map->lease && map->lease != WKSP_LEASE_FORKED) return map->lease;
+  wksp__fail(WKSP_E_INVAL,
+             "fd_alloc_new: nobody would see the end of this process, for it has not attached "
+             "workspace %s from wkspd by itself: leave FD_ALLOC_FLAG_EPHEMERAL out",
+             wksp->name);
+  return 0;
+}
+
 void *fd_alloc_new(void *shmem, ulong tag) {
+  return fd_alloc_new_flags(shmem, tag, 0);
+}
+
+void *fd_alloc_new_flags(void *shmem, ulong tag, ulong flags) {
   uint64_t gaddr = 0;
   fd_wksp_t *wksp = find_wksp(shmem, &gaddr);
   if (!wksp || ((ulong)shmem & (FD_ALLOC_ALIGN - 1)) || gaddr < wksp->data_lo ||
@@ -94,6 +109,13 @@ void *fd_alloc_new(void *shmem, ulong tag) {
     wksp__fail(WKSP_E_INVAL, "fd_alloc_new: the tag is 0; take any other");
     return NULL;
   }
+  if (flags & ~FD_ALLOC_FLAG_EPHEMERAL) {
+    wksp__fail(WKSP_E_INVAL, "fd_alloc_new: flags %#lx has others than %#lx", flags,
+               FD_ALLOC_FLAG_EPHEMERAL);
+    return NULL;
+  }
+  uint64_t lease = flags & FD_ALLOC_FLAG_EPHEMERAL ? lease_of(wksp) : 0;
+  if ((flags & FD_ALLOC_FLAG_EPHEMERAL) && !lease) return NULL;
   wksp__call_t call;
   if (wksp__call_begin(wksp, &call)) return NULL;
   struct fd_alloc *alloc = shmem;
@@ -104,6 +126,7 @@ void *fd_alloc_new(void *shmem, ulong tag) {
   memset(alloc, 0, sizeof *alloc);
   alloc->self = gaddr;
   alloc->tag = tag;
+  alloc->lease = lease;
   uint64_t spans = (wksp->data_max >> WKSP_SPAN_LG) / 64;
   alloc->region_spans = spans < 1                       ? 1
                         : spans > WKSP_REGION_SPANS_MAX ? WKSP_REGION_SPANS_MAX

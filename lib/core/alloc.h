@@ -178,6 +178,7 @@ struct fd_alloc {
   uint32_t region_spans;
   uint64_t compactor;      /* name of the thread that compacts, 0 */
   uint64_t bad_free_cnt;   /* refused frees */
+  uint64_t lease;          /* ephemeral: the daemon's, with which it ends; 0 */
   uint64_t late_write_cnt; /* free blocks that were written to; a hardened build counts them */
   uint32_t pool_cnt;       /* about how many spans are in POOL */
   uint32_t pool_scan;      /* where the next look through the span table starts */
@@ -456,8 +457,14 @@ int wksp__heap_take(wksp__op_t *op, wksp__heap_t *heap, uint64_t *ret_word,
 /* Whether the directory still lists the heap whose owner word is at owner, for that alloc. */
 int wksp__heap_listed(fd_wksp_t const *wksp, uint32_t id, uint64_t const *owner);
 
-/* Frees everything of the alloc with that home, then the home (alloc_compact.c). */
-int wksp__alloc_clear(wksp__call_t *call, uint32_t home);
+/* Frees everything of the alloc with that home, then the home, and with it, if with_head, the
+   alloc's own partition, if it is one by itself: then 1, and the memory is another's
+   (alloc_compact.c). */
+int wksp__alloc_clear(wksp__call_t *call, uint32_t home, int with_head);
+
+/* Ends the ephemeral fd_allocs of a lease that has ended. 0, or E_BUSY (a thread of another process
+   is inside a call of one), E_TIMEDOUT, E_CORRUPT: reported, try again. */
+int wksp__ephemeral_end(fd_wksp_t *wksp, uint64_t lease);
 
 /* Held blocks (alloc_held.c)
  * --------------------------------------------------------------------------- */

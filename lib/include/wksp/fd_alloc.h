@@ -74,6 +74,17 @@ WKSP_API ulong fd_alloc_footprint(void);
    workspace's heap directory is full). */
 WKSP_API void *fd_alloc_new(void *shmem, ulong tag);
 
+/* Bound to this process's lifeline, so that nothing of it outlives the process: once the workspace
+   is detached everywhere in it, or it has ended or was killed, wkspd gives everything that the
+   alloc holds back to the workspace, live blocks too, and shmem, if that is a partition by itself.
+   Other processes may use it till then; afterwards their joins and blocks are nothing, so they have
+   to know by other means. fd_alloc_delete ends it as any other. */
+#define FD_ALLOC_FLAG_EPHEMERAL 2UL
+
+/* The same with flags, a sum of FD_ALLOC_FLAG_*. E_INVAL also: others; EPHEMERAL where the
+   workspace was not attached from wkspd by this very process. */
+WKSP_API void *fd_alloc_new_flags(void *shmem, ulong tag, ulong flags);
+
 /* Joins. cgroup_hint: which of the heaps that others have left behind a thread should rather take
    over; taken modulo FD_ALLOC_JOIN_CGROUP_HINT_MAX+1. Threads of one join get heaps of their own
    whatever the hint. NULL shalloc: NULL. */
