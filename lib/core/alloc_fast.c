@@ -59,7 +59,7 @@ static NOINLINE void *malloc_long(fd_alloc_t *join, ulong align, ulong sz) {
 INLINE int enter(wksp__fast_t const *fast, wksp__slot_t *slot, uintptr_t join, uint64_t flight) {
   if (wksp__unlikely(slot->flight & WKSP_FLIGHT_BUSY)) return 0; /* only we write it */
   wksp__st(&slot->flight, flight | WKSP_FLIGHT_BUSY);
-  if (wksp__likely(!slot->gate) && wksp__likely(fast->join == join)) return 1;
+  if (wksp__likely(!wksp__peek(&slot->gate)) && wksp__likely(fast->join == join)) return 1;
   wksp__st_release(&slot->flight, 0UL);
   return 0;
 }
@@ -182,7 +182,7 @@ INLINE uint64_t mine_of_tail(wksp__fast_t const *fast, uint64_t gaddr, uint32_t 
   uint32_t cls = (word - fast->tails) >> 4;
   if (wksp__unlikely(cls >= WKSP_CLASS_CNT || (word & 15U) != WKSP_SPAN_TAIL)) return ~0UL;
   uint32_t at = (uint32_t)(gaddr >> WKSP_SPAN_LG) & ~0U << fast->classes[cls].lg;
-  uint32_t mine = (uint32_t)fast->words[at] - fast->me;
+  uint32_t mine = (uint32_t)wksp__peek(&fast->words[at]) - fast->me;
   return mine >> 4 == cls ? mine : ~0UL;
 }
 
@@ -192,7 +192,7 @@ void fd_alloc_free(fd_alloc_t *join, void *laddr) {
   if (wksp__likely(gaddr < fast->data_hi)) {
     /* No acquire: a span of ours is as we have made it. Where it is another's, or off, nothing has
        been done yet when enter finds out. */
-    uint32_t word = (uint32_t)fast->words[gaddr >> WKSP_SPAN_LG];
+    uint32_t word = (uint32_t)wksp__peek(&fast->words[gaddr >> WKSP_SPAN_LG]);
     uint64_t mine = word - fast->me;
     if (wksp__unlikely(mine >= WKSP_CLASS_CNT << 4)) mine = mine_of_tail(fast, gaddr, word);
     if (wksp__likely(mine < WKSP_CLASS_CNT << 4)) {

@@ -144,6 +144,20 @@ void wksp__crash_point(void);
 
 #endif
 
+/* A relaxed load that may be part of the instruction that needs it, which compilers do not do with
+   atomic ones: for a word that others store, between two compiler fences. The thread sanitizer is
+   told what it is. */
+#if defined(__SANITIZE_THREAD__)
+#define wksp__peek(p) wksp__ld(p)
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define wksp__peek(p) wksp__ld(p)
+#endif
+#endif
+#ifndef wksp__peek
+#define wksp__peek(p) (*(p))
+#endif
+
 #define wksp__likely(x)   __builtin_expect(!!(x), 1)
 #define wksp__unlikely(x) __builtin_expect(!!(x), 0)
 
