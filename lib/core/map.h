@@ -30,7 +30,7 @@ typedef struct wksp__fast {
 #define WKSP_FAST_OFF (~0UL)
 
 extern WKSP__TLS wksp__fast_t wksp__fast;
-extern wksp__slot_t const wksp__no_slot; /* always busy */
+extern __attribute__((visibility("hidden"))) wksp__slot_t const wksp__no_slot; /* always busy */
 extern uintptr_t const wksp__no_slot_off;
 
 static inline void wksp__fast_off(void) {
