@@ -28,7 +28,7 @@ def run(d):
 
 @tap.test
 def lifeline():
-    """an ephemeral alloc is back, with blocks, heaps and head, when its process is killed, at rest or not, or detaches"""
+    """an ephemeral alloc is back, with blocks and head, when its process is killed, at rest or not, or detaches"""
     with Daemon() as d:
         d.ok("create", "w", "--size", "64M", "--page", "4k")
         run(d)
