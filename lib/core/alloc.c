@@ -298,6 +298,15 @@ void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
   return ret;
 }
 
+/* Not before and not after the block is free: others may get it at once, and it would look as if it
+   had been lost with us. */
+static int forget_flight(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
+  (void)gaddr;
+  (void)size;
+  wksp__tx_put64(tx, &((wksp__op_t *)arg)->call.slot->flight, 0UL);
+  return 0;
+}
+
 static int free_large(wksp__op_t *op, uint64_t gaddr) {
   fd_wksp_part_t part;
   uint32_t kind = FD_WKSP_KIND_LARGE | op->alloc->home << 8;
@@ -307,7 +316,8 @@ static int free_large(wksp__op_t *op, uint64_t gaddr) {
   sigset_t old;
   wksp__signals_off(&old); /* as in op_part_alloc */
   wksp__st(&op->call.slot->flight, gaddr);
-  int err = wksp__part_free(&op->call, WKSP_LOCK_CALL_NS, gaddr, kind, op->alloc->tag, NULL, NULL);
+  int err =
+      wksp__part_free(&op->call, WKSP_LOCK_CALL_NS, gaddr, kind, op->alloc->tag, forget_flight, op);
   wksp__signals_on(&old);
   return err;
 }
@@ -351,6 +361,7 @@ void wksp__free(fd_alloc_t *join, void *laddr) {
     }
   }
   if (wksp__unlikely(err == WKSP_E_NOTFOUND)) {
+    wksp__st(&op.call.slot->flight, 0UL); /* none of ours */
     wksp__fetch_add(&op.alloc->bad_free_cnt, 1UL);
     wksp__fail(WKSP_E_NOTFOUND,
                "free: gaddr %#lx is no live block of the fd_alloc at %#lx (tag %lu): freed before, "

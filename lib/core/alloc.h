@@ -415,6 +415,13 @@ uint64_t wksp__mag_malloc(wksp__op_t *op, uint32_t cls);
    live block (not reported). */
 int wksp__mag_free(wksp__op_t *op, uint64_t gaddr, uint32_t span, uint64_t e);
 
+/* The block that the next malloc of the class would give, which stays where it is; 0 if there is no
+   memory (reported). */
+uint64_t wksp__mag_peek(wksp__op_t *op, uint32_t cls);
+
+/* Afterwards the class's array has room for a further block. */
+void wksp__mag_room(wksp__op_t *op, uint32_t cls);
+
 /* Gives all that the magazines of the operation's heap hold back to the pairs. */
 void wksp__mag_drain(wksp__op_t *op);
 
@@ -495,8 +502,9 @@ uint32_t wksp__held_repair(fd_wksp_t *wksp, wksp__finding_t finding, void *arg);
  * ------------------------------------------------------------------------ */
 
 /* Notes the block at gaddr, which a dead thread had in flight, as suspect of its alloc, if it is a
-   live block. The caller has a name; the lock may be taken. 0, or E_TIMEDOUT: not noted yet. */
-int wksp__alloc_bury(wksp__call_t *call, uint64_t gaddr);
+   live block. The caller has a name; the lock may be taken. 0, or E_TIMEDOUT for the lock after at
+   most wait_ns: not noted yet. */
+int wksp__alloc_bury(wksp__call_t *call, uint64_t gaddr, uint64_t wait_ns);
 
 /* Gives back slots of the dead; lease: an ended one, 0 none. 0 or an error of call_begin. */
 int wksp__reap(fd_wksp_t *wksp, uint64_t lease);

@@ -59,6 +59,14 @@ static void token_put(wksp__op_t *op) {
 /* Heaps
  * ---------------------------------------------------------------------------------------------- */
 
+static int skip(wksp__op_t const *op, uint32_t idx, fd_alloc_compacted_t *sum) {
+  wksp__slot_t const *slot = &wksp__slots(op->wksp)[idx];
+  sum->skipped_cnt++;
+  sum->skipped_pid = (int)slot->pid;
+  sum->skipped_tid = (int)slot->tid;
+  return 0;
+}
+
 /* Takes the heap for the caller: 1 and its word, 0 if its thread could not be waited for. */
 int wksp__heap_take(wksp__op_t *op, wksp__heap_t *heap, uint64_t *ret_word,
                     fd_alloc_compacted_t *sum) {
@@ -69,7 +77,9 @@ int wksp__heap_take(wksp__op_t *op, wksp__heap_t *heap, uint64_t *ret_word,
       *ret_word = owner;
       return 1;
     }
-    if (!owner || wksp__name_dead(op->wksp, name)) {
+    int dead = owner && wksp__name_dead(op->wksp, name);
+    if (dead && !wksp__slot_settle(&op->call, name)) return skip(op, wksp__name_slot(name), sum);
+    if (!owner || dead) {
       if (!wksp__cas(&heap->owner, &owner, word)) continue;
       *ret_word = word;
       return 1;
@@ -77,11 +87,7 @@ int wksp__heap_take(wksp__op_t *op, wksp__heap_t *heap, uint64_t *ret_word,
     uint32_t idx = wksp__name_slot(name);
     if (!wksp__gate_close(&op->call, idx, GATE_WAIT_NS, GATE_HOLD_NS)) {
       if (wksp__name_dead(op->wksp, name)) continue;
-      wksp__slot_t const *slot = &wksp__slots(op->wksp)[idx];
-      sum->skipped_cnt++;
-      sum->skipped_pid = (int)slot->pid;
-      sum->skipped_tid = (int)slot->tid;
-      return 0;
+      return skip(op, idx, sum);
     }
     int got = wksp__cas(&heap->owner, &owner, word);
     /* Were we late the owner has reopened the gate and changed the word; a word that came round

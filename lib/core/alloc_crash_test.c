@@ -74,13 +74,27 @@ static void give(uint i) {
   g_journal->freeing = 0;
 }
 
+/* A heap as a killed process leaves it, with a full span, an array and a mask, which the story takes
+ * over. */
+static void ghost(void) {
+  uint first = 0;
+  while (g_journal->held[first]) first++;
+  for (uint i = 0; i < 40; i++) take(1024);
+  for (uint i = 0; i < 20; i++) take(64);
+  for (uint i = first; i < first + 60; i += 9) give(i);
+  kill(getpid(), SIGKILL);
+}
+
 /* What is there before the story: full spans of two classes, a large block, all of the parent's
- * heap. */
+ * heap; and the ghost's. */
 static void prologue(void) {
   for (uint i = 0; i < 70; i++) take(1024);
   for (uint i = 0; i < 9; i++) take(16384);
   take(100000);
   take(48);
+  pid_t pid = fork();
+  if (!pid) ghost();
+  assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
 static void story(void) {

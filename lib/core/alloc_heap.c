@@ -130,8 +130,12 @@ static void seat_add(wksp__op_t *op, uint64_t owner_val) {
 /* Taking
  * --------------------------------------------------------------------------------------------- */
 
-static int left_behind(fd_wksp_t *wksp, uint64_t owner) {
-  return !owner || wksp__name_dead(wksp, WKSP_OWNER_NAME(owner));
+/* Whether the heap may be taken: by a good end, or its owner is dead and what he had in flight is
+   noted. */
+static int left_behind(wksp__op_t *op, uint64_t owner) {
+  if (!owner) return 1;
+  uint64_t name = WKSP_OWNER_NAME(owner);
+  return wksp__name_dead(op->wksp, name) && wksp__slot_settle(&op->call, name);
 }
 
 /* Takes a heap of the alloc that nobody has, rather one with the hint. 1 taken. */
@@ -143,7 +147,7 @@ static int take_left(wksp__op_t *op, uint32_t hint, uint64_t word) {
       uint64_t owner = wksp__ld_acquire(&heap->owner);
       /* acquire within the CAS: the caches as the former owner left them; pairs with the release of
          his owner word, or with the kernel's mark that he is dead */
-      if (!left_behind(op->wksp, owner) || !wksp__cas(&heap->owner, &owner, word)) continue;
+      if (!left_behind(op, owner) || !wksp__cas(&heap->owner, &owner, word)) continue;
       if (!wksp__heap_listed(op->wksp, id,
                              &heap->owner)) { /* a compactor was about to free it, and will */
         wksp__st(&heap->owner, 0UL);
@@ -319,7 +323,7 @@ int wksp__heap_inherit(wksp__op_t *op) {
     wksp__heap_t *heap = id == op->heap_id ? NULL : wksp__heap_of(op->wksp, id, op->alloc_gaddr);
     if (!heap) continue;
     uint64_t owner = wksp__ld_acquire(&heap->owner);
-    if (!left_behind(op->wksp, owner)) continue;
+    if (!left_behind(op, owner)) continue;
     if (!owner && !wksp__ld(&heap->inbox)) { /* in good order: empty if its lists are */
       uint32_t any = 0;
       for (uint32_t lg = 0; lg <= WKSP_SPAN_LG_MAX; lg++) any |= heap->spare[lg];
@@ -341,7 +345,7 @@ int wksp__heap_inherit(wksp__op_t *op) {
 
 /* The alloc to which the live block at gaddr belongs: *ret_alloc, 0 if there is no such block. 0,
  * or E_TIMEDOUT for the lock. */
-static int block_alloc(wksp__call_t *call, uint64_t gaddr, uint64_t *ret_alloc) {
+static int block_alloc(wksp__call_t *call, uint64_t gaddr, uint64_t wait_ns, uint64_t *ret_alloc) {
   fd_wksp_t *wksp = call->wksp;
   *ret_alloc = 0;
   if (gaddr < wksp->data_lo || gaddr >= wksp->data_hi) return 0;
@@ -350,7 +354,7 @@ static int block_alloc(wksp__call_t *call, uint64_t gaddr, uint64_t *ret_alloc) 
   uint64_t *dir = wksp__heap_dir(wksp);
   if (SPAN_STATE(e) == WKSP_SPAN_NONE) {
     fd_wksp_part_t part;
-    int err = wksp__lock(call, WKSP_LOCK_FETCH_NS);
+    int err = wksp__lock(call, wait_ns);
     if (err) return err;
     int found = wksp__part_look(wksp, gaddr, &part);
     wksp__unlock(call);
@@ -375,10 +379,10 @@ static int block_alloc(wksp__call_t *call, uint64_t gaddr, uint64_t *ret_alloc) 
   return 0;
 }
 
-int wksp__alloc_bury(wksp__call_t *call, uint64_t gaddr) {
+int wksp__alloc_bury(wksp__call_t *call, uint64_t gaddr, uint64_t wait_ns) {
   fd_wksp_t *wksp = call->wksp;
   uint64_t at = 0;
-  int err = gaddr ? block_alloc(call, gaddr, &at) : 0;
+  int err = gaddr ? block_alloc(call, gaddr, wait_ns, &at) : 0;
   if (err) return err;
   if (at < wksp->data_lo || at > wksp->data_hi - sizeof(struct fd_alloc)) return 0;
   struct fd_alloc *alloc = fd_wksp_laddr_fast(wksp, at);

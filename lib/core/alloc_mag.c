@@ -143,6 +143,13 @@ uint64_t wksp__mag_malloc(wksp__op_t *op, uint32_t cls) {
   }
 }
 
+uint64_t wksp__mag_peek(wksp__op_t *op, uint32_t cls) {
+  wksp__mag_t const *mag = &op->heap->mag[cls];
+  if (mag->top == mag->lo && !mag->mask) (void)refill(op, cls); /* may get some and report, too */
+  if (mag->top > mag->lo) return wksp__ld(wksp__mag_place(op->heap, mag->top - 8));
+  return mag->mask ? mag->mbase + (uint64_t)__builtin_ctzl(mag->mask) * mag->size : 0;
+}
+
 /* Overflow
  * --------------------------------------------------------------------------------------- */
 
@@ -267,6 +274,17 @@ void wksp__mag_drain(wksp__op_t *op) {
   }
 }
 
+/* Gives the better part of a full array back. */
+static void overflow(wksp__op_t *op, uint32_t cls) {
+  wksp__mag_t const *mag = &op->heap->mag[cls];
+  give_back(op, cls, mag->lo + (mag->hi - mag->lo) / 16 * 8);
+}
+
+void wksp__mag_room(wksp__op_t *op, uint32_t cls) {
+  wksp__mag_t const *mag = &op->heap->mag[cls];
+  if (mag->top >= mag->hi) overflow(op, cls);
+}
+
 int wksp__mag_free(wksp__op_t *op, uint64_t gaddr, uint32_t span, uint64_t e) {
   uint32_t cls = SPAN_CLASS(e);
   wksp__heap_t *heap = op->heap;
@@ -279,7 +297,7 @@ int wksp__mag_free(wksp__op_t *op, uint64_t gaddr, uint32_t span, uint64_t e) {
   wksp__st(wksp__mag_place(heap, top), gaddr);
   wksp__st(&mag->top, top + 8); /* free from here on */
   wksp__st(&op->call.slot->flight, 0UL);
-  if (wksp__unlikely(top >= mag->hi)) give_back(op, cls, mag->lo + (mag->hi - mag->lo) / 16 * 8);
+  if (wksp__unlikely(top >= mag->hi)) overflow(op, cls);
   return 0;
 }
 

@@ -408,6 +408,54 @@ static void test_ephemeral_killed(void **state) {
   assert_int_equal(wksp__map_drop(wksp), 0);
 }
 
+/* A process that is killed at any store of a free, or long after it, has lost nothing once the
+   block is free: another who has got it since is not told that it is suspect. */
+static void free_and_die(fixture_t *fix, ulong size, ulong gaddr, long at, uint bare) {
+  if (!bare) fd_alloc_free(fix->alloc, fd_alloc_malloc(fix->alloc, 0, 1008));
+  void *blk = bare ? fd_wksp_laddr_fast(fix->wksp, gaddr) : fd_alloc_malloc(fix->alloc, 0, size);
+  kill_at = at;
+  fd_alloc_free(fix->alloc, blk);
+  kill_at = 0;
+  kill(getpid(), SIGKILL);
+}
+
+static void test_freed_before_death(void **state) {
+  fixture_t *fix = *state;
+  ulong const sizes[] = {64, 16384, 100000};
+  for (uint bare = 0; bare < 2; bare++)
+    for (uint i = 0; i < 3; i++) {
+      ulong late = 0;
+      for (long at = 1; at < 140; at++) {
+        void *one = bare ? fd_alloc_malloc(fix->alloc, 0, sizes[i]) : NULL;
+        fd_alloc_leave(fix->alloc); /* for the child, and for its heap to be the next to be taken */
+        pid_t pid = fork();
+        if (!pid)
+          free_and_die(fix, sizes[i], one ? fd_wksp_gaddr_fast(fix->wksp, one) : 0, at, bare);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        fd_alloc_stat_t stat;
+        assert_int_equal(fd_alloc_stat(fix->alloc, &stat), 0);
+        if (stat.small_cnt + stat.large_cnt) { /* killed before it was free */
+          assert_int_equal(stat.small_cnt + stat.large_cnt, 1);
+          assert_int_equal(wksp__reap(fix->wksp, 0), 0);
+          assert_non_null(fd_alloc_delete((void *)fix->alloc));
+          assert_non_null(fd_alloc_new((void *)fix->alloc, TAG));
+          continue;
+        }
+        void *blk[6];
+        for (uint j = 0; j < 6; j++)
+          assert_non_null(blk[j] = fd_alloc_malloc(fix->alloc, 0, sizes[i]));
+        for (uint reaped = 0; reaped < 2; reaped++) {
+          assert_int_equal(fd_alloc_stat(fix->alloc, &stat), 0);
+          late += !reaped && stat.suspect_cnt;
+          assert_int_equal(wksp__reap(fix->wksp, 0), 0);
+        }
+        for (uint j = 0; j < 6; j++) fd_alloc_free(fix->alloc, blk[j]);
+      }
+      /* between the bit in F and the flight a kill cannot be told from one before */
+      assert_true(late <= (bare && sizes[i] <= FD_ALLOC_SMALL_MAX));
+    }
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_race, teardown)
   struct CMUnitTest const tests[] = {
@@ -416,6 +464,7 @@ int main(void) {
       cmocka_unit_test(test_refused_delete_after_kill),
       T(test_killed_region_fetch),
       cmocka_unit_test_setup_teardown(test_each_class_in_turn, setup_small, teardown),
+      T(test_freed_before_death),
       T(test_suspect_under_a_stopped_lock),
       T(test_damaged_bounds),
       cmocka_unit_test(test_forked_lease),

@@ -175,7 +175,9 @@ uint32_t wksp__alloc_repair(wksp__call_t *call, wksp__finding_t finding, void *a
     uint64_t dir = wksp__ld(&wksp__heap_dir(call->wksp)[id]);
     if (DIR_WHAT(dir) != DIR_HEAP) continue;
     wksp__heap_t *heap = fd_wksp_laddr_fast(call->wksp, DIR_GADDR(dir));
-    wksp__st_release(&heap->owner, WKSP_OWNER_DEAD); /* pairs with the acquire of who takes it */
+    /* One that has an owner has a dead one: what he had in flight is settled by his name. */
+    if (!wksp__ld(&heap->owner))
+      wksp__st_release(&heap->owner, WKSP_OWNER_DEAD); /* pairs with the acquire of who takes it */
   }
   return self.cnt;
 }

@@ -496,6 +496,7 @@ int wksp__span_give_elsewhere(wksp__op_t *op, uint64_t gaddr, uint32_t span, uin
     uint64_t a = wksp__ld_acquire(&pair->a);
     if (!((a ^ f) & bit)) return WKSP_E_NOTFOUND;
   } while (!wksp__cas(&pair->f, &f, f ^ bit));
+  wksp__st(&op->call.slot->flight, 0UL); /* free: the next who gets it is no business of ours */
   uint64_t now = wksp__ld_seq(word_of(op->wksp, span));
   /* Should the span have another life by now, telling its owner does no harm. */
   if (SPAN_STATE(now) != WKSP_SPAN_FULL) return 0;

@@ -17,8 +17,9 @@ int wksp__is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint64
   for (uint32_t i = 0; i < wksp->slot_max; i++) {
     wksp__slot_t const *slot = &wksp__slots(wksp)[i];
     uint64_t flight = wksp__ld_acquire(&slot->flight), claim = wksp__ld_acquire(&slot->claim);
-    if (flight == (gaddr | WKSP_FLIGHT_DEAD)) return 1;
-    if ((flight & ~WKSP_FLIGHT_BUSY) != gaddr) continue;
+    if ((flight & ~(WKSP_FLIGHT_BUSY | WKSP_FLIGHT_DEAD)) != gaddr) continue;
+    if (wksp__ld_acquire(&slot->intent)) continue; /* it will be settled, and is not lost */
+    if (flight & WKSP_FLIGHT_DEAD) return 1;
     /* only who holds a slot has something in flight himself */
     if ((claim & 3UL) != WKSP_SLOT_HELD) return 1;
     if (wksp__name_dead(wksp, wksp__name_of(i, claim >> 32))) return 1;

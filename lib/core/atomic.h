@@ -10,7 +10,8 @@
    none of this is an atomic instruction; its workspaces are no others' (layout.c).
 
    In a build with WKSP_CRASH_POINTS every store calls wksp__crash_point() first, so that a test can
-   stop the world at each in turn. */
+   stop the world at each in turn; and every load and store calls wksp__touch() with its place, so
+   that one can put the accesses of several threads in any order. */
 
 #ifndef WKSP_CORE_ATOMIC_H
 #define WKSP_CORE_ATOMIC_H
@@ -19,9 +20,18 @@
 
 #ifdef WKSP_CRASH_POINTS
 void wksp__crash_point(void);
-#define WKSP__POINT() wksp__crash_point()
+void wksp__touch(void const volatile *place); /* does nothing but in tests that have their own */
+#define WKSP__POINT(p) (wksp__touch(p), wksp__crash_point())
+#define WKSP__WAITS()  wksp__touch((void *)0) /* for somebody else's store */
+#define WKSP__LD(p, order)       \
+  ({                             \
+    wksp__touch(p);              \
+    __atomic_load_n((p), order); \
+  })
 #else
-#define WKSP__POINT() ((void)0)
+#define WKSP__POINT(p)     ((void)0)
+#define WKSP__WAITS()      ((void)0)
+#define WKSP__LD(p, order) __atomic_load_n((p), order)
 #endif
 
 /* Orders only the compiler. */
@@ -34,14 +44,14 @@ void wksp__crash_point(void);
 #define wksp__fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
 #define wksp__fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
 
-#define wksp__ld(p)         __atomic_load_n((p), __ATOMIC_RELAXED)
-#define wksp__ld_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
-#define wksp__ld_seq(p)     __atomic_load_n((p), __ATOMIC_SEQ_CST)
+#define wksp__ld(p)         WKSP__LD(p, __ATOMIC_RELAXED)
+#define wksp__ld_acquire(p) WKSP__LD(p, __ATOMIC_ACQUIRE)
+#define wksp__ld_seq(p)     WKSP__LD(p, __ATOMIC_SEQ_CST)
 
 /* The compiler fences keep program order among these stores, which is what a kill sees. */
 #define wksp__st(p, v)                            \
   do {                                            \
-    WKSP__POINT();                                \
+    WKSP__POINT(p);                               \
     wksp__compiler_fence();                       \
     __atomic_store_n((p), (v), __ATOMIC_RELAXED); \
     wksp__compiler_fence();                       \
@@ -51,12 +61,12 @@ void wksp__crash_point(void);
  * memory, which so may stay in registers. */
 #define wksp__st_kept(p, v)                                                    \
   do {                                                                         \
-    WKSP__POINT();                                                             \
+    WKSP__POINT(p);                                                            \
     __atomic_store_n((volatile __typeof__(*(p)) *)(p), (v), __ATOMIC_RELAXED); \
   } while (0)
 #define wksp__st_release(p, v)                    \
   do {                                            \
-    WKSP__POINT();                                \
+    WKSP__POINT(p);                               \
     __atomic_store_n((p), (v), __ATOMIC_RELEASE); \
     wksp__compiler_fence();                       \
   } while (0)
@@ -65,32 +75,32 @@ void wksp__crash_point(void);
  * success, *exp becomes what was found. */
 #define wksp__cas(p, exp, des)                                                             \
   ({                                                                                       \
-    WKSP__POINT();                                                                         \
+    WKSP__POINT(p);                                                                        \
     __atomic_compare_exchange_n((p), (exp), (des), 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
   })
 #define wksp__fetch_add(p, v)                       \
   ({                                                \
-    WKSP__POINT();                                  \
+    WKSP__POINT(p);                                 \
     __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST); \
   })
 #define wksp__fetch_or(p, v)                       \
   ({                                               \
-    WKSP__POINT();                                 \
+    WKSP__POINT(p);                                \
     __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST); \
   })
 #define wksp__fetch_and(p, v)                       \
   ({                                                \
-    WKSP__POINT();                                  \
+    WKSP__POINT(p);                                 \
     __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST); \
   })
 #define wksp__xchg(p, v)                             \
   ({                                                 \
-    WKSP__POINT();                                   \
+    WKSP__POINT(p);                                  \
     __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST); \
   })
 #define wksp__st_seq(p, v)                        \
   do {                                            \
-    WKSP__POINT();                                \
+    WKSP__POINT(p);                               \
     __atomic_store_n((p), (v), __ATOMIC_SEQ_CST); \
   } while (0)
 
@@ -106,14 +116,14 @@ void wksp__crash_point(void);
 
 #define wksp__st(p, v)                            \
   do {                                            \
-    WKSP__POINT();                                \
+    WKSP__POINT(p);                               \
     wksp__compiler_fence();                       \
     __atomic_store_n((p), (v), __ATOMIC_RELAXED); \
     wksp__compiler_fence();                       \
   } while (0)
 #define wksp__st_kept(p, v)                                                    \
   do {                                                                         \
-    WKSP__POINT();                                                             \
+    WKSP__POINT(p);                                                            \
     __atomic_store_n((volatile __typeof__(*(p)) *)(p), (v), __ATOMIC_RELAXED); \
   } while (0)
 #define wksp__st_release(p, v) wksp__st(p, v)
@@ -121,7 +131,7 @@ void wksp__crash_point(void);
 
 #define wksp__cas(p, exp, des)                        \
   ({                                                  \
-    WKSP__POINT();                                    \
+    WKSP__POINT(p);                                   \
     __typeof__(*(p)) was_ = wksp__ld(p);              \
     int same_ = was_ == *(exp);                       \
     if (same_)                                        \

@@ -47,7 +47,10 @@ typedef struct wksp__slot {
                           none: the suspect of a kill */
   uint64_t announce;   /* span index + 1 that this thread is about to push on an inbox, 0 none */
   uint64_t nested_cnt; /* calls that found the thread inside a call */
-  uint64_t pad[14];
+  uint64_t intent;     /* what malloc_to, take_from or free_from is at, 0 none (alloc_exact.c) */
+  uint32_t intent_heap; /* directory id of the heap in whose magazines the block is, or goes */
+  uint32_t intent_seq;  /* number of the last intent */
+  uint64_t pad[12];
 } wksp__slot_t;
 
 _Static_assert(sizeof(wksp__slot_t) == 256, "slots do not share lines");
@@ -63,6 +66,8 @@ enum { WKSP_SLOT_FREE = 0, WKSP_SLOT_CLAIMING = 1, WKSP_SLOT_HELD = 2 };
 
 /* In a slot's flight: a dead holder's, not yet noted elsewhere. */
 #define WKSP_FLIGHT_DEAD (1UL << 63)
+/* In a slot's intent: a dead holder's, not yet settled. */
+#define WKSP_INTENT_DEAD 4UL
 /* In a slot's flight: its thread is inside the short form of malloc or free (alloc_fast.c). */
 #define WKSP_FLIGHT_BUSY 1UL
 
@@ -185,6 +190,16 @@ int wksp__barrier(void);
 /* Gives slots back whose threads are dead, after what they had in flight is noted with its alloc;
    lease: also those that a process of this ended lease was claiming (0: none). Returns how many. */
 uint32_t wksp__slots_reap(wksp__call_t *call, uint64_t lease);
+
+/* Before a dead thread's heap is taken: what he had in flight is noted with its alloc, for only as
+   long as nobody touches the heap can be seen whether the block is free in it. name: the dead's. 1,
+   or 0: not yet, somebody is at it, or the lock for it cannot be had at once. */
+int wksp__slot_settle(wksp__call_t *call, uint64_t name);
+
+/* What the dead holder of the slot was at in malloc_to, take_from or free_from is ended, or as if
+   it had never begun (alloc_exact.c). The caller has the slot to himself. 0, or E_TIMEDOUT for the
+   lock after at most wait_ns. */
+int wksp__exact_settle(wksp__call_t *call, wksp__slot_t *slot, uint64_t wait_ns);
 
 /* Formats the slots; part of fd_wksp_new. */
 void wksp__slots_new(fd_wksp_t *wksp);

@@ -18,6 +18,7 @@
 #include "core/part_priv.h"
 #include "core/root.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #define LAYOUT_PAGE 4096UL
@@ -75,8 +76,8 @@ uint64_t wksp__geometry_hash_of(uint32_t flavour) {
       WKSP_LAYOUT_VERSION, sizeof(struct fd_wksp), slot_max_for(0), slot_max_for(1UL << 20),
       slot_max_for(64UL << 20), slot_max_for(1UL << 30),
       /* lock, record, slots */
-      sizeof(wksp__vol_t), sizeof(wksp__slot_t), sizeof(pthread_mutex_t), WKSP_UNDO_MAX,
-      WKSP_REDO_MAX,
+      sizeof(wksp__vol_t), sizeof(wksp__slot_t), offsetof(wksp__slot_t, intent_seq),
+      sizeof(pthread_mutex_t), WKSP_UNDO_MAX, WKSP_REDO_MAX,
       /* roots and partitions */
       sizeof(wksp__root_t), FD_WKSP_ROOT_MAX, sizeof(wksp__ent_t), WKSP_PART_HEAD_SZ,
       WKSP_PART_LEVELS, FD_WKSP_PART_GRAIN, WKSP_PART_PAGE_LG, WKSP_PART_BINS,

@@ -421,10 +421,11 @@ static int free_in(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t t
   return op.bad ? WKSP_E_CORRUPT : found;
 }
 
-int wksp__part_free_locked(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t tag) {
+int wksp__part_free_locked(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t tag,
+                           wksp__part_also_t also, void *arg) {
   fd_wksp_part_t is;
   if (!wksp__part_in_data(call->wksp, gaddr)) return 0;
-  int found = free_in(call, gaddr, kind, tag, NULL, NULL, &is);
+  int found = free_in(call, gaddr, kind, tag, also, arg, &is);
   return found < 0 ? wksp__part_corrupt(call->wksp) : found;
 }
 

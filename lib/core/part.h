@@ -37,7 +37,8 @@ int wksp__part_free(wksp__call_t *call, uint64_t timeout_ns, uint64_t gaddr, uin
 
 /* The same with the lock held, for who frees several in one hold, each in a change of its own: 1
  * freed, 0 not there or of another kind or tag (nothing reported), E_CORRUPT (reported). */
-int wksp__part_free_locked(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t tag);
+int wksp__part_free_locked(wksp__call_t *call, uint64_t gaddr, uint32_t kind, uint64_t tag,
+                           wksp__part_also_t also, void *arg);
 
 /* The used partition that contains gaddr, without the lock: 1 and *ret_part, 0 none, E_AGAIN,
  * E_CORRUPT. */

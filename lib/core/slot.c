@@ -46,6 +46,9 @@
 
 /* A call waits this long for the shared slot; ns. */
 #define SHARED_WAIT_NS 10000000000UL
+/* Who takes a dead thread's heap waits this long for the lock, should he need it; ns. Else he takes
+   another heap. */
+#define SETTLE_WAIT_NS 2000000UL
 /* What a waiter sleeps at most before it looks again whether the one it waits for lives; ns. */
 #define RECHECK_NS 2000000UL
 
@@ -62,6 +65,7 @@ uint64_t wksp__real_ns(void) {
 }
 
 void wksp__relax(uint32_t turn) {
+  WKSP__WAITS();
   if (turn < 64) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -129,15 +133,17 @@ static uint64_t next_claim(uint64_t old, uint32_t owner, uint32_t state) {
 static void mark_dead(wksp__slot_t *slot) {
   uint64_t flight = wksp__ld(&slot->flight), gaddr = flight & ~WKSP_FLIGHT_BUSY;
   if (flight) wksp__st(&slot->flight, gaddr ? gaddr | WKSP_FLIGHT_DEAD : 0UL);
+  /* not by a store: somebody may be helping */
+  if (wksp__ld(&slot->intent)) wksp__fetch_or(&slot->intent, WKSP_INTENT_DEAD);
 }
 
 /* Notes what a dead holder of the slot had in flight, and forgets it. The caller has the slot to
    himself and a name of his own. A change that somebody has decided and nobody finished may be
-   about to give the flight, so it is finished first. 0, or E_TIMEDOUT for the lock: the flight
-   stays, marked. */
-static int bury(wksp__call_t *call, wksp__slot_t *slot) {
+   about to give the flight, so it is finished first. 0, or E_TIMEDOUT for the lock, after at most
+   wait_ns: the flight stays, marked. */
+static int bury(wksp__call_t *call, wksp__slot_t *slot, uint64_t wait_ns) {
   if (wksp__ld_acquire(&wksp__vol(call->wksp)->rec)) {
-    int err = wksp__lock(call, WKSP_LOCK_FETCH_NS);
+    int err = wksp__lock(call, wait_ns);
     if (!err) {
       wksp__unlock(call);
     } else if (err != WKSP_E_CORRUPT) {
@@ -147,7 +153,8 @@ static int bury(wksp__call_t *call, wksp__slot_t *slot) {
     } /* else a record that nobody can end gives nothing: who rebuilds needs a slot */
   }
   mark_dead(slot);
-  int err = wksp__alloc_bury(call, wksp__ld(&slot->flight) & ~WKSP_FLIGHT_DEAD);
+  int err = wksp__exact_settle(call, slot, wait_ns);
+  if (!err) err = wksp__alloc_bury(call, wksp__ld(&slot->flight) & ~WKSP_FLIGHT_DEAD, wait_ns);
   /* release: noted before forgotten; pairs with the acquire loads in is_suspect */
   if (!err) wksp__st_release(&slot->flight, 0UL);
   return err;
@@ -204,7 +211,8 @@ static int claim(wksp__call_t *call, uint32_t idx, uint64_t lease) {
   }
   call->slot = slot;
   call->name = wksp__name_of(idx, CLAIM_GEN(claiming));
-  if ((wksp__ld(&slot->flight) || CLAIM_STATE(old) != WKSP_SLOT_FREE) && bury(call, slot)) {
+  if ((wksp__ld(&slot->flight) || wksp__ld(&slot->intent) || CLAIM_STATE(old) != WKSP_SLOT_FREE) &&
+      bury(call, slot, WKSP_LOCK_FETCH_NS)) {
     give_back(slot); /* its suspect cannot be noted now: the slot keeps it for another day */
     return 0;
   }
@@ -504,8 +512,41 @@ void wksp__gate_open(wksp__call_t *call, uint32_t idx) {
   wksp__futex_wake(&slot->gate_futex, 1);
 }
 
+/* Gives the slot of a dead thread back, whose claim word is old. 1, 0 somebody else was first, or
+   E_TIMEDOUT: back, but it keeps its suspect, marked. */
+static int reap(wksp__call_t *call, wksp__slot_t *slot, uint64_t old, uint64_t wait_ns) {
+  uint32_t owner = CLAIM_OWNER(wksp__ld(&call->slot->claim)); /* we die, our lease ends */
+  uint64_t mine = next_claim(old, owner, WKSP_SLOT_CLAIMING);
+  if (!wksp__cas(&slot->claim, &old, mine)) return 0;
+  mark_dead(slot);
+  wksp__st(&slot->announce, 0UL);
+  wksp__st(&slot->in, wksp__ld(&slot->out));
+  int err = bury(call, slot, wait_ns);
+  wksp__st_release(&slot->claim, CLAIM(CLAIM_GEN(mine), 0, WKSP_SLOT_FREE));
+  return err ? err : 1;
+}
+
+/* Whether what somebody dead had in flight may still be in the slot. Whoever claims one marks that
+   between CLAIMING and HELD. */
+static int unburied(wksp__slot_t const *slot, uint64_t claim, uint64_t name) {
+  uint64_t flight = wksp__ld_acquire(&slot->flight), intent = wksp__ld_acquire(&slot->intent);
+  if (CLAIM_GEN(claim) == name >> 20 || CLAIM_STATE(claim) == WKSP_SLOT_CLAIMING)
+    return (flight | intent) != 0;
+  return (flight & WKSP_FLIGHT_DEAD) || (intent & WKSP_INTENT_DEAD);
+}
+
+int wksp__slot_settle(wksp__call_t *call, uint64_t name) {
+  uint32_t idx = wksp__name_slot(name);
+  if (idx >= call->wksp->slot_max || !(name >> 20)) return 1; /* none that ever was */
+  wksp__slot_t *slot = &wksp__slots(call->wksp)[idx];
+  uint64_t claim = wksp__ld_acquire(&slot->claim);
+  if (slot == call->slot || !unburied(slot, claim, name)) return 1;
+  if (!claimable(slot, claim) && !gone(claim)) return 0;
+  return reap(call, slot, claim, SETTLE_WAIT_NS) == 1;
+}
+
 uint32_t wksp__slots_reap(wksp__call_t *call, uint64_t lease) {
-  uint32_t cnt = 0, owner = CLAIM_OWNER(wksp__ld(&call->slot->claim)); /* we die, our lease ends */
+  uint32_t cnt = 0;
   for (uint32_t idx = 0; idx < call->wksp->slot_max; idx++) {
     wksp__slot_t *slot = &wksp__slots(call->wksp)[idx];
     uint64_t old = wksp__ld_acquire(&slot->claim);
@@ -514,14 +555,7 @@ uint32_t wksp__slots_reap(wksp__call_t *call, uint64_t lease) {
      * kernel never marks */
     int ended = lease && CLAIM_OWNER(old) == owner_of(lease);
     if (!ended && !claimable(slot, old) && !gone(old)) continue;
-    uint64_t mine = next_claim(old, owner, WKSP_SLOT_CLAIMING);
-    if (!wksp__cas(&slot->claim, &old, mine)) continue;
-    mark_dead(slot);
-    wksp__st(&slot->announce, 0UL);
-    wksp__st(&slot->in, wksp__ld(&slot->out));
-    bury(call, slot); /* if that fails the slot keeps its suspect, marked */
-    wksp__st_release(&slot->claim, CLAIM(CLAIM_GEN(mine), 0, WKSP_SLOT_FREE));
-    cnt++;
+    cnt += reap(call, slot, old, WKSP_LOCK_FETCH_NS) != 0;
   }
   return cnt;
 }

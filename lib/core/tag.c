@@ -170,7 +170,8 @@ static long free_listed(fd_wksp_t *wksp, fd_wksp_part_t const *parts, ulong cnt)
     if (rc) return rc;
     for (uint32_t n = 0; n < TAG_BATCH_MAX && i < cnt && rc >= 0; n++, i++) {
       if (parts[i].kind != FD_WKSP_KIND_USER) continue;
-      rc = wksp__part_free_locked(&call, parts[i].gaddr, FD_WKSP_KIND_USER, parts[i].tag);
+      rc = wksp__part_free_locked(&call, parts[i].gaddr, FD_WKSP_KIND_USER, parts[i].tag, NULL,
+                                  NULL);
       freed += rc == 1;
     }
     end(&call);
@@ -256,7 +257,7 @@ static int parts_free(fd_wksp_t *wksp) {
       }
       from = part.gaddr + part.size;
       if (part.kind == FD_WKSP_KIND_USER)
-        rc = wksp__part_free_locked(&call, part.gaddr, FD_WKSP_KIND_USER, 0);
+        rc = wksp__part_free_locked(&call, part.gaddr, FD_WKSP_KIND_USER, 0, NULL, NULL);
     }
     end(&call);
     if (rc < 0) return rc;

@@ -123,6 +123,61 @@ WKSP_API void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz);
    that was built with -Dhardened=true refuses every double free. */
 WKSP_API void fd_alloc_free(fd_alloc_t *join, void *laddr);
 
+/* Words that name blocks
+   ------------------------------------------------------------------------------------------
+
+   malloc and free leave, when their thread is killed at the wrong instruction, one block that
+   nobody knows (a suspect, see fd_alloc_walk). The following three do not: a block is named by a
+   word in the workspace, and at every instruction it is either named by it or free.
+
+   dst: 8 bytes, aligned to 8, in the data of the alloc's workspace: in a block or in a partition.
+   0: empty; to begin with, the user stores that. Otherwise it holds the gaddr of a block of the
+   alloc, and, while one of these calls is at it (or was, in a thread that has been killed), marks
+   in the other bits. Nobody may change it by other means, but plainly before it is first used and
+   after it is last; fd_alloc_named reads it.
+
+                     malloc_to    take_from / free_from    fd_alloc_named
+     malloc_to       one gets it  any                      any
+     take_from       any          one gets it              any
+
+   "Any": from any thread of any process at once, also with all calls above, and whoever else is
+   stopped or killed in between. Of two who take or fill one word at once one succeeds. The block's
+   memory is not initialised when the word names it. Like malloc they are not async-signal-safe.
+
+   Killed inside    what follows, once somebody takes the dead thread's place, looks at the word by
+                    one of these calls, compacts, or its process is seen to be gone
+     malloc_to      the word is empty, or it names a block
+     take_from      the word names the block, or is empty and the block is free
+     free_from      the word names the block, or is empty and the block is free
+
+   After take_from has returned the block is like one of malloc: a suspect, if the thread is killed
+   before its next call. */
+
+/* The bits of such a word that are a gaddr. */
+#define FD_ALLOC_DST_GADDR 0x00007ffffffffff0UL
+
+/* A block of at least sz bytes, aligned to align (as malloc), into the empty word at dst. 0;
+   E_BUSY: the word is not empty (or the one who is emptying it is stopped in that);
+   E_INVAL (sz 0, align, dst), E_NOMEM, E_LIMIT, E_TIMEDOUT, E_RDONLY. The word is as it was
+   then. */
+WKSP_API int fd_alloc_malloc_to(fd_alloc_t *join, ulong align, ulong sz, ulong *dst);
+
+/* Takes the block out of the word, which is empty afterwards. The block, or NULL: the word is
+   empty (nothing reported), or an error, after which the word is as it was: E_NOTFOUND (it names
+   no live block of this alloc), E_INVAL, E_AGAIN, and as malloc, since the thread needs a heap. */
+WKSP_API void *fd_alloc_take_from(fd_alloc_t *join, ulong *dst);
+
+/* The same, and frees it. 1, 0: the word is empty, or one of take_from's errors (negative; a large
+   block: E_TIMEDOUT too). */
+WKSP_API int fd_alloc_free_from(fd_alloc_t *join, ulong *dst);
+
+/* The gaddr of the block that the word names, 0 if none: of one moment, and the block may be taken
+   and freed in the next, unless the caller has means to know better. */
+static inline ulong fd_alloc_named(ulong const *dst) {
+  ulong v = __atomic_load_n(dst, __ATOMIC_ACQUIRE);
+  return (v & 3UL) == 2UL ? 0UL : v & FD_ALLOC_DST_GADDR;
+}
+
 typedef struct fd_alloc_compacted {
   ulong freed_sz;    /* bytes given back to the workspace */
   ulong skipped_cnt; /* threads that were stopped inside a call and could not be waited for */
