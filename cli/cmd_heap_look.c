@@ -180,6 +180,7 @@ static void figures_print(heap_t const *heap, fd_alloc_stat_t const *stat) {
   render_fact("thread heaps", "%lu, of them %lu left behind", stat->heap_cnt, stat->heap_left_cnt);
   render_fact("suspects", "%lu blocks in flight when their thread was killed", stat->suspect_cnt);
   render_fact("bad frees", "%lu refused", stat->bad_free_cnt);
+  if (stat->late_write_cnt) render_fact("late writes", "%lu to freed blocks", stat->late_write_cnt);
 }
 
 /* The figures, and with blocks those, too. */

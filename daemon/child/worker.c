@@ -133,7 +133,10 @@ static int query(job_t *job, fd_wksp_t *wksp) {
 
 static int reap(job_t *job, fd_wksp_t *wksp) {
   int err = 0;
-  for (uint32_t i = 0; i < job->ask.lease_cnt && !err; i++) err = wksp__reap(wksp, job->leases[i]);
+  for (uint32_t i = 0; i < job->ask.lease_cnt && !err; i++) {
+    err = wksp__reap(wksp, job->leases[i]);
+    if (!err) err = wksp__ephemeral_end(wksp, job->leases[i]);
+  }
   return err;
 }
 

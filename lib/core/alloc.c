@@ -4,6 +4,7 @@
    says where it lies in the workspace (self), so the workspace follows from the handle. */
 
 #include "core/alloc.h"
+#include "core/alloc_hard.h"
 #include "core/fail.h"
 #include "core/map.h"
 
@@ -71,9 +72,20 @@ static int clear_former(wksp__call_t *call, struct fd_alloc *alloc, uint64_t gad
       return wksp__fail(
           WKSP_E_BUSY, "fd_alloc_new: gaddr %#lx is an fd_alloc (tag %lu) already; delete it first",
           gaddr, alloc->tag);
-    int err = wksp__alloc_clear(call, id, alloc, 0);
+    int err = wksp__alloc_clear(call, id, alloc, 0, 0);
     if (err) return err;
   }
+  return 0;
+}
+
+/* The lease to which an ephemeral alloc is bound; 0 (reported): there is none. */
+static uint64_t lease_of(fd_wksp_t const *wksp) {
+  wksp__map_t const *map = wksp__map_of(wksp);
+  if (map && map->lease && map->lease != WKSP_LEASE_FORKED) return map->lease;
+  wksp__fail(WKSP_E_INVAL,
+             "fd_alloc_new: nobody would see the end of this process, for it has not attached "
+             "workspace %s from wkspd by itself: leave FD_ALLOC_FLAG_EPHEMERAL out",
+             wksp->name);
   return 0;
 }
 
@@ -97,11 +109,13 @@ void *fd_alloc_new_flags(void *shmem, ulong tag, ulong flags) {
     wksp__fail(WKSP_E_INVAL, "fd_alloc_new: the tag is 0; take any other");
     return NULL;
   }
-  if (flags & ~FD_ALLOC_FLAG_ALIGNED) {
+  if (flags & ~(FD_ALLOC_FLAG_ALIGNED | FD_ALLOC_FLAG_EPHEMERAL)) {
     wksp__fail(WKSP_E_INVAL, "fd_alloc_new: flags %#lx has others than %#lx", flags,
-               FD_ALLOC_FLAG_ALIGNED);
+               FD_ALLOC_FLAG_ALIGNED | FD_ALLOC_FLAG_EPHEMERAL);
     return NULL;
   }
+  uint64_t lease = flags & FD_ALLOC_FLAG_EPHEMERAL ? lease_of(wksp) : 0;
+  if ((flags & FD_ALLOC_FLAG_EPHEMERAL) && !lease) return NULL;
   wksp__call_t call;
   if (wksp__call_begin(wksp, &call)) return NULL;
   struct fd_alloc *alloc = shmem;
@@ -113,6 +127,7 @@ void *fd_alloc_new_flags(void *shmem, ulong tag, ulong flags) {
   alloc->self = gaddr;
   alloc->tag = tag;
   alloc->flags = flags;
+  alloc->lease = lease;
   uint64_t spans = (wksp->data_max >> WKSP_SPAN_LG) / 64;
   alloc->region_spans = spans < 1                       ? 1
                         : spans > WKSP_REGION_SPANS_MAX ? WKSP_REGION_SPANS_MAX
@@ -161,6 +176,7 @@ void *fd_alloc_leave(fd_alloc_t *join) {
   if (!alloc) return NULL;
   wksp__seat_t *seat = wksp__seat_find(wksp_of(alloc));
   if (seat && wksp__map_busy(seat->map)) { /* else the heap is protected and stays */
+    wksp__slot_mend(seat);
     wksp__seat_leave_heap(seat, alloc->self);
     wksp__map_idle(seat->map);
   }
@@ -207,7 +223,8 @@ int wksp__op_begin(fd_alloc_t const *join, wksp__op_t *ret_op) {
 
 /* From here on the short forms serve, if the heap is the thread's to keep and it need not fence. */
 static void fast_on(wksp__op_t const *op) {
-  wksp__seat_t const *seat = op->call.seat;
+  if (WKSP_FLAVOUR & WKSP_FLAVOUR_HARDENED) return; /* every call looks closely (alloc_hard.c) */
+  wksp__seat_t *seat = op->call.seat;
   if (!seat || !op->heap || !seat->heap_cnt || seat->heap[0].owner != &op->heap->owner) return;
   if (wksp__ld(&op->call.slot->fenced) & WKSP_FENCED_CALLS) return;
   fd_wksp_t *wksp = op->wksp;
@@ -221,7 +238,8 @@ static void fast_on(wksp__op_t const *op) {
   fast->tails = (uint32_t)SPAN_WORD(0, op->alloc->home, 0, WKSP_SPAN_TAIL);
   fast->classes = wksp__class(wksp, 0);
   fast->data_hi = wksp->data_hi;
-  fast->slot = op->call.slot;
+  seat->slot_off = (uintptr_t)op->call.slot - (uintptr_t)&wksp__no_slot;
+  fast->slot_off = &seat->slot_off;
   wksp__compiler_fence(); /* a signal handler sees it on when the rest is there */
   fast->join = (uintptr_t)op->join;
 }
@@ -234,6 +252,17 @@ void wksp__op_end(wksp__op_t *op) {
   if (wksp__unlikely(op->late_cnt)) wksp__bad_late_tell(op);
 }
 
+int wksp__op_part_alloc(wksp__op_t *op, uint64_t align, uint64_t size, uint32_t kind,
+                        wksp__part_also_t also, void *arg, uint64_t *ret_gaddr,
+                        uint64_t *ret_size) {
+  sigset_t old;
+  wksp__signals_off(&old);
+  int err = wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, align, size, op->alloc->tag,
+                             kind | op->alloc->home << 8, also, arg, ret_gaddr, ret_size);
+  wksp__signals_on(&old);
+  return err;
+}
+
 static int note_flight(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
   (void)size;
   wksp__tx_put64(tx, &((wksp__op_t *)arg)->call.slot->flight, gaddr);
@@ -243,8 +272,7 @@ static int note_flight(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size)
 static void *malloc_large(wksp__op_t *op, ulong align, ulong sz, ulong *ret_max) {
   uint64_t gaddr, size;
   if (align < LARGE_ALIGN) align = LARGE_ALIGN;
-  if (wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, align, sz, op->alloc->tag,
-                       FD_WKSP_KIND_LARGE | op->alloc->home << 8, note_flight, op, &gaddr, &size))
+  if (wksp__op_part_alloc(op, align, sz, FD_WKSP_KIND_LARGE, note_flight, op, &gaddr, &size))
     return NULL;
   *ret_max = size;
   return fd_wksp_laddr_fast(op->wksp, gaddr);
@@ -254,6 +282,7 @@ static void *malloc_small(wksp__op_t *op, uint32_t hint, uint32_t cls, ulong *re
   if (wksp__heap_get(op, hint)) return NULL;
   uint64_t gaddr = wksp__mag_malloc(op, cls);
   if (!gaddr) return NULL;
+  wksp__hard_take(op, gaddr, cls);
   *ret_max = wksp__class_size(cls);
   return fd_wksp_laddr_fast(op->wksp, gaddr);
 }
@@ -294,9 +323,13 @@ static int free_large(wksp__op_t *op, uint64_t gaddr) {
   int found = wksp__part_find(op->wksp, gaddr, &part);
   if (found < 0) return found;
   if (!found || part.gaddr != gaddr || part.kind != kind) return WKSP_E_NOTFOUND;
+  sigset_t old;
+  wksp__signals_off(&old); /* as in op_part_alloc */
   wksp__st(&op->call.slot->flight, gaddr);
-  return wksp__part_free(&op->call, WKSP_LOCK_CALL_NS, gaddr, kind, op->alloc->tag, forget_flight,
-                         op);
+  int err =
+      wksp__part_free(&op->call, WKSP_LOCK_CALL_NS, gaddr, kind, op->alloc->tag, forget_flight, op);
+  wksp__signals_on(&old);
+  return err;
 }
 
 /* A span may change hands between the look at its word and the look at its heap, which may leave
@@ -310,8 +343,10 @@ static int free_at(wksp__op_t *op, uint64_t gaddr) {
     if (SPAN_STATE(e) == WKSP_SPAN_NONE) return free_large(op, gaddr);
     if (!wksp__span_live(e)) return WKSP_E_NOTFOUND;
     if ((op->heap && SPAN_HEAP(e) == op->heap_id) ||
-        wksp__heap_of(op->wksp, SPAN_HEAP(e), op->alloc_gaddr))
-      return wksp__mag_free(op, gaddr, span, e);
+        wksp__heap_of(op->wksp, SPAN_HEAP(e), op->alloc_gaddr)) {
+      int err = wksp__hard_give(op, gaddr, SPAN_CLASS(e));
+      return err ? err : wksp__mag_free(op, gaddr, span, e);
+    }
     uint64_t now = wksp__span_look(op->wksp, gaddr, &span);
     if (now == e) return WKSP_E_NOTFOUND;
     e = now;

@@ -177,11 +177,13 @@ struct fd_alloc {
   uint64_t tag;
   uint32_t home; /* id in the directory */
   uint32_t region_spans;
-  uint64_t compactor;    /* name of the thread that compacts, 0 */
-  uint64_t bad_free_cnt; /* refused frees */
-  uint32_t pool_cnt;     /* about how many spans are in POOL */
-  uint32_t pool_scan;    /* where the next look through the span table starts */
-  uint32_t wide_scan;    /* likewise for as much as a wide span */
+  uint64_t compactor;      /* name of the thread that compacts, 0 */
+  uint64_t bad_free_cnt;   /* refused frees */
+  uint64_t lease;          /* ephemeral: the daemon's, with which it ends; 0 */
+  uint64_t late_write_cnt; /* free blocks that were written to; a hardened build counts them */
+  uint32_t pool_cnt;       /* about how many spans are in POOL */
+  uint32_t pool_scan;      /* where the next look through the span table starts */
+  uint32_t wide_scan;      /* likewise for as much as a wide span */
   uint32_t suspect_at;
   uint32_t compact_cnt;            /* compacts done: who waits for the token sees that it goes on */
   uint64_t suspect[WKSP_SUSPECTS]; /* gaddr of blocks in flight when their thread died; a ring */
@@ -218,6 +220,11 @@ struct fd_alloc *wksp__alloc_of(fd_alloc_t const *join);
 /* Starts and ends an operation of the calling thread. 0 or why not (reported). */
 int wksp__op_begin(fd_alloc_t const *join, wksp__op_t *ret_op);
 void wksp__op_end(wksp__op_t *op);
+
+/* wksp__part_alloc with the alloc's tag, waiting as malloc does. Signals are off meanwhile: a
+   handler that leaves by longjmp must not leave the workspace's lock taken. */
+int wksp__op_part_alloc(wksp__op_t *op, uint64_t align, uint64_t size, uint32_t kind,
+                        wksp__part_also_t also, void *arg, uint64_t *ret_gaddr, uint64_t *ret_size);
 
 /* fd_alloc_malloc_at_least and fd_alloc_free, all cases; the usual ones are in alloc_fast.c. */
 void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max);
@@ -501,10 +508,12 @@ int wksp__token_get(wksp__op_t *op);
 void wksp__token_put(wksp__op_t *op);
 int wksp__region_gone(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size);
 
-/* Ends what the alloc with that home holds, as its head says, then the home; tag: its tag, if the
-   head is to be trusted, else 0 (alloc_delete.c). 0 or an error (reported). */
-int wksp__alloc_clear(wksp__call_t *call, uint32_t home, struct fd_alloc const *alloc,
-                      uint64_t tag);
+/* Ends what the alloc with that home holds, as its head says, then the home, and with it, if
+   with_head, the alloc's own partition, if it is one by itself: then 1, and the memory is
+   another's. tag: its tag, if the head is to be trusted, else 0 (alloc_delete.c). 0, 1 or an error
+   (reported). */
+int wksp__alloc_clear(wksp__call_t *call, uint32_t home, struct fd_alloc const *alloc, uint64_t tag,
+                      int with_head);
 
 /* Whether it is half made or half deleted. */
 int wksp__alloc_ending(struct fd_alloc const *alloc);
@@ -512,6 +521,10 @@ int wksp__alloc_ending(struct fd_alloc const *alloc);
 /* 0 if no fd_alloc but that at gaddr `but` lies in a partition of the user with the tag, E_BUSY
    (reported), or why that cannot be told (tag.c). */
 int wksp__tag_homes_none(fd_wksp_t const *wksp, ulong tag, uint64_t but);
+
+/* Ends the ephemeral fd_allocs of a lease that has ended. 0, or E_BUSY (a thread of another process
+   is inside a call of one), E_TIMEDOUT, E_CORRUPT: reported, try again. */
+int wksp__ephemeral_end(fd_wksp_t *wksp, uint64_t lease);
 
 /* Held blocks (alloc_held.c)
  * --------------------------------------------------------------------------- */
@@ -528,6 +541,9 @@ int wksp__held_blocks(fd_wksp_t const *wksp, uint64_t alloc_gaddr, wksp__held_bl
 int wksp__held_has(wksp__held_blocks_t const *held, uint64_t gaddr);
 void wksp__held_free(wksp__held_blocks_t *held);
 
+/* Whether the block was in flight when its thread died (alloc_walk.c). */
+int wksp__is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint64_t gaddr);
+
 /* Whether a magazine of one of the alloc's heaps holds the block of the class at gaddr. */
 int wksp__held_now(fd_wksp_t const *wksp, uint64_t alloc_gaddr, uint32_t cls, uint64_t gaddr);
 
@@ -538,8 +554,8 @@ uint32_t wksp__held_repair(fd_wksp_t *wksp, wksp__finding_t finding, void *arg);
 /* For the slots (alloc_heap.c)
  * ------------------------------------------------------------------------ */
 
-/* The block that a slot's flight says is in flight, 0 none; unless its thread lives, nobody may have
-   taken the heap since. */
+/* The block that a slot's flight says is in flight, 0 none; unless its thread lives, nobody may
+   have taken the heap since. */
 uint64_t wksp__flight_block(fd_wksp_t const *wksp, wksp__slot_t const *slot);
 
 /* Notes the block at gaddr, which a dead thread had in flight, as suspect of its alloc, if it is a

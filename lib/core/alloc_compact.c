@@ -290,7 +290,8 @@ static int finish_delete(wksp__call_t *call, struct fd_alloc *alloc, uint32_t id
   if (!wksp__cas(&alloc->compactor, &token, mine)) return 0;
   int err = 0;
   if (wksp__ld_acquire(&wksp__heap_dir(call->wksp)[id]) == dir && wksp__alloc_ending(alloc))
-    err = wksp__alloc_clear(call, id, alloc, 0);
+    err = wksp__alloc_clear(call, id, alloc, 0, alloc->lease != 0);
+  if (err == 1) return 0; /* the token went with it */
   wksp__cas(&alloc->compactor, &mine, 0UL);
   return err;
 }

@@ -77,8 +77,27 @@ static int parts_end(ending_t const *ending, int heaps) {
   return err;
 }
 
-int wksp__alloc_clear(wksp__call_t *call, uint32_t home, struct fd_alloc const *alloc,
-                      uint64_t tag) {
+static int home_gone(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
+  (void)gaddr;
+  (void)size;
+  wksp__tx_put64(tx, arg, 0UL); /* the word in the directory */
+  return 0;
+}
+
+/* The home leaves the directory and the head's own partition is freed, in one change. 1, or 0 if
+   the head is no partition by itself, so that neither was done. */
+static int head_free(wksp__call_t *call, uint64_t *dir_word, uint64_t gaddr) {
+  fd_wksp_part_t part;
+  int found = wksp__part_find(call->wksp, gaddr, &part);
+  if (found < 0) return found;
+  if (!found || part.gaddr != gaddr || part.kind != FD_WKSP_KIND_USER) return 0;
+  int err =
+      wksp__part_free(call, WKSP_LOCK_CALL_NS, gaddr, FD_WKSP_KIND_USER, 0, home_gone, dir_word);
+  return err ? err : 1;
+}
+
+int wksp__alloc_clear(wksp__call_t *call, uint32_t home, struct fd_alloc const *alloc, uint64_t tag,
+                      int with_head) {
   uint64_t *dir = wksp__heap_dir(call->wksp), alloc_gaddr = DIR_GADDR(wksp__ld(&dir[home]));
   ending_t ending = {.call = call, .home = home, .tag = tag};
   ending.leave = wksp__ld(&alloc->magic) == WKSP_ALLOC_LEAVING;
@@ -87,6 +106,7 @@ int wksp__alloc_clear(wksp__call_t *call, uint32_t home, struct fd_alloc const *
   for (uint32_t id = 1; id < call->wksp->heap_max; id++)
     if (wksp__heap_of(call->wksp, id, alloc_gaddr)) wksp__st(&dir[id], 0UL);
   err = parts_end(&ending, 1);
+  if (!err && with_head) err = head_free(call, &dir[home], alloc_gaddr);
   if (!err) wksp__st(&dir[home], 0UL);
   return err;
 }
@@ -118,10 +138,11 @@ static int end_it(wksp__op_t *op, int level) {
   if (op->call.seat) wksp__seat_leave_heap(op->call.seat, op->alloc_gaddr);
   int err = take_all(op);
   if (err) return err;
+  wksp__st(&op->alloc->lease, 0UL); /* the head is its user's */
   /* from here on whoever compacts finishes it */
   wksp__st_release(&op->alloc->magic,
                    level == FD_ALLOC_DELETE_LEAVE ? WKSP_ALLOC_LEAVING : WKSP_ALLOC_DELETING);
-  err = wksp__alloc_clear(&op->call, op->alloc->home, op->alloc, op->alloc->tag);
+  err = wksp__alloc_clear(&op->call, op->alloc->home, op->alloc, op->alloc->tag, 0);
   if (!err) wksp__st(&op->alloc->magic, 0UL);
   return err;
 }
@@ -153,4 +174,46 @@ void *fd_alloc_delete_level(void *shalloc, int level) {
 
 void *fd_alloc_delete(void *shalloc) {
   return fd_alloc_delete_level(shalloc, FD_ALLOC_DELETE_QUICK);
+}
+
+/* Ephemeral
+ * ------------------------------------------------------------------------------------------ */
+
+/* As fd_alloc_delete, but the head goes too. Killed on the way, the next attempt or compact goes
+ * on. */
+static int ephemeral_end(wksp__op_t *op, uint64_t lease) {
+  int err = wksp__token_get(op);
+  if (err) return err;
+  uint64_t magic = wksp__ld_acquire(&op->alloc->magic);
+  if (wksp__ld(&op->alloc->lease) == lease && magic == WKSP_ALLOC_MAGIC) {
+    err = take_all(op);
+    if (!err) wksp__st_release(&op->alloc->magic, WKSP_ALLOC_DELETING);
+  }
+  if (!err && wksp__ld(&op->alloc->lease) == lease)
+    err = wksp__alloc_clear(&op->call, op->alloc->home, op->alloc, op->alloc->tag, 1);
+  if (err == 1) return 0;
+  if (!err) wksp__st(&op->alloc->magic, 0UL);
+  wksp__token_put(op);
+  return err;
+}
+
+int wksp__ephemeral_end(fd_wksp_t *wksp, uint64_t lease) {
+  wksp__call_t call;
+  int err = wksp__call_begin(wksp, &call);
+  if (err) return err;
+  for (uint32_t id = 1; lease && id < wksp->heap_max && !err; id++) {
+    uint64_t dir = wksp__ld_acquire(&wksp__heap_dir(wksp)[id]), gaddr = DIR_GADDR(dir);
+    if (DIR_WHAT(dir) != DIR_HOME || gaddr < wksp->data_lo ||
+        gaddr > wksp->data_hi - sizeof(struct fd_alloc))
+      continue;
+    struct fd_alloc *alloc = fd_wksp_laddr_fast(wksp, gaddr);
+    uint64_t magic = wksp__ld_acquire(&alloc->magic);
+    if ((magic != WKSP_ALLOC_MAGIC && magic != WKSP_ALLOC_DELETING) || alloc->self != gaddr ||
+        alloc->home != id || wksp__ld(&alloc->lease) != lease)
+      continue;
+    wksp__op_t op = {.call = call, .wksp = wksp, .alloc = alloc, .alloc_gaddr = gaddr};
+    err = ephemeral_end(&op, lease);
+  }
+  wksp__call_end(&call);
+  return err;
 }

@@ -42,6 +42,7 @@
    What it refuses: words that hold anything but 0 or what these calls have put there. */
 
 #include "core/alloc.h"
+#include "core/alloc_hard.h"
 #include "core/fail.h"
 #include "core/seat.h"
 
@@ -235,6 +236,7 @@ static void settle_malloc(fd_wksp_t *wksp, wksp__slot_t *slot, uint32_t idx) {
   uint64_t gaddr = wksp__ld(&slot->flight) & ~WKSP_FLIGHT_DEAD;
   wksp__heap_t *heap = dead_heap(wksp, idx, wksp__ld(&slot->intent_heap));
   for (uint32_t cls = 0; gaddr && heap && cls < WKSP_CLASS_CNT; cls++) drop(heap, cls, gaddr);
+  if (gaddr && heap) wksp__hard_bury(wksp, gaddr); /* its word names it: live */
 }
 
 /* The block has left its word and is nobody's: into the dead one's magazine unless it is there. */
@@ -250,7 +252,10 @@ static int settle_taken(wksp__call_t *call, wksp__slot_t *slot, uint32_t idx, ui
   if (cls == WKSP_CLASS_CNT) return 0;
   uint32_t top = wksp__mag_top(wksp, heap, cls);
   int there = wksp__ld(wksp__mag_place(heap, top - 8)) == gaddr; /* below lo are places of 0 */
-  if (!there && top <= wksp__mag_hi(wksp, cls)) put(heap, cls, gaddr);
+  if (!there && top <= wksp__mag_hi(wksp, cls)) {
+    wksp__hard_lay(wksp, gaddr, cls);
+    put(heap, cls, gaddr);
+  }
   return 0;
 }
 
@@ -355,6 +360,7 @@ static int malloc_small_to(exact_t *x, uint32_t hint, uint32_t cls) {
     return err;
   }
   drop(x->op->heap, cls, gaddr);
+  wksp__hard_take(x->op, gaddr, cls);
   published(x, gaddr);
   return 0;
 }
@@ -445,7 +451,10 @@ static int small_from(exact_t *x, uint32_t hint, uint64_t kind, uint32_t cls, ui
   if (wksp__mag_among_last(heap, heap->mag[cls].top, gaddr))
     return no_block(x, kind == FREE ? "free_from" : "take_from", gaddr);
   if (!taken(x, kind, gaddr)) return 0;
-  if (kind == FREE) put(heap, cls, gaddr);
+  if (kind == FREE) {
+    (void)wksp__hard_give(x->op, gaddr, cls); /* the word has named it: it is live */
+    put(heap, cls, gaddr);
+  }
   ended(x, kind == TAKE);
   return 1;
 }

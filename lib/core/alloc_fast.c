@@ -37,8 +37,12 @@
 #include <stddef.h>
 
 #define HANDLE(join) ((uintptr_t)(join) & ~(FD_ALLOC_ALIGN - 1))
-#define INLINE       static inline __attribute__((always_inline))
-#define NOINLINE     __attribute__((noinline))
+
+/* The thread's slot, or one that is always busy: also in a child of fork, whose seats are wiped
+   (live.h), so that it stays away from its parent's. */
+#define SLOT(fast) ((wksp__slot_t *)((uintptr_t)&wksp__no_slot + *(fast)->slot_off))
+#define INLINE     static inline __attribute__((always_inline))
+#define NOINLINE   __attribute__((noinline))
 
 /* Where the magazine of a class lies in a heap, and where its index stands in a span's word. */
 #define MAG_AT(cls)   ((uint32_t)(offsetof(wksp__heap_t, mag) + (cls) * sizeof(wksp__mag_t)))
@@ -60,7 +64,7 @@ static NOINLINE void *malloc_long(fd_alloc_t *join, ulong align, ulong sz) {
 INLINE int enter(wksp__fast_t const *fast, wksp__slot_t *slot, uintptr_t join, uint64_t flight) {
   if (wksp__unlikely(slot->flight & WKSP_FLIGHT_BUSY)) return 0; /* only we write it */
   wksp__st(&slot->flight, flight);
-  if (wksp__likely(!slot->gate) && wksp__likely(fast->join == join)) return 1;
+  if (wksp__likely(!wksp__peek(&slot->gate)) && wksp__likely(fast->join == join)) return 1;
   wksp__st_release(&slot->flight, 0UL);
   return 0;
 }
@@ -76,7 +80,7 @@ INLINE void leave(wksp__slot_t *slot, uint64_t flight) {
 /* From the mask, inside; else as it takes. */
 static NOINLINE void *malloc_masked(fd_alloc_t *join, ulong align, ulong sz, uint32_t at) {
   wksp__fast_t const *fast = &wksp__fast;
-  wksp__slot_t *slot = fast->slot;
+  wksp__slot_t *slot = SLOT(fast);
   wksp__mag_t *mag = MAG(fast->heap, at - BUSY_TOP);
   uint64_t mask = mag->mask;
   if (wksp__likely(mask)) {
@@ -92,7 +96,7 @@ static NOINLINE void *malloc_masked(fd_alloc_t *join, ulong align, ulong sz, uin
 
 /* A block of the class whose magazine lies at `at` less the flight's bits in the heap. */
 INLINE void *take(wksp__fast_t const *fast, fd_alloc_t *join, ulong align, ulong sz, uint32_t at) {
-  wksp__slot_t *slot = fast->slot;
+  wksp__slot_t *slot = SLOT(fast);
   if (wksp__unlikely(!enter(fast, slot, (uintptr_t)join, at))) return malloc_long(join, align, sz);
   wksp__heap_t *heap = fast->heap;
   wksp__mag_t *mag = MAG(heap, at - BUSY_TOP);
@@ -165,11 +169,11 @@ static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
                      : wksp__span_look((fd_wksp_t *)fast->base, gaddr, &span);
     int mine = (uint32_t)e - fast->me < WKSP_CLASS_CNT << 4;
     if (wksp__span_live(e) && (!mine || (uintptr_t)join != fast->join) &&
-        enter(fast, fast->slot, fast->join, gaddr | WKSP_FLIGHT_BUSY)) {
+        enter(fast, SLOT(fast), fast->join, gaddr | WKSP_FLIGHT_BUSY)) {
       /* Inside, so that the heap is there as long as we look at it. */
       if (!wksp__heap_of((fd_wksp_t *)fast->base, SPAN_HEAP(e), HANDLE(fast->join) - fast->base))
-        leave(fast->slot, 0);
-      else if (put(fast->slot, fast->heap, &fast->heap->mag[SPAN_CLASS(e)], gaddr))
+        leave(SLOT(fast), 0);
+      else if (put(SLOT(fast), fast->heap, &fast->heap->mag[SPAN_CLASS(e)], gaddr))
         return;
     }
   }
@@ -181,7 +185,7 @@ INLINE uint64_t mine_of_tail(wksp__fast_t const *fast, uint64_t gaddr, uint32_t 
   uint32_t cls = (word - fast->tails) >> 4;
   if (wksp__unlikely(cls >= WKSP_CLASS_CNT || (word & 15U) != WKSP_SPAN_TAIL)) return ~0UL;
   uint32_t at = (uint32_t)(gaddr >> WKSP_SPAN_LG) & ~0U << fast->classes[cls].lg;
-  uint32_t mine = (uint32_t)fast->words[at] - fast->me;
+  uint32_t mine = (uint32_t)wksp__peek(&fast->words[at]) - fast->me;
   return mine >> 4 == cls ? mine : ~0UL;
 }
 
@@ -192,11 +196,11 @@ INLINE int free_own(fd_alloc_t *join, void *laddr) {
   if (wksp__likely(gaddr < fast->data_hi)) {
     /* No acquire: a span of ours is as we have made it. Where it is another's, or off, nothing has
        been done yet when enter finds out. */
-    uint32_t word = (uint32_t)fast->words[gaddr >> WKSP_SPAN_LG];
+    uint32_t word = (uint32_t)wksp__peek(&fast->words[gaddr >> WKSP_SPAN_LG]);
     uint64_t mine = word - fast->me;
     if (wksp__unlikely(mine >= WKSP_CLASS_CNT << 4)) mine = mine_of_tail(fast, gaddr, word);
     if (wksp__likely(mine < WKSP_CLASS_CNT << 4)) {
-      wksp__slot_t *slot = fast->slot;
+      wksp__slot_t *slot = SLOT(fast);
       if (wksp__likely(enter(fast, slot, (uintptr_t)join, gaddr | WKSP_FLIGHT_BUSY))) {
         wksp__heap_t *heap = fast->heap;
         wksp__mag_t *mag = MAG(heap, MAG_AT(0) + (mine & ~15UL) * (sizeof(wksp__mag_t) / 16));

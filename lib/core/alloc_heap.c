@@ -11,6 +11,7 @@
    Heaps go from one thread to the next, so there are never more than there were threads at once. */
 
 #include "core/alloc.h"
+#include "core/alloc_hard.h"
 #include "core/fail.h"
 #include "core/map.h"
 
@@ -64,6 +65,16 @@ static void leave(wksp__seat_t *seat, uint32_t at) {
 
 void wksp__seat_leave_heaps(wksp__seat_t *seat) {
   while (seat->heap_cnt) leave(seat, seat->heap_cnt - 1);
+}
+
+void wksp__seat_abandon_heaps(wksp__seat_t *seat) {
+  while (seat->heap_cnt) {
+    uint32_t at = seat->heap_cnt - 1;
+    uint64_t mine = seat->heap[at].owner_val, *owner = seat->heap[at].owner;
+    int ours = still_ours(seat, at);
+    seat_remove(seat, at);
+    if (ours) wksp__cas(owner, &mine, WKSP_OWNER_DEAD);
+  }
 }
 
 void wksp__seat_leave_heap(wksp__seat_t *seat, uint64_t alloc_gaddr) {
@@ -172,9 +183,8 @@ static int make_new(wksp__op_t *op, uint64_t word) {
   uint64_t gaddr, size;
   uint32_t id = dir_free(op->wksp, 1);
   if (!id) return dir_full(op->wksp);
-  int err = wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, 128, wksp__heap_size(op->wksp),
-                             op->alloc->tag, FD_WKSP_KIND_HEAP | op->alloc->home << 8, NULL, NULL,
-                             &gaddr, &size);
+  int err = wksp__op_part_alloc(op, 128, wksp__heap_size(op->wksp), FD_WKSP_KIND_HEAP, NULL, NULL,
+                                &gaddr, &size);
   if (err) return err;
   wksp__heap_t *heap = fd_wksp_laddr_fast(op->wksp, gaddr);
   memset(heap, 0, sizeof *heap);
@@ -390,6 +400,7 @@ int wksp__alloc_bury(wksp__call_t *call, uint64_t gaddr, uint64_t wait_ns) {
   if (at < wksp->data_lo || at > wksp->data_hi - sizeof(struct fd_alloc)) return 0;
   struct fd_alloc *alloc = fd_wksp_laddr_fast(wksp, at);
   if (wksp__ld(&alloc->magic) != WKSP_ALLOC_MAGIC) return 0;
+  wksp__hard_bury(wksp, gaddr);
   for (uint32_t i = 0; i < WKSP_SUSPECTS; i++)
     if (wksp__ld(&alloc->suspect[i]) == gaddr) return 0;
   uint32_t place = wksp__fetch_add(&alloc->suspect_at, 1U);

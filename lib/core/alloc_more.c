@@ -15,6 +15,7 @@
    What it refuses: to search the magazines of other threads for a block that was freed before. */
 
 #include "core/alloc.h"
+#include "core/alloc_hard.h"
 #include "core/fail.h"
 #include "core/map.h"
 
@@ -155,9 +156,17 @@ static int stays(block_t const *block, ulong align, ulong sz) {
 /* Frees a block past the magazine: what flight names is not touched. 0, E_NOTFOUND if it is not
    live any more, or why a large one could not be freed (reported). */
 static int free_direct(wksp__op_t *op, block_t const *block) {
-  if (block->cls == WKSP_CLASS_CNT)
-    return wksp__part_free(&op->call, WKSP_LOCK_CALL_NS, block->gaddr,
-                           FD_WKSP_KIND_LARGE | op->alloc->home << 8, op->alloc->tag, NULL, NULL);
+  if (block->cls == WKSP_CLASS_CNT) {
+    sigset_t old;
+    wksp__signals_off(&old); /* as in op_part_alloc */
+    int err =
+        wksp__part_free(&op->call, WKSP_LOCK_CALL_NS, block->gaddr,
+                        FD_WKSP_KIND_LARGE | op->alloc->home << 8, op->alloc->tag, NULL, NULL);
+    wksp__signals_on(&old);
+    return err;
+  }
+  int err = wksp__hard_give(op, block->gaddr, block->cls);
+  if (err) return err;
   if (!op->heap || !wksp__span_own(block->e, op->heap_id, block->cls))
     return wksp__span_give_elsewhere(op, block->gaddr, block->span, block->e);
   uint32_t blk = wksp__blk_of(op->wksp, block->gaddr, block->cls);

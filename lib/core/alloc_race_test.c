@@ -316,6 +316,98 @@ static void test_refused_delete_after_kill(void **state) {
   }
 }
 
+/* A workspace that is joined with a lease, as if wkspd had given it. */
+static fd_wksp_t *leased_wksp(uint64_t lease) {
+  fd_wksp_t *wksp = testing_wksp(1000, 8UL << 20);
+  assert_ptr_equal(fd_wksp_leave(wksp), wksp);
+  assert_int_equal(wksp__map_add(wksp, 0, lease, NULL, NULL), 0);
+  return wksp;
+}
+
+static fd_alloc_t *ephemeral_alloc(fd_wksp_t *wksp, ulong tag) {
+  void *shmem = fd_wksp_alloc_laddr(wksp, FD_ALLOC_ALIGN, FD_ALLOC_FOOTPRINT, tag);
+  assert_ptr_equal(fd_alloc_new_flags(shmem, tag, FD_ALLOC_FLAG_EPHEMERAL), shmem);
+  return fd_alloc_join(shmem, 0);
+}
+
+static void some_blocks(fd_alloc_t *alloc) {
+  for (ulong i = 0; i < 60; i++) assert_non_null(fd_alloc_malloc(alloc, 0, 16 + i * 600));
+}
+
+/* With a lease end the ephemeral allocs that are bound to it, also in the hands of an idle thread,
+   and no other; without one there are none. */
+static void test_ephemeral(void **state) {
+  (void)state;
+  fixture_t *fix = NULL;
+  assert_int_equal(setup_race((void **)&fix), 0);
+  void *shmem = fd_wksp_alloc_laddr(fix->wksp, FD_ALLOC_ALIGN, FD_ALLOC_FOOTPRINT, 9);
+  assert_null(fd_alloc_new_flags(shmem, 9, FD_ALLOC_FLAG_EPHEMERAL));
+  assert_int_equal(wksp_last_error_code(), WKSP_E_INVAL);
+  assert_null(fd_alloc_new_flags(shmem, 9, 1UL << 40));
+  assert_int_equal(wksp_last_error_code(), WKSP_E_INVAL);
+  teardown((void **)&fix);
+
+  fd_wksp_t *wksp = leased_wksp(5);
+  fd_alloc_t *other = new_alloc(wksp, 3);
+  some_blocks(other);
+  ulong used = used_sz(wksp);
+  fixture_t mine = {.wksp = wksp, .alloc = ephemeral_alloc(wksp, 4)};
+  some_blocks(mine.alloc);
+  pair_t pair = {.fix = &mine};
+  pthread_t thread;
+  pthread_barrier_init(&pair.turn, NULL, 2);
+  pthread_create(&thread, NULL, heap_then_stop, &pair);
+  pthread_barrier_wait(&pair.turn);
+  ulong full = used_sz(wksp);
+  assert_int_equal(wksp__ephemeral_end(wksp, 0), 0);
+  assert_int_equal(wksp__ephemeral_end(wksp, 6), 0);
+  assert_int_equal(used_sz(wksp), full);
+  assert_int_equal(wksp__ephemeral_end(wksp, 5), 0);
+  assert_int_equal(used_sz(wksp), used);
+  assert_int_equal(fd_wksp_verify(wksp, testing_sentence, NULL), 0);
+  mine.alloc = other;
+  pthread_barrier_wait(&pair.turn);
+  while (sem_wait(&stopped)) {
+  }
+  sem_post(&go);
+  pthread_join(thread, NULL);
+  /* deleted by its user it is as any other: the head stays his */
+  fd_alloc_t *again = ephemeral_alloc(wksp, 4);
+  assert_non_null(fd_alloc_delete(again));
+  assert_int_equal(wksp__ephemeral_end(wksp, 5), 0);
+  assert_int_equal(fd_wksp_tag(wksp, fd_wksp_gaddr_fast(wksp, again)), 4);
+  assert_int_equal(wksp__map_drop(wksp), 0);
+}
+
+/* Whoever ends an ephemeral alloc may be killed anywhere: the next attempt, or a compact, goes on.
+ */
+static void test_ephemeral_killed(void **state) {
+  (void)state;
+  fd_wksp_t *wksp = leased_wksp(5);
+  ulong used = used_sz(wksp);
+  int through = 0;
+  for (long at = 1; !through; at += 3) {
+    assert_true(at < 100000);
+    some_blocks(ephemeral_alloc(wksp, 4));
+    pid_t pid = fork();
+    if (!pid) {
+      kill_at = at;
+      _exit(wksp__ephemeral_end(wksp, 5) ? 7 : 0);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    through = WIFEXITED(status);
+    if (through) assert_int_equal(WEXITSTATUS(status), 0);
+    fd_wksp_verify(wksp, NULL, NULL);
+    /* a compact first finishes what has begun, and leaves what has not */
+    if (at & 1) assert_int_equal(fd_wksp_compact(wksp, NULL), 0);
+    assert_int_equal(wksp__ephemeral_end(wksp, 5), 0);
+    assert_int_equal(used_sz(wksp), used);
+    assert_int_equal(fd_wksp_verify(wksp, testing_sentence, NULL), 0);
+  }
+  assert_int_equal(wksp__map_drop(wksp), 0);
+}
+
 /* A process that is killed at any store of a free, or long after it, has lost nothing once the
    block is free: another who has got it since is not told that it is suspect. */
 static void free_and_die(fixture_t *fix, ulong size, ulong gaddr, long at, uint bare) {
@@ -376,6 +468,8 @@ int main(void) {
       T(test_suspect_under_a_stopped_lock),
       T(test_damaged_bounds),
       cmocka_unit_test(test_forked_lease),
+      cmocka_unit_test(test_ephemeral),
+      cmocka_unit_test(test_ephemeral_killed),
   };
   return cmocka_run_group_tests_name("core/alloc_race", tests, NULL, NULL);
 }

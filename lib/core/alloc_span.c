@@ -17,6 +17,7 @@
    before it takes a new one. */
 
 #include "core/alloc.h"
+#include "core/alloc_hard.h"
 #include "core/fail.h"
 #include "core/seat.h"
 
@@ -211,6 +212,7 @@ static void prepare(wksp__op_t *op, uint32_t span, uint32_t cls) {
     wksp__st(&pair[w].a, wksp__tail(op->wksp, cls, w));
     wksp__st(&pair[w].f, 0UL);
   }
+  wksp__hard_prepare(op->wksp, span, cls);
   wksp__rec_t *rec = wksp__rec(op->wksp, span);
   wksp__st(&rec->summary, wksp__all_words(op->wksp, cls));
   wksp__st(&rec->allfree, wksp__all_words(op->wksp, cls));
@@ -335,9 +337,8 @@ static int region_fetch(wksp__op_t *op, uint32_t lg) {
   for (uint64_t cnt = most < least ? least : most; cnt >= least && cnt <= WKSP_REGION_SPANS_MAX;
        cnt /= 2) {
     uint64_t gaddr, size;
-    err = wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, WKSP_SPAN_SZ << lg, cnt << WKSP_SPAN_LG,
-                           op->alloc->tag, FD_WKSP_KIND_SPANS | op->alloc->home << 8, region_words,
-                           op, &gaddr, &size);
+    err = wksp__op_part_alloc(op, WKSP_SPAN_SZ << lg, cnt << WKSP_SPAN_LG, FD_WKSP_KIND_SPANS,
+                              region_words, op, &gaddr, &size);
     if (err == WKSP_E_NOMEM) continue;
     if (err) return err;
     uint32_t span = wksp__span_of(op->wksp, gaddr);

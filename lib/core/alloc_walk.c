@@ -36,6 +36,14 @@ static uint64_t slot_suspect(fd_wksp_t const *wksp, uint32_t idx) {
   return wksp__flight_block(wksp, slot);
 }
 
+int wksp__is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint64_t gaddr) {
+  for (uint32_t i = 0; i < wksp->slot_max; i++)
+    if (slot_suspect(wksp, i) == gaddr) return 1;
+  for (uint32_t i = 0; i < WKSP_SUSPECTS; i++)
+    if (wksp__ld_acquire(&alloc->suspect[i]) == gaddr) return 1;
+  return 0;
+}
+
 /* Slots before the ring: a dead thread's block is noted in the ring before its slot forgets it. 0,
    E_NOMEM (reported). */
 static int suspects(walk_t *walk) {
@@ -90,6 +98,9 @@ static int walk_parts(walk_t *walk) {
   int more;
   for (uint64_t from = 0; (more = wksp__part_next(wksp, from, &part)) == 1;
        from = part.gaddr + part.size) {
+    /* after the first look: that may have ended a dead thread's change, which gives him a flight */
+    int err = walk->suspect ? 0 : suspects(walk);
+    if (err) return err;
     if (part.kind >> 8 != alloc->home) continue;
     fd_alloc_block_t block = {.gaddr = part.gaddr,
                               .size = part.size,
@@ -119,7 +130,6 @@ int fd_alloc_walk(fd_alloc_t *join, int (*on_block)(void *arg, fd_alloc_block_t 
     return wksp__fail(WKSP_E_INVAL, "fd_alloc: %p lies in no joined workspace", (void *)join);
   walk_t walk = {.wksp = wksp, .alloc = alloc, .on_block = on_block, .arg = arg};
   int rc = wksp__held_blocks(wksp, alloc->self, &walk.held);
-  if (!rc) rc = suspects(&walk);
   if (!rc) rc = walk_parts(&walk);
   free(walk.suspect);
   wksp__held_free(&walk.held);
@@ -177,6 +187,7 @@ int fd_alloc_stat(fd_alloc_t *join, fd_alloc_stat_t *ret_stat) {
     stat.heap_left_cnt += !owner || wksp__name_dead(wksp, owner & ((1UL << 52) - 1));
   }
   stat.bad_free_cnt = wksp__ld(&alloc->bad_free_cnt);
+  stat.late_write_cnt = wksp__ld(&alloc->late_write_cnt);
   *ret_stat = stat;
   return 0;
 }

@@ -6,6 +6,9 @@
    compiler). What another *running* thread sees is decided by the orders named here, on arm64 as on
    x86.
 
+   In a build with WKSP_NO_THREADS (-Dthreads=false) nobody else runs, no signal handler either, and
+   none of this is an atomic instruction; its workspaces are no others' (layout.c).
+
    In a build with WKSP_CRASH_POINTS every store calls wksp__crash_point() first, so that a test can
    stop the world at each in turn; and every load and store calls wksp__touch() with its place, so
    that one can put the accesses of several threads in any order. */
@@ -33,6 +36,8 @@ void wksp__touch(void const volatile *place); /* does nothing but in tests that 
 
 /* Orders only the compiler. */
 #define wksp__compiler_fence() __asm__ volatile("" ::: "memory")
+
+#ifndef WKSP_NO_THREADS
 
 /* A full barrier between this thread's accesses. */
 #define wksp__fence_seq()     __atomic_thread_fence(__ATOMIC_SEQ_CST)
@@ -93,6 +98,75 @@ void wksp__touch(void const volatile *place); /* does nothing but in tests that 
     WKSP__POINT(p);                                  \
     __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST); \
   })
+#define wksp__st_seq(p, v)                        \
+  do {                                            \
+    WKSP__POINT(p);                               \
+    __atomic_store_n((p), (v), __ATOMIC_SEQ_CST); \
+  } while (0)
+
+#else /* one thread of one process at a time: what a kill leaves is all that matters */
+
+#define wksp__fence_seq()     wksp__compiler_fence()
+#define wksp__fence_acquire() wksp__compiler_fence()
+#define wksp__fence_release() wksp__compiler_fence()
+
+#define wksp__ld(p)         __atomic_load_n((p), __ATOMIC_RELAXED)
+#define wksp__ld_acquire(p) wksp__ld(p)
+#define wksp__ld_seq(p)     wksp__ld(p)
+
+#define wksp__st(p, v)                            \
+  do {                                            \
+    WKSP__POINT(p);                               \
+    wksp__compiler_fence();                       \
+    __atomic_store_n((p), (v), __ATOMIC_RELAXED); \
+    wksp__compiler_fence();                       \
+  } while (0)
+#define wksp__st_kept(p, v)                                                    \
+  do {                                                                         \
+    WKSP__POINT(p);                                                            \
+    __atomic_store_n((volatile __typeof__(*(p)) *)(p), (v), __ATOMIC_RELAXED); \
+  } while (0)
+#define wksp__st_release(p, v) wksp__st(p, v)
+#define wksp__st_seq(p, v)     wksp__st(p, v)
+
+#define wksp__cas(p, exp, des)                        \
+  ({                                                  \
+    WKSP__POINT(p);                                   \
+    __typeof__(*(p)) was_ = wksp__ld(p);              \
+    int same_ = was_ == *(exp);                       \
+    if (same_)                                        \
+      __atomic_store_n((p), (des), __ATOMIC_RELAXED); \
+    else                                              \
+      *(exp) = was_;                                  \
+    wksp__compiler_fence();                           \
+    same_;                                            \
+  })
+#define wksp__change_(p, new)            \
+  ({                                     \
+    __typeof__(*(p)) old_ = wksp__ld(p); \
+    wksp__st(p, new);                    \
+    old_;                                \
+  })
+#define wksp__fetch_add(p, v) wksp__change_(p, old_ + (v))
+#define wksp__fetch_or(p, v)  wksp__change_(p, old_ | (v))
+#define wksp__fetch_and(p, v) wksp__change_(p, old_ &(v))
+#define wksp__xchg(p, v)      wksp__change_(p, v)
+
+#endif
+
+/* A relaxed load that may be part of the instruction that needs it, which compilers do not do with
+   atomic ones: for a word that others store, between two compiler fences. The thread sanitizer is
+   told what it is. */
+#if defined(__SANITIZE_THREAD__)
+#define wksp__peek(p) wksp__ld(p)
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define wksp__peek(p) wksp__ld(p)
+#endif
+#endif
+#ifndef wksp__peek
+#define wksp__peek(p) (*(p))
+#endif
 
 #define wksp__likely(x)   __builtin_expect(!!(x), 1)
 #define wksp__unlikely(x) __builtin_expect(!!(x), 0)

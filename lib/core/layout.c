@@ -11,6 +11,7 @@
 #include "core/layout.h"
 
 #include "core/alloc.h"
+#include "core/alloc_hard.h"
 #include "core/call.h"
 #include "core/fail.h"
 #include "core/part.h"
@@ -51,11 +52,12 @@ int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max) {
   /* Before the span words lie as many that stay 0 for what lies before the data: the short form of
      free looks at the word of any gaddr. */
   uint64_t part_end = geom.part_off + geom.part.size, lie = up(8 * span_cnt, LAYOUT_PAGE);
-  uint64_t below =
-      (part_end + lie + 128 * span_cnt) >> WKSP_SPAN_LG; /* but for the words themselves */
+  uint64_t below = (part_end + lie + (128 + WKSP_HARD_SPAN_SZ) * span_cnt) >>
+                   WKSP_SPAN_LG; /* but for the words themselves */
   geom.span_off = part_end + up(8 * (below + (below >> 12) + 2), LAYOUT_PAGE);
   geom.rec_off = geom.span_off + lie;
-  geom.data_lo = up(geom.rec_off + 128 * span_cnt, WKSP_SPAN_SZ);
+  /* a hardened build's live bits end where the data begin */
+  geom.data_lo = up(geom.rec_off + (128 + WKSP_HARD_SPAN_SZ) * span_cnt, WKSP_SPAN_SZ);
   geom.data_hi = geom.data_lo + geom.data_max;
   geom.footprint = geom.data_hi;
   *ret_geom = geom;
@@ -68,7 +70,7 @@ static uint64_t mix(uint64_t hash, uint64_t fact) {
   return hash;
 }
 
-uint64_t wksp__geometry_hash(void) {
+uint64_t wksp__geometry_hash_of(uint32_t flavour) {
   uint64_t const facts[] = {
       /* the workspace */
       WKSP_LAYOUT_VERSION, sizeof(struct fd_wksp), slot_max_for(0), slot_max_for(1UL << 20),
@@ -84,6 +86,7 @@ uint64_t wksp__geometry_hash(void) {
       FD_ALLOC_FOOTPRINT, FD_ALLOC_SMALL_MAX, WKSP_CLASS_CNT, sizeof(wksp__mag_t), WKSP_MAG_BELOW,
       WKSP_MAG_ABOVE};
   uint64_t hash = 0xcbf29ce484222325UL;
+  if (flavour) hash = mix(hash, flavour);
   for (uint32_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++) hash = mix(hash, facts[i]);
   for (uint32_t i = 0; i < WKSP_SCALES * WKSP_CLASS_CNT; i++) {
     wksp__class_t const *cls = &wksp__classes[0][0] + i;
@@ -92,6 +95,10 @@ uint64_t wksp__geometry_hash(void) {
   for (uint32_t i = 0; i < WKSP_SCALES; i++)
     for (uint32_t j = 0; j <= WKSP_CLASS_CNT; j++) hash = mix(hash, wksp__mag_at[i][j]);
   return hash;
+}
+
+uint64_t wksp__geometry_hash(void) {
+  return wksp__geometry_hash_of(WKSP_FLAVOUR);
 }
 
 /* Layouts of before that are still served, and how far. There are none yet; whoever changes the
@@ -119,6 +126,24 @@ int wksp__access(struct fd_wksp const *hdr) {
   if (hdr->incompat & ~WKSP_INCOMPAT_KNOWN) return WKSP_ACCESS_NONE;
   if (access == WKSP_ACCESS_FULL && hdr->ro_compat & ~WKSP_RO_COMPAT_KNOWN) return WKSP_ACCESS_RO;
   return access;
+}
+
+static char const *const flavours[] = {"the usual options", "-Dthreads=false", "-Dhardened=true",
+                                       "-Dthreads=false -Dhardened=true"};
+
+/* Whose workspace it is that has another hash than ours. */
+static int other_geometry(struct fd_wksp const *hdr) {
+  for (uint32_t i = 0; i < sizeof flavours / sizeof flavours[0]; i++)
+    if (hdr->geometry_hash == wksp__geometry_hash_of(i))
+      return wksp__fail(WKSP_E_VERSION,
+                        "the workspace was made by a library that was built with %s (geometry "
+                        "0x%016lx), this one was built with %s (0x%016lx): use the same build",
+                        flavours[i], hdr->geometry_hash, flavours[WKSP_FLAVOUR],
+                        wksp__geometry_hash());
+  return wksp__fail(WKSP_E_VERSION,
+                    "the workspace was made by a library with other sizes of its tables "
+                    "(geometry 0x%016lx, here 0x%016lx): use the same build",
+                    hdr->geometry_hash, wksp__geometry_hash());
 }
 
 int wksp__name_ok(char const *name) {
@@ -160,11 +185,7 @@ int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size) {
                       "the workspace uses features 0x%lx that this library does not know: use a "
                       "newer one",
                       hdr->incompat & ~WKSP_INCOMPAT_KNOWN);
-  if (!known)
-    return wksp__fail(WKSP_E_VERSION,
-                      "the workspace was made by a library with other sizes of its tables "
-                      "(geometry 0x%016lx, here 0x%016lx): use the same build",
-                      hdr->geometry_hash, wksp__geometry_hash());
+  if (!known) return other_geometry(hdr);
   if (!memchr(hdr->name, 0, sizeof(hdr->name)) || !wksp__name_ok(hdr->name))
     return wksp__fail(WKSP_E_CORRUPT, "the header's name is not a legal name");
 

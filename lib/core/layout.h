@@ -12,6 +12,7 @@
                 zeros           8 bytes for each 64 KiB before data_lo, up to span_off
      span_off   span words      8 bytes for each 64 KiB of data: the truth about who owns it
      rec_off    span records    128 bytes for each: pairs (truth) and caches
+                live bits       of a hardened build: 512 bytes for each 64 KiB, up to data_lo
      data_lo    data            a multiple of 64 KiB, as is data_hi
 
    may be used by: lib/core, lib/ckpt, the daemon's worker. */
@@ -101,6 +102,23 @@ int wksp__layout_access_by(uint32_t layout_version, uint64_t geometry_hash,
 /* That of a workspace with this header: by its layout, and by the features that it uses; nothing
    else of the header is looked at. */
 int wksp__access(struct fd_wksp const *hdr);
+
+/* That of a library of this version that was built otherwise. Those cannot share workspaces:
+   without threads nothing is atomic, and what a hardened one finds in a free block another must
+   have put there. */
+#define WKSP_FLAVOUR_NO_THREADS 1U
+#define WKSP_FLAVOUR_HARDENED   2U
+#ifdef WKSP_NO_THREADS
+#define WKSP_FLAVOUR_THREADS_ WKSP_FLAVOUR_NO_THREADS
+#else
+#define WKSP_FLAVOUR_THREADS_ 0U
+#endif
+#ifdef WKSP_HARDENED
+#define WKSP_FLAVOUR (WKSP_FLAVOUR_THREADS_ | WKSP_FLAVOUR_HARDENED)
+#else
+#define WKSP_FLAVOUR WKSP_FLAVOUR_THREADS_
+#endif
+uint64_t wksp__geometry_hash_of(uint32_t flavour);
 
 /* Whether a header that can be read says what this library can serve: 0, E_CORRUPT or E_VERSION
  * (reported). map_size: bytes that are mapped, 0 if unknown. */

@@ -166,12 +166,40 @@ static void test_header_check(void **state) {
   testing_wksp_end(wksp);
 }
 
+/* A workspace of a library that was built with other options is refused, and the sentence names
+   both builds and both hashes. */
+static void test_other_builds(void **state) {
+  (void)state;
+  fd_wksp_t *wksp = testing_wksp(100, 1UL << 20);
+  struct fd_wksp hdr = *wksp;
+  static char const *const options[] = {"usual options", "-Dthreads=false", "-Dhardened=true",
+                                        "-Dthreads=false -Dhardened=true"};
+  for (uint32_t i = 0; i < 4; i++) {
+    char hash[2][32];
+    hdr.geometry_hash = wksp__geometry_hash_of(i);
+    snprintf(hash[0], sizeof hash[0], "0x%016lx", hdr.geometry_hash);
+    snprintf(hash[1], sizeof hash[1], "0x%016lx", wksp__geometry_hash());
+    if (i == WKSP_FLAVOUR) {
+      assert_int_equal(wksp__header_check(&hdr, 0), 0);
+      continue;
+    }
+    assert_int_equal(wksp__header_check(&hdr, 0), WKSP_E_VERSION);
+    assert_non_null(strstr(wksp_last_error(), options[i]));
+    assert_non_null(strstr(wksp_last_error(), options[WKSP_FLAVOUR]));
+    assert_non_null(strstr(wksp_last_error(), hash[0]));
+    assert_non_null(strstr(wksp_last_error(), hash[1]));
+    for (uint32_t j = 0; j < i; j++)
+      assert_true(wksp__geometry_hash_of(j) != wksp__geometry_hash_of(i));
+  }
+  testing_wksp_end(wksp);
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(test_geometry),     cmocka_unit_test(test_metadata),
       cmocka_unit_test(test_impossible),   cmocka_unit_test(test_estimates),
       cmocka_unit_test(test_names),        cmocka_unit_test(test_access),
-      cmocka_unit_test(test_header_check),
+      cmocka_unit_test(test_header_check), cmocka_unit_test(test_other_builds),
   };
   return cmocka_run_group_tests_name("layout", tests, NULL, NULL);
 }

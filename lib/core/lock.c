@@ -18,6 +18,7 @@
 #include "core/enter.h"
 #include "core/fail.h"
 #include "core/futex.h"
+#include "core/map.h"
 #include "core/tx.h"
 
 #define RECHECK_NS 1000000UL /* bounds what a killed holder costs the next */
@@ -66,6 +67,12 @@ static void sleep_on(wksp__vol_t *vol, uint64_t holder, uint64_t max_ns) {
   wksp__futex_wait(&vol->lock_futex, word, max_ns < RECHECK_NS ? max_ns : RECHECK_NS);
 }
 
+/* Whether a call of this thread which this one has interrupted holds the lock. */
+static int holder_is_us(wksp__call_t const *call, uint64_t holder) {
+  wksp__seat_t const *seat = wksp__seat_find(call->wksp);
+  return seat && ((seat->slot && holder == seat->name) || holder == seat->shared);
+}
+
 /* The lock by waiting: 0 and *ret_slept, or E_TIMEDOUT, E_CORRUPT. */
 static int wait_for(wksp__call_t *call, uint64_t timeout_ns, int *ret_slept) {
   wksp__vol_t *vol = wksp__vol(call->wksp);
@@ -86,6 +93,10 @@ static int wait_for(wksp__call_t *call, uint64_t timeout_ns, int *ret_slept) {
       continue;
     }
     uint64_t now = wksp__now_ns(), nobody = 0;
+    if (!until && holder_is_us(call, holder))
+      return wksp__fail(WKSP_E_BUSY,
+                        "lock: this thread holds it already, in the call that a signal handler has "
+                        "interrupted, or left by longjmp: see fd_alloc_leave");
     if (!until) {
       until = now + timeout_ns;
       wksp__cas(&vol->lock_since_ns, &nobody, wksp__real_ns());

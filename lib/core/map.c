@@ -5,9 +5,12 @@
    goes only when the last join and the last slot are gone; a thread gives its slots back when it
    ends (a pthread key's destructor) or when it drops the last join itself.
 
-   A child of fork has none of its parent's slots: the thread that forked forgets them. The joins
-   remain, for the memory is mapped in the child too; but it does not claim with its parent's lease,
-   whose end is not its own.
+   A child of fork has none of its parent's slots: the thread that forked forgets them, in a handler
+   at fork, or, where there was none, when it looks (live.h). The joins remain, for the memory is
+   mapped in the child too; but it does not claim with its parent's lease, whose end is not its own.
+
+   Signals are off while the mutex is held, and seats are no memory of malloc's: a signal handler
+   that allocates must find neither itself nor the C library in its way.
 
    Refuses: to know where memory comes from (anon.c and the client do), or to touch a workspace's
    content. */
@@ -18,6 +21,7 @@
 #include "core/protect.h"
 
 #include <linux/membarrier.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -32,40 +36,85 @@ static uint64_t g_id;
 static pthread_once_t g_once = PTHREAD_ONCE_INIT;
 static pthread_key_t g_key;
 static int g_key_err;
+static int g_begun; /* 1: there has been a join */
+static sigset_t g_fork_mask;
 
 WKSP__TLS wksp__seat_t *wksp__seats;
 wksp__slot_t const wksp__no_slot = {.flight = WKSP_FLIGHT_BUSY};
-WKSP__TLS wksp__fast_t wksp__fast = {.join = WKSP_FAST_OFF,
-                                     .slot = (wksp__slot_t *)(uintptr_t)&wksp__no_slot};
+uintptr_t const wksp__no_slot_off;
+WKSP__TLS wksp__fast_t wksp__fast = {.join = WKSP_FAST_OFF, .slot_off = &wksp__no_slot_off};
 
-static void fork_before(void) {
-  pthread_mutex_lock(&g_mutex);
-}
-
-static void fork_parent(void) {
-  pthread_mutex_unlock(&g_mutex);
-}
-
-static void fork_child(void) {
+/* What the calling thread knows of slots is its parent's. Seats behind the first are lost with it,
+   where the kernel has wiped it: a page each that nobody has touched. */
+static void forget_seats(void) {
   wksp__fast_off();
   for (wksp__seat_t *seat = wksp__seats, *next; seat; seat = next) {
     next = seat->next;
-    free(seat);
+    munmap(seat, sizeof *seat);
   }
   wksp__seats = NULL;
+}
+
+/* In a child: none of the parent's threads is here but the one that forked. */
+static void forget_parent(void) {
+  forget_seats();
   for (wksp__map_t *map = g_maps; map; map = map->next) {
     map->leased = map->busy = map->guarding = 0;
     if (map->lease) map->lease = WKSP_LEASE_FORKED;
   }
+  wksp__life_begin();
+}
+
+void wksp__life_check(void) {
+  /* acquire: pairs with the release in life_begin, of another thread of such a child */
+  if (wksp__unlikely(!wksp__ld_acquire(&wksp__life.pid) && wksp__ld(&g_begun))) {
+    uint32_t nobody = 0;
+    if (wksp__cas(&wksp__life.at_it, &nobody, 1U)) {
+      pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+      g_mutex = fresh; /* who held it is not here */
+      forget_parent();
+    }
+    while (!wksp__ld_acquire(&wksp__life.pid)) sched_yield();
+  }
+  if (wksp__unlikely(wksp__seats && !wksp__seats->map)) forget_seats();
+}
+
+static void maps_lock(sigset_t *ret_old) {
+  wksp__signals_off(ret_old);
+  wksp__life_check();
+  pthread_mutex_lock(&g_mutex);
+}
+
+static void maps_unlock(sigset_t const *old) {
   pthread_mutex_unlock(&g_mutex);
+  wksp__signals_on(old);
+}
+
+static void fork_before(void) {
+  sigset_t old;
+  maps_lock(&old);
+  g_fork_mask = old;
+}
+
+static void fork_parent(void) {
+  sigset_t old = g_fork_mask;
+  maps_unlock(&old);
+}
+
+static void fork_child(void) {
+  forget_parent();
+  fork_parent();
 }
 
 static void thread_end(void *arg) {
   (void)arg;
+  wksp__life_check();
   while (wksp__seats) wksp__seat_drop(wksp__seats);
 }
 
 static void init_once(void) {
+  wksp__life_begin();
+  wksp__st(&g_begun, 1);
   g_key_err = pthread_key_create(&g_key, thread_end);
   if (!g_key_err) g_key_err = pthread_atfork(fork_before, fork_parent, fork_child);
 }
@@ -77,13 +126,13 @@ static wksp__map_t **find(fd_wksp_t const *wksp) {
 }
 
 /* Takes the map out and destroys it if nothing holds it; the mutex is held and given up. */
-static void unlock_and_sweep(wksp__map_t **at) {
+static void unlock_and_sweep(wksp__map_t **at, sigset_t const *old) {
   wksp__map_t *map = *at;
   if (map->joins || map->leased)
     map = NULL;
   else
     *at = map->next;
-  pthread_mutex_unlock(&g_mutex);
+  maps_unlock(old);
   if (!map) return;
   if (map->unmap) map->unmap(map->unmap_arg);
   free(map);
@@ -93,11 +142,12 @@ int wksp__map_add(fd_wksp_t *wksp, int ro, uint64_t lease, void (*unmap)(void *a
   pthread_once(&g_once, init_once);
   if (g_key_err)
     return wksp__fail(WKSP_E_NOMEM, "join: no thread-specific key left in this process");
-  pthread_mutex_lock(&g_mutex);
+  sigset_t old;
+  maps_lock(&old);
   wksp__map_t **at = find(wksp);
   wksp__map_t *map = *at;
   if (map && map->joins && map->ro != ro) {
-    pthread_mutex_unlock(&g_mutex);
+    maps_unlock(&old);
     return wksp__fail(WKSP_E_INVAL,
                       "join: this mapping is already joined %s; map it again to join it %s",
                       map->ro ? "read-only" : "read-write", ro ? "read-only" : "read-write");
@@ -105,7 +155,7 @@ int wksp__map_add(fd_wksp_t *wksp, int ro, uint64_t lease, void (*unmap)(void *a
   if (!map) {
     map = calloc(1, sizeof *map);
     if (!map) {
-      pthread_mutex_unlock(&g_mutex);
+      maps_unlock(&old);
       return wksp__fail(WKSP_E_NOMEM, "join: out of memory");
     }
     map->wksp = wksp;
@@ -120,85 +170,94 @@ int wksp__map_add(fd_wksp_t *wksp, int ro, uint64_t lease, void (*unmap)(void *a
     map->prot[0] = map->prot[1] = ro ? PROT_READ : PROT_READ | PROT_WRITE;
   }
   map->joins++;
-  pthread_mutex_unlock(&g_mutex);
+  maps_unlock(&old);
   return 0;
 }
 
 int wksp__map_drop(fd_wksp_t *wksp) {
-  pthread_mutex_lock(&g_mutex);
+  sigset_t old;
+  maps_lock(&old);
   wksp__map_t *map = *find(wksp);
   if (!map || !map->joins) {
-    pthread_mutex_unlock(&g_mutex);
+    maps_unlock(&old);
     return wksp__fail(WKSP_E_INVAL, "leave: no workspace is joined at %p", (void *)wksp);
   }
   map->joins--;
   int last = !map->joins;
   map->leased += (uint32_t)last; /* keeps it while our own seat goes */
-  pthread_mutex_unlock(&g_mutex);
+  maps_unlock(&old);
   if (!last) return 0;
   wksp__protect_end(map);
   wksp__seat_t *seat = wksp__seat_find(wksp);
   if (seat) wksp__seat_drop(seat);
-  pthread_mutex_lock(&g_mutex);
+  maps_lock(&old);
   map->leased--;
-  unlock_and_sweep(find(wksp));
+  unlock_and_sweep(find(wksp), &old);
   return 0;
 }
 
 int wksp__map_ro(fd_wksp_t const *wksp) {
-  pthread_mutex_lock(&g_mutex);
+  sigset_t old;
+  maps_lock(&old);
   wksp__map_t const *map = *find(wksp);
   int ret = map && map->joins ? map->ro : WKSP_E_INVAL;
-  pthread_mutex_unlock(&g_mutex);
+  maps_unlock(&old);
   return ret;
 }
 
 wksp__map_t *wksp__map_of(fd_wksp_t const *wksp) {
-  pthread_mutex_lock(&g_mutex);
+  sigset_t old;
+  maps_lock(&old);
   wksp__map_t *map = *find(wksp);
   if (map && !map->joins) map = NULL;
-  pthread_mutex_unlock(&g_mutex);
+  maps_unlock(&old);
   return map;
 }
 
 int wksp__map_busy(wksp__map_t *map) {
-  pthread_mutex_lock(&g_mutex);
+  sigset_t old;
+  maps_lock(&old);
   int may = !wksp__ld(&map->guarded);
   map->busy += (uint32_t)may;
-  pthread_mutex_unlock(&g_mutex);
+  maps_unlock(&old);
   return may;
 }
 
 void wksp__map_idle(wksp__map_t *map) {
-  pthread_mutex_lock(&g_mutex);
+  sigset_t old;
+  maps_lock(&old);
   map->busy--;
-  pthread_mutex_unlock(&g_mutex);
+  maps_unlock(&old);
 }
 
 int wksp__map_guard_begin(wksp__map_t *map) {
-  pthread_mutex_lock(&g_mutex);
+  sigset_t old;
+  maps_lock(&old);
   int may = !map->guarding;
   map->guarding = 1;
-  pthread_mutex_unlock(&g_mutex);
+  maps_unlock(&old);
   return may;
 }
 
 int wksp__map_guard_set(wksp__map_t *map, int guarded) {
-  pthread_mutex_lock(&g_mutex);
-  __atomic_store_n(&map->guarded, (uint32_t)guarded, __ATOMIC_SEQ_CST);
+  sigset_t old;
+  maps_lock(&old);
+  wksp__st_seq(&map->guarded, (uint32_t)guarded);
   int busy = map->busy != 0;
-  pthread_mutex_unlock(&g_mutex);
+  maps_unlock(&old);
   return busy;
 }
 
 void wksp__map_guard_end(wksp__map_t *map) {
-  pthread_mutex_lock(&g_mutex);
+  sigset_t old;
+  maps_lock(&old);
   map->guarding = 0;
-  pthread_mutex_unlock(&g_mutex);
+  maps_unlock(&old);
 }
 
 fd_wksp_t *wksp__map_join_named(char const *name, int rw) {
-  pthread_mutex_lock(&g_mutex);
+  sigset_t old;
+  maps_lock(&old);
   wksp__map_t *best = NULL;
   for (wksp__map_t *map = g_maps; map && !(best && !best->ro); map = map->next)
     if (map->joins && !(map->ro && (rw || best)) &&
@@ -206,18 +265,19 @@ fd_wksp_t *wksp__map_join_named(char const *name, int rw) {
       best = map;
   if (best) best->joins++;
   fd_wksp_t *wksp = best ? best->wksp : NULL;
-  pthread_mutex_unlock(&g_mutex);
+  maps_unlock(&old);
   return wksp;
 }
 
 fd_wksp_t *wksp__map_containing(void const *laddr) {
   fd_wksp_t *wksp = NULL;
-  pthread_mutex_lock(&g_mutex);
+  sigset_t old;
+  maps_lock(&old);
   for (wksp__map_t *map = g_maps; map && !wksp; map = map->next) {
     uintptr_t off = (uintptr_t)laddr - (uintptr_t)map->wksp;
     if (map->joins && off < map->wksp->footprint) wksp = map->wksp;
   }
-  pthread_mutex_unlock(&g_mutex);
+  maps_unlock(&old);
   return wksp;
 }
 
@@ -242,27 +302,32 @@ wksp__listener_t wksp__listener(void) {
 }
 
 wksp__seat_t *wksp__seat_find(fd_wksp_t const *wksp) {
+  wksp__life_check();
   for (wksp__seat_t *seat = wksp__seats; seat; seat = seat->next)
     if (seat->wksp == wksp) return seat;
   return NULL;
 }
 
 int wksp__seat_new(fd_wksp_t *wksp, wksp__seat_t **ret_seat) {
-  wksp__seat_t *seat = calloc(1, sizeof *seat);
-  if (!seat) return wksp__fail(WKSP_E_NOMEM, "call: out of memory for a thread's record");
-  pthread_mutex_lock(&g_mutex);
+  wksp__seat_t *seat =
+      mmap(NULL, sizeof *seat, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (seat == MAP_FAILED)
+    return wksp__fail(WKSP_E_NOMEM, "call: out of memory for a thread's record");
+  wksp__life_wipe(seat, sizeof *seat);
+  sigset_t old;
+  maps_lock(&old);
   wksp__map_t *map = *find(wksp);
   int err = !map || !map->joins ? WKSP_E_INVAL : map->ro ? WKSP_E_RDONLY : 0;
   if (!err) map->leased++;
-  pthread_mutex_unlock(&g_mutex);
+  maps_unlock(&old);
   if (!err && pthread_setspecific(g_key, seat)) {
-    pthread_mutex_lock(&g_mutex);
+    maps_lock(&old);
     map->leased--;
-    pthread_mutex_unlock(&g_mutex);
+    maps_unlock(&old);
     err = WKSP_E_NOMEM;
   }
   if (err) {
-    free(seat);
+    munmap(seat, sizeof *seat);
     return wksp__fail(
         err, err == WKSP_E_RDONLY
                  ? "call: the workspace is joined read-only; attach it read-write to change it"
@@ -287,8 +352,9 @@ void wksp__seat_drop(wksp__seat_t *seat) {
   wksp__seat_t **at = &wksp__seats;
   while (*at != seat) at = &(*at)->next;
   *at = seat->next;
-  pthread_mutex_lock(&g_mutex);
+  sigset_t old;
+  maps_lock(&old);
   seat->map->leased--;
-  unlock_and_sweep(find(seat->wksp));
-  free(seat);
+  unlock_and_sweep(find(seat->wksp), &old);
+  munmap(seat, sizeof *seat);
 }

@@ -4,6 +4,7 @@
 #define WKSP_CORE_MAP_H
 
 #include "core/atomic.h"
+#include "core/live.h"
 #include "core/seat.h"
 #include "wksp/fd_alloc.h"
 
@@ -16,8 +17,8 @@ extern WKSP__TLS wksp__seat_t *wksp__seats;
    or to free one into them (alloc_fast.c). Off while a call of the thread works on its heaps, and
    whenever the heap may no longer be its own for another reason than a closed gate. */
 typedef struct wksp__fast {
-  uintptr_t join;     /* as the thread named the fd_alloc last; WKSP_FAST_OFF: off */
-  wksp__slot_t *slot; /* never NULL; off: one that is always busy */
+  uintptr_t join;            /* as the thread named the fd_alloc last; WKSP_FAST_OFF: off */
+  uintptr_t const *slot_off; /* where the slot is, in bytes from wksp__no_slot; off: that one */
   struct wksp__heap *heap;
   uintptr_t base;        /* the workspace */
   uint64_t data_hi;      /* gaddrs from here on are none of data; off: 0 */
@@ -30,11 +31,12 @@ typedef struct wksp__fast {
 #define WKSP_FAST_OFF (~0UL)
 
 extern WKSP__TLS wksp__fast_t wksp__fast;
-extern wksp__slot_t const wksp__no_slot;
+extern __attribute__((visibility("hidden"))) wksp__slot_t const wksp__no_slot; /* always busy */
+extern uintptr_t const wksp__no_slot_off;
 
 static inline void wksp__fast_off(void) {
   wksp__fast.join = WKSP_FAST_OFF;
-  wksp__fast.slot = (wksp__slot_t *)(uintptr_t)&wksp__no_slot; /* read only, for it is busy */
+  wksp__fast.slot_off = &wksp__no_slot_off;
   wksp__fast.data_hi = 0;
   wksp__compiler_fence(); /* a signal handler sees it off before the heap is touched */
 }
@@ -47,6 +49,10 @@ typedef struct wksp__listener {
 int wksp__listener_set(wksp__listener_t const *listener);
 wksp__listener_t wksp__listener(void);
 
+/* Whether the process has forked since it last looked: a child forgets what it was as its parent.
+   To be asked before a seat is used. */
+void wksp__life_check(void);
+
 /* The calling thread's seat in a workspace, NULL if it has none. */
 wksp__seat_t *wksp__seat_find(fd_wksp_t const *wksp);
 
@@ -58,5 +64,9 @@ void wksp__seat_drop(wksp__seat_t *seat);
 
 /* Leaves the seat's heaps and gives its slot back (slot.c). */
 void wksp__slot_release(wksp__seat_t *seat);
+
+/* The thread is in no call of this workspace. Should its slot say otherwise, it has left one by
+   longjmp out of a signal handler: what it was at is then left as a killed thread's (slot.c). */
+void wksp__slot_mend(wksp__seat_t *seat);
 
 #endif

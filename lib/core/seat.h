@@ -15,15 +15,22 @@
 /* A thread that frees so many blocks without having a heap gets one. */
 #define WKSP_SEAT_BARE_FREES 64
 
+/* Calls inside of calls, in signal handlers, that have a slot of their own; deeper ones go through
+   the shared slot. */
+#define WKSP_SEAT_NESTED 4
+
 typedef struct wksp__seat {
   struct wksp__seat *next;
-  wksp__map_t *map;
+  uintptr_t slot_off; /* of what the short forms use; 0 in a forked child (map.h) */
+  wksp__map_t *map;   /* NULL in a forked child, which finds its parent's seats all zero */
   fd_wksp_t *wksp;
   wksp__slot_t *slot;
   uint64_t name;
-  int fenced;     /* the kernel refused membarrier: calls fence */
-  int held;       /* the lock is held by fd_wksp_lock, inside a call that ends with the unlock */
-  uint32_t epoch; /* counts heaps taken: see wksp__heap_owner_word */
+  int fenced;      /* the kernel refused membarrier: calls fence */
+  int held;        /* the lock is held by fd_wksp_lock, inside a call that ends with the unlock */
+  uint32_t epoch;  /* counts heaps taken: see wksp__heap_owner_word */
+  uint64_t shared; /* our name while we have the shared slot, else 0 */
+  wksp__slot_t *nested[WKSP_SEAT_NESTED]; /* slots of calls inside of calls, NULL */
   uint32_t bare_frees; /* blocks freed in allocs of which the thread has no heap */
   uint32_t heap_cnt;
   struct {
@@ -44,6 +51,9 @@ typedef struct wksp__seat {
 
 /* Leaves all heaps in good order; the thread is outside of calls, or ends. */
 void wksp__seat_leave_heaps(wksp__seat_t *seat);
+
+/* Leaves them as a killed thread does. */
+void wksp__seat_abandon_heaps(wksp__seat_t *seat);
 
 /* Leaves the heap of that alloc if the seat has one. */
 void wksp__seat_leave_heap(wksp__seat_t *seat, uint64_t alloc_gaddr);

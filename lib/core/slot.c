@@ -24,6 +24,7 @@
 #include "core/fail.h"
 #include "core/futex.h"
 #include "core/held.h"
+#include "core/live.h"
 #include "core/map.h"
 #include "core/protect.h"
 
@@ -118,7 +119,7 @@ int wksp__name_dead(fd_wksp_t const *wksp, uint64_t name) {
 }
 
 static uint32_t owner_of(uint64_t lease) {
-  uint32_t id = (uint32_t)(lease ? lease : (uint64_t)getpid()) & (WKSP_SLOT_PID - 1);
+  uint32_t id = (uint32_t)(lease ? lease : wksp__pid()) & (WKSP_SLOT_PID - 1);
   return lease ? id : WKSP_SLOT_PID | id;
 }
 
@@ -159,20 +160,6 @@ static int bury(wksp__call_t *call, wksp__slot_t *slot, uint64_t wait_ns) {
   return err;
 }
 
-/* Locks the slot's mutex, which nobody else's is any more: the kernel and glibc are through with
- * the former holder. */
-static int lock_live(wksp__slot_t *slot) {
-  pthread_mutexattr_t attr;
-  pthread_mutexattr_init(&attr);
-  pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-  pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-  int err = pthread_mutex_init(&slot->live, &attr);
-  pthread_mutexattr_destroy(&attr);
-  if (!err) err = pthread_mutex_lock(&slot->live);
-  return err ? wksp__fail(WKSP_E_SYS, "call: the slot's robust mutex failed: %s", strerror(err))
-             : 0;
-}
-
 /* Whether a claim may take the slot: free, or its holder marked dead by the kernel. One that is
    HELD with a free mutex is being given back, or its holder was killed just there: the mutex may
    still be in his thread's hands, so the end of his lease frees it. */
@@ -186,7 +173,7 @@ static int claimable(wksp__slot_t const *slot, uint64_t old) {
 static void give_back(wksp__slot_t *slot) {
   uint64_t held = wksp__ld(&slot->claim);
   wksp__st(&slot->announce, 0UL);
-  pthread_mutex_unlock(&slot->live);
+  wksp__live_unlock(&slot->live);
   wksp__cas(&slot->claim, &held, CLAIM(CLAIM_GEN(held), 0, WKSP_SLOT_FREE));
 }
 
@@ -201,24 +188,25 @@ static int claim(wksp__call_t *call, uint32_t idx, uint64_t lease) {
   mark_dead(call->wksp, slot);
   wksp__st(&slot->announce, 0UL);
   wksp__st(&slot->in, wksp__ld(&slot->out));
-  wksp__st(&slot->pid, (uint32_t)getpid());
+  wksp__st(&slot->pid, wksp__pid());
   wksp__st(&slot->tid, (uint32_t)syscall(SYS_gettid));
   wksp__st(&slot->since_ns, wksp__real_ns());
   char comm[16] = "";
   prctl(PR_GET_NAME, comm);
   memcpy(slot->comm, comm, sizeof comm);
 
-  int err = lock_live(slot);
+  /* Nobody else's is any more: the kernel and the C library are through with the former holder. */
+  int err = wksp__live_lock(&slot->live);
   if (err) {
     wksp__cas(&slot->claim, &claiming, CLAIM(CLAIM_GEN(claiming), 0, WKSP_SLOT_FREE));
-    return err;
+    return wksp__fail(WKSP_E_SYS, "call: the slot's robust mutex failed: %s", strerror(err));
   }
   /* By CAS: were our lease thought to have ended, the slot may have gone to another. Whoever sees
      HELD sees the locked mutex; pairs with the acquire in name_dead. */
   uint64_t seen = claiming;
   if (!wksp__cas(&slot->claim, &seen,
                  CLAIM(CLAIM_GEN(claiming), owner_of(lease), WKSP_SLOT_HELD))) {
-    pthread_mutex_unlock(&slot->live);
+    wksp__live_unlock(&slot->live);
     return 0;
   }
   call->slot = slot;
@@ -233,13 +221,45 @@ static int claim(wksp__call_t *call, uint32_t idx, uint64_t lease) {
 
 /* Gives the slot of a living thread back. */
 static void unclaim(wksp__slot_t *slot) {
+  sigset_t old;
+  wksp__signals_off(&old);
   wksp__st(&slot->flight, 0UL);
   give_back(slot);
+  wksp__signals_on(&old);
+}
+
+/* Gives a slot of a living thread back as if that had been killed. */
+static void abandon(fd_wksp_t const *wksp, wksp__slot_t *slot) {
+  mark_dead(wksp, slot);
+  wksp__st(&slot->in, wksp__ld(&slot->out));
+  give_back(slot);
+}
+
+void wksp__slot_mend(wksp__seat_t *seat) {
+  wksp__slot_t *slots = wksp__slots(seat->wksp);
+  if (!seat->slot || seat->held) return;
+  sigset_t old;
+  wksp__signals_off(&old);
+  for (uint32_t i = 0; i < WKSP_SEAT_NESTED; i++) {
+    if (seat->nested[i]) abandon(seat->wksp, seat->nested[i]);
+    seat->nested[i] = NULL;
+  }
+  if (seat->shared) abandon(seat->wksp, &slots[0]);
+  seat->shared = 0;
+  if (!wksp__slot_outside(seat->slot)) {
+    wksp__fast_off();
+    wksp__seat_abandon_heaps(seat);
+    abandon(seat->wksp, seat->slot);
+    seat->slot = NULL;
+  }
+  wksp__signals_on(&old);
 }
 
 void wksp__slot_release(wksp__seat_t *seat) {
   wksp__fast_off();
   if (seat->held) wksp__held_end(seat);
+  wksp__slot_mend(seat);
+  if (!seat->slot) return;
   if (wksp__map_busy(seat->map)) {
     wksp__seat_leave_heaps(seat);
     wksp__map_idle(seat->map);
@@ -248,22 +268,26 @@ void wksp__slot_release(wksp__seat_t *seat) {
   seat->slot = NULL;
 }
 
-/* A slot for the calling thread to keep. 0, or 1 if none is free (seat->slot stays NULL), E_SYS. */
-static int lease_slot(wksp__call_t *call, wksp__seat_t *seat) {
+/* Any free slot but the shared one: call->slot and call->name. 1, or 0 if none is free, E_SYS. */
+static int claim_any(wksp__call_t *call, uint64_t lease) {
   uint32_t cnt = call->wksp->slot_max - 1;
   uint32_t at = (uint32_t)syscall(SYS_gettid);
   for (uint32_t i = 0; i < cnt; i++) {
-    uint32_t idx = 1 + (at + i) % cnt;
-    int got = claim(call, idx, seat->map->lease);
-    if (got < 0) return got;
-    if (!got) continue;
-    seat->slot = call->slot;
-    seat->name = call->name;
-    /* LOOK: the memory may have been protected since map_busy; the first call sees it */
-    wksp__st(&seat->slot->fenced, WKSP_FENCED_LOOK | (seat->fenced ? WKSP_FENCED_CALLS : 0U));
-    return 0;
+    int got = claim(call, 1 + (at + i) % cnt, lease);
+    if (got) return got;
   }
-  return 1;
+  return 0;
+}
+
+/* A slot for the calling thread to keep. 0, or 1 if none is free (seat->slot stays NULL), E_SYS. */
+static int lease_slot(wksp__call_t *call, wksp__seat_t *seat) {
+  int got = claim_any(call, seat->map->lease);
+  if (got <= 0) return got ? got : 1;
+  seat->slot = call->slot;
+  seat->name = call->name;
+  /* LOOK: the memory may have been protected since map_busy; the first call sees it */
+  wksp__st(&seat->slot->fenced, WKSP_FENCED_LOOK | (seat->fenced ? WKSP_FENCED_CALLS : 0U));
+  return 0;
 }
 
 /* lease_slot unless the memory is protected: claiming a dead thread's slot finishes what it had
@@ -276,13 +300,22 @@ static int lease_unguarded(wksp__call_t *call, wksp__seat_t *seat) {
 }
 
 /* The shared slot for this call. */
-static int borrow(wksp__call_t *call, uint64_t lease) {
+static int borrow_shared(wksp__call_t *call, wksp__seat_t *seat) {
   wksp__slot_t *slot = wksp__slots(call->wksp);
   uint64_t until = wksp__now_ns() + SHARED_WAIT_NS;
   for (uint32_t turn = 0;; turn++) {
-    int got = claim(call, 0, lease);
-    if (got < 0) return got;
-    if (got) break;
+    if (seat->shared)
+      return wksp__fail(
+          WKSP_E_BUSY,
+          "call: all %u slots are taken, and the shared one serves the call that this "
+          "one has interrupted",
+          call->wksp->slot_max);
+    sigset_t old;
+    wksp__signals_off(&old);
+    int got = claim(call, 0, seat->map->lease);
+    if (got == 1) seat->shared = call->name;
+    wksp__signals_on(&old);
+    if (got) return got < 0 ? got : 0;
     if (wksp__now_ns() > until)
       return wksp__fail(
           WKSP_E_TIMEDOUT,
@@ -290,14 +323,46 @@ static int borrow(wksp__call_t *call, uint64_t lease) {
           call->wksp->slot_max, wksp__ld(&slot->pid), slot->comm);
     wksp__relax(turn);
   }
+}
+
+/* A free slot for this call, which has interrupted one. 1, or 0: none is to be had, E_SYS. */
+static int borrow_nested(wksp__call_t *call, wksp__seat_t *seat) {
+  uint32_t at = 0;
+  while (at < WKSP_SEAT_NESTED && seat->nested[at]) at++;
+  if (at == WKSP_SEAT_NESTED) return 0;
+  sigset_t old;
+  wksp__signals_off(&old);
+  int got = claim_any(call, seat->map->lease);
+  if (got == 1) seat->nested[at] = call->slot;
+  wksp__signals_on(&old);
+  return got;
+}
+
+/* A slot for this call alone. */
+static int borrow(wksp__call_t *call, wksp__seat_t *seat) {
+  int got = seat->slot ? borrow_nested(call, seat) : 0;
+  int err = got < 0 ? got : got ? 0 : borrow_shared(call, seat);
+  if (err) return err;
   call->seat = NULL;
-  wksp__st(&slot->fenced, WKSP_FENCED_CALLS | WKSP_FENCED_LOOK);
+  wksp__st(&call->slot->fenced, WKSP_FENCED_CALLS | WKSP_FENCED_LOOK);
   return 0;
+}
+
+/* Gives the slot back that the call has borrowed. */
+static void end_borrowed(wksp__call_t *call) {
+  wksp__seat_t *seat = wksp__seat_find(call->wksp);
+  sigset_t old;
+  wksp__signals_off(&old);
+  unclaim(call->slot);
+  if (seat && seat->shared == call->name) seat->shared = 0;
+  for (uint32_t i = 0; seat && i < WKSP_SEAT_NESTED; i++)
+    if (seat->nested[i] == call->slot) seat->nested[i] = NULL;
+  wksp__signals_on(&old);
 }
 
 static int borrow_unguarded(wksp__call_t *call, wksp__seat_t *seat) {
   if (!wksp__map_busy(seat->map)) return wksp__protect_refuse(call->wksp);
-  int err = borrow(call, seat->map->lease);
+  int err = borrow(call, seat);
   wksp__map_idle(seat->map);
   return err;
 }
@@ -347,15 +412,22 @@ static void pass_gate(wksp__call_t *call) {
   }
 }
 
+/* A seat for the thread and a slot for the seat, if there is one. A signal handler finds either all
+   of it or nothing. 0, or 1 if no slot is free, or an error. */
+static int sit_down(wksp__call_t *call, wksp__seat_t **seat) {
+  sigset_t old;
+  wksp__signals_off(&old);
+  int err = *seat ? 0 : wksp__seat_new(call->wksp, seat);
+  if (!err) err = lease_unguarded(call, *seat);
+  wksp__signals_on(&old);
+  return err;
+}
+
 int wksp__call_begin(fd_wksp_t *wksp, wksp__call_t *ret_call) {
   wksp__call_t call = {.wksp = wksp};
   wksp__seat_t *seat = wksp__seat_find(wksp);
-  if (wksp__unlikely(!seat)) {
-    int err = wksp__seat_new(wksp, &seat);
-    if (err) return err;
-  }
-  if (wksp__unlikely(!seat->slot)) {
-    int err = lease_unguarded(&call, seat);
+  if (wksp__unlikely(!seat || !seat->slot)) {
+    int err = sit_down(&call, &seat);
     if (err < 0) return err;
   }
   call.seat = seat;
@@ -363,7 +435,7 @@ int wksp__call_begin(fd_wksp_t *wksp, wksp__call_t *ret_call) {
   call.name = seat->name;
   if (wksp__unlikely(!call.slot || !wksp__slot_outside(call.slot))) {
     if (seat->held) return wksp__held_refuse(wksp);
-    /* no slot for us, or a signal handler inside one of our own calls */
+    /* no slot for us, or a signal handler inside one of our own calls, or after one that it left */
     if (call.slot) wksp__st(&call.slot->nested_cnt, wksp__ld(&call.slot->nested_cnt) + 1);
     int err = borrow_unguarded(&call, seat);
     if (err) return err;
@@ -388,7 +460,7 @@ void wksp__call_end(wksp__call_t *call) {
   wksp__slot_t *slot = call->slot;
   wksp__st_release(&slot->out,
                    wksp__ld(&slot->in)); /* release; pairs with the acquire in gate_close */
-  if (wksp__unlikely(!call->seat)) unclaim(slot);
+  if (wksp__unlikely(!call->seat)) end_borrowed(call);
 }
 
 int wksp__slot_outside(wksp__slot_t const *slot) {
@@ -398,6 +470,9 @@ int wksp__slot_outside(wksp__slot_t const *slot) {
 }
 
 int wksp__barrier(void) {
+#ifdef WKSP_NO_THREADS
+  return 1; /* no other core has a thread that could be inside */
+#endif
   if (!syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0)) return 1;
   return !syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
 }
@@ -489,7 +564,7 @@ uint32_t wksp__slots_reap(wksp__call_t *call, uint64_t lease) {
 static int slot_ours(wksp__slot_t const *slot, wksp__map_t const *map) {
   uint64_t claim = wksp__ld_acquire(&slot->claim);
   return CLAIM_STATE(claim) == WKSP_SLOT_HELD && CLAIM_OWNER(claim) == owner_of(map->lease) &&
-         wksp__ld(&slot->pid) == (uint32_t)getpid();
+         wksp__ld(&slot->pid) == wksp__pid();
 }
 
 int wksp__slots_still(wksp__map_t const *map, uint64_t wait_ns, uint32_t *ret_tid) {

@@ -30,7 +30,19 @@
    malloc stands for malloc_at_least, malloc and calloc, free for free, free_sized and realloc, walk
    for stat too. Of two calls about one block, which free or realloc it or ask for its size, one
    must have returned before the other begins: a block is freed by any thread, once. new is for one
-   thread at a time, before anybody joins. Nothing here is async-signal-safe.
+   thread at a time, before anybody joins.
+
+   Threads need not leave: what a thread holds to allocate from goes to others when it ends, also if
+   a destructor of its own still allocates then. A child of fork may go on with its parent's joins,
+   whether it was forked by fork, _Fork or clone; a child of vfork until it calls exec or _exit. Of
+   more threads than the workspace has slots for, those that came late share one: slower, not
+   refused. libwksp stays loaded after dlclose.
+
+   Nothing here is async-signal-safe as POSIX has it, but malloc and free in a handler work, also
+   when they interrupt malloc or free of the same thread: such calls are slower and counted. They
+   fail where they would need the workspace's lock from a thread that holds it. A handler may leave
+   by longjmp; what it interrupted is then as if the thread had been killed there, and the thread's
+   calls stay slow until it calls fd_alloc_leave.
 
    Freed blocks are kept at hand by the thread that freed them, up to 128 KiB of each size (less in
    small workspaces), for its next malloc; compact takes them from it, also from an idle one. */
@@ -70,7 +82,15 @@ WKSP_API void *fd_alloc_new(void *shmem, ulong tag);
    one of 1,000 bytes to 1,024, one of 3 MiB to 4 MiB. Some requests get a larger class for that. */
 #define FD_ALLOC_FLAG_ALIGNED 1UL
 
-/* The same with flags (a sum of FD_ALLOC_FLAG_*, E_INVAL for others), which the alloc keeps. */
+/* Bound to this process's lifeline, so that nothing of it outlives the process: once the workspace
+   is detached everywhere in it, or it has ended or was killed, wkspd gives everything that the
+   alloc holds back to the workspace, live blocks too, and shmem, if that is a partition by itself.
+   Other processes may use it till then; afterwards their joins and blocks are nothing, so they have
+   to know by other means. fd_alloc_delete ends it as any other. */
+#define FD_ALLOC_FLAG_EPHEMERAL 2UL
+
+/* The same with flags, a sum of FD_ALLOC_FLAG_*. E_INVAL also: others; EPHEMERAL where the
+   workspace was not attached from wkspd by this very process. */
 WKSP_API void *fd_alloc_new_flags(void *shmem, ulong tag, ulong flags);
 
 /* Joins. cgroup_hint: which of the heaps that others have left behind a thread should rather take
@@ -78,8 +98,9 @@ WKSP_API void *fd_alloc_new_flags(void *shmem, ulong tag, ulong flags);
    whatever the hint. NULL shalloc: NULL. */
 WKSP_API fd_alloc_t *fd_alloc_join(void *shalloc, ulong cgroup_hint);
 
-/* Ends the join for the calling thread; its heap is left for others. Returns the address that was
- * joined. */
+/* Ends the join for the calling thread; its heap is left for others. Not from a signal handler:
+   what the thread was in, should a handler have left it by longjmp, ends too. Returns the address
+   that was joined. */
 WKSP_API void *fd_alloc_leave(fd_alloc_t *join);
 
 /* Gives everything that the alloc holds back to the workspace, live blocks too, and makes shmem
@@ -134,7 +155,7 @@ WKSP_API void *fd_alloc_calloc(fd_alloc_t *join, ulong align, ulong cnt, ulong s
    block that is among the last four of its size which this thread has freed, is left alone, counted
    (fd_alloc_stat), and told to wksp_last_error() and wksp_on_bad_free. Other double frees are
    counted and told when the thread that kept the block gives it back; if it was handed out twice
-   before, harm is done. */
+   before, harm is done. A libwksp that was built with -Dhardened=true refuses every double free. */
 WKSP_API void fd_alloc_free(fd_alloc_t *join, void *laddr);
 
 /* The same for who knows the size: sz is what was asked for, or anything up to what may be used.
@@ -298,8 +319,10 @@ typedef struct fd_alloc_stat {
   ulong span_free_sz;        /* of it in spans without a live block */
   ulong heap_cnt;            /* per-thread heaps, and those of them left behind by their thread */
   ulong heap_left_cnt;
-  ulong suspect_cnt;  /* blocks in flight when their thread was killed */
-  ulong bad_free_cnt; /* refused frees, and double frees found later */
+  ulong suspect_cnt;    /* blocks in flight when their thread was killed */
+  ulong bad_free_cnt;   /* refused frees, and double frees found later */
+  ulong late_write_cnt; /* free blocks that malloc found written to; 0 unless libwksp was built with
+                           -Dhardened=true, which also refuses every double free */
 } fd_alloc_stat_t;
 
 WKSP_API int fd_alloc_stat(fd_alloc_t *join, fd_alloc_stat_t *ret_stat);
