@@ -14,7 +14,7 @@ guest_missing() {
   local said
   if ((EUID)); then
     echo root
-  elif ! said=$( (guest_prepare) 2>&1); then
+  elif ! said=$("$root/scripts/lab" prepare guest 2>&1); then
     echo "a guest for the lab (${said##*: })"
   fi
 }
@@ -59,8 +59,8 @@ guest_prepare() {
   root_prepare
   guest=$lab/guest-$(cat "${BASH_SOURCE[0]}" "$root/scripts/lib/lab/guest-init" <(echo "$lab_root") | cksum |
     cut -d ' ' -f 1)
-  [[ ! -d $guest ]] || return 0
   packages_need "$lab/apt.log" "${guest_packages[@]}" >&2
+  [[ ! -d $guest ]] || return 0
   exec {lab_lock}>"$lab/.lock"
   flock "$lab_lock"
   if [[ ! -d $guest ]]; then

@@ -3,17 +3,15 @@
 # activation, the descriptor store, hardening and package installs; lacks a second memory node and memory limits,
 # and shares huge pages with this machine.
 
-# Prints the one capability that is missing for this bed, or nothing.
+# Prints the one capability that is missing for this bed, or nothing. Each attempt is a process of its own: in a
+# condition bash would go on after a command that fails.
 nspawn_missing() {
   local said
   if ((EUID)); then
     echo root
-  elif ! command -v systemd-nspawn >/dev/null &&
-    ! apt-get -qq --print-uris install systemd-container >/dev/null 2>&1; then
-    echo "systemd-nspawn (package systemd-container)"
-  elif ! said=$( (root_prepare) 2>&1); then
+  elif ! said=$("$root/scripts/lab" prepare 2>&1); then
     echo "a root for the lab (${said##*: })"
-  elif ! said=$(bed_arguments --timeout 60 -- true && nspawn_run 2>&1); then
+  elif ! said=$("$root/scripts/lab" nspawn --timeout 60 -- true 2>&1); then
     echo "systemd-nspawn that boots here ($(tail -n 1 <<<"$said"))"
   fi
 }

@@ -48,9 +48,9 @@ lab_furnish() {
 root_prepare() {
   local log began=$SECONDS new
   lab_cache
-  [[ ! -d $lab_root ]] || return 0
   ((EUID == 0)) || die "the lab needs root"
   packages_need "$lab/apt.log" mmdebstrap systemd-container >&2
+  [[ ! -d $lab_root ]] || return 0
   log=$lab/root.log
   exec {lab_lock}>"$lab/.lock"
   flock "$lab_lock"
