@@ -15,7 +15,8 @@
    then; the block is handed out nevertheless.
 
    Every call takes the long form. A kill between live bit and pair leaves a block that the flight
-   names: that one may be freed without its bit.
+   names: that one may be freed without its bit. In a realloc, which has two blocks in flight, the
+   new one is then known to nobody.
 
    Refuses: to find a write that stores what is there already, or one to a large block, whose memory
    the workspace has back at once. To poison for the address sanitizer: its shadow is a process's

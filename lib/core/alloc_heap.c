@@ -397,7 +397,7 @@ int wksp__alloc_bury(wksp__call_t *call, uint64_t gaddr, uint64_t wait_ns) {
   uint64_t at = 0;
   int err = gaddr ? block_alloc(call, gaddr, wait_ns, &at) : 0;
   if (err) return err;
-  if (at < wksp->data_lo || at > wksp->data_hi - sizeof(struct fd_alloc)) return 0;
+  if (at < wksp->data_lo || at > wksp->data_hi - sizeof(struct fd_alloc) || (at & 7U)) return 0;
   struct fd_alloc *alloc = fd_wksp_laddr_fast(wksp, at);
   if (wksp__ld(&alloc->magic) != WKSP_ALLOC_MAGIC) return 0;
   wksp__hard_bury(wksp, gaddr);

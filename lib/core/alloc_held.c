@@ -185,7 +185,8 @@ static uint32_t repair_class(fd_wksp_t *wksp, wksp__heap_t *heap, uint32_t cls) 
 /* Whether the heap's alloc is being deleted: then its spans go before its heaps. */
 static int deleting(fd_wksp_t const *wksp, wksp__heap_t const *heap) {
   uint64_t gaddr = wksp__ld(&heap->alloc);
-  if (gaddr < wksp->data_lo || gaddr > wksp->data_hi - sizeof(struct fd_alloc)) return 0;
+  if (gaddr < wksp->data_lo || gaddr > wksp->data_hi - sizeof(struct fd_alloc) || (gaddr & 7U))
+    return 0;
   struct fd_alloc const *alloc = fd_wksp_laddr_fast(wksp, gaddr);
   return wksp__alloc_ending(alloc);
 }
