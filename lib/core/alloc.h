@@ -572,9 +572,14 @@ int wksp__span_possible(fd_wksp_t const *wksp, uint32_t span, uint64_t e);
 int wksp__tail_good(fd_wksp_t const *wksp, uint32_t span, uint64_t e);
 
 /* Whether a span with that word has the rest that it must have if it is wide and live, before the
-   end of its partition. One in SETUP need not have all of it. */
+   end of its partition, or in those of the same alloc that follow it without a gap: the pool does
+   not know which of its 64 KiB came together. One in SETUP need not have all of it. */
 int wksp__tails_there(fd_wksp_t const *wksp, uint32_t span, uint32_t end, uint32_t home,
                       uint64_t e);
+
+/* Whether the alloc with that home, which the directory has, is being deleted: its partitions go one
+   by one, so a wide span that lies in two may have lost the one or the other. */
+int wksp__home_ending(fd_wksp_t const *wksp, uint32_t home);
 
 /* Invariants of spans, heaps and the directory; as wksp__part_check. */
 uint32_t wksp__alloc_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg);

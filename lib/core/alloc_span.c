@@ -290,7 +290,7 @@ static int from_pool_wide(wksp__op_t *op, uint32_t cls, uint32_t lg, int all, ui
   struct fd_alloc *alloc = op->alloc;
   uint32_t cnt = wksp__span_cnt(op->wksp), step = 1U << lg;
   uint32_t most = all || cnt < LOOK_WIDE << lg ? cnt + step : LOOK_WIDE << lg;
-  if ((int32_t)(wksp__ld(&alloc->pool_cnt) - step) < 0) return 0;
+  if (!all && (int32_t)(wksp__ld(&alloc->pool_cnt) - step) < 0) return 0;
   for (uint32_t i = 0; i < 64; i++) {
     uint32_t hint = hint_get(&alloc->wide_map[lg], alloc->wide_hint[lg]);
     if (hint == UINT32_MAX) break;

@@ -217,8 +217,8 @@ int wksp__tail_good(fd_wksp_t const *wksp, uint32_t span, uint64_t e) {
          wksp__class(wksp, SPAN_CLASS(first) - WKSP_SPAN_WIDE)->lg == lg;
 }
 
-int wksp__tails_there(fd_wksp_t const *wksp, uint32_t span, uint32_t end, uint32_t home,
-                      uint64_t e) {
+static int tails_until(fd_wksp_t const *wksp, uint32_t span, uint32_t end, uint32_t home,
+                       uint64_t e) {
   uint32_t size = wksp__span_live(e) ? 1U << wksp__class(wksp, SPAN_CLASS(e))->lg : 1;
   if (size > end - span) return 0;
   for (uint32_t at = 1; at < size; at++) {
@@ -228,6 +228,33 @@ int wksp__tails_there(fd_wksp_t const *wksp, uint32_t span, uint32_t end, uint32
       return 0;
   }
   return 1;
+}
+
+/* Where the alloc's partitions for spans that follow one another end, at least as far as a span
+   that starts before `end`, the end of one of them, can go. */
+static uint32_t spans_end(fd_wksp_t const *wksp, uint32_t end, uint32_t home) {
+  uint32_t most = end + (1U << WKSP_SPAN_LG_MAX), cnt = wksp__span_cnt(wksp);
+  fd_wksp_part_t part;
+  while (end < most && end < cnt) {
+    uint64_t gaddr = wksp__span_gaddr(wksp, end);
+    if (wksp__part_look(wksp, gaddr, &part) != 1 || part.gaddr != gaddr ||
+        part.kind != (FD_WKSP_KIND_SPANS | home << 8) || part.size & (WKSP_SPAN_SZ - 1) ||
+        part.size > WKSP_REGION_SZ_MAX)
+      break;
+    end += (uint32_t)(part.size >> WKSP_SPAN_LG);
+  }
+  return end < cnt ? end : cnt;
+}
+
+int wksp__tails_there(fd_wksp_t const *wksp, uint32_t span, uint32_t end, uint32_t home,
+                      uint64_t e) {
+  return tails_until(wksp, span, end, home, e) ||
+         tails_until(wksp, span, spans_end(wksp, end, home), home, e);
+}
+
+int wksp__home_ending(fd_wksp_t const *wksp, uint32_t home) {
+  uint64_t gaddr = DIR_GADDR(wksp__ld(&wksp__heap_dir(wksp)[home]));
+  return wksp__alloc_ending(fd_wksp_laddr_fast(wksp, gaddr));
 }
 
 /* A span's pairs: bits beyond the blocks are 1 in A and never toggled in F. */
@@ -248,7 +275,8 @@ static uint32_t check_span(fd_wksp_t const *wksp, uint32_t span, uint32_t end, u
   uint32_t state = SPAN_STATE(e);
   if (state == WKSP_SPAN_TAIL) {
     if (SPAN_HEAP(e) == home &&
-        (wksp__tail_good(wksp, span, e) || wksp__ld(&wksp__span_words(wksp)[span]) != e))
+        (wksp__tail_good(wksp, span, e) || wksp__ld(&wksp__span_words(wksp)[span]) != e ||
+         wksp__home_ending(wksp, home)))
       return 0;
     finding(arg, "span %u: its word %#lx says that it is part of a span before it, which it is not",
             span, e);
@@ -270,7 +298,7 @@ static uint32_t check_span(fd_wksp_t const *wksp, uint32_t span, uint32_t end, u
             alloc_gaddr);
     return 1;
   }
-  if (!wksp__tails_there(wksp, span, end, home, e) &&
+  if (!wksp__tails_there(wksp, span, end, home, e) && !wksp__home_ending(wksp, home) &&
       wksp__ld_acquire(&wksp__span_words(wksp)[span]) == e) { /* its owner has not given it up */
     finding(arg, "span %u (class of %u bytes): not all of its 64 KiB say that they are of it", span,
             wksp__class_size(SPAN_CLASS(e)));
