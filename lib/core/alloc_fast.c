@@ -54,19 +54,28 @@ static NOINLINE void *malloc_long(fd_alloc_t *join, ulong align, ulong sz) {
   return wksp__malloc(join, align, sz, &max);
 }
 
-/* Comes in: 1, or 0 if fast is off, the thread is inside a call already, the gate is not open, or
-   fast is about another join. A signal handler before the first store may have come through the
-   gate in our place, and found that the heap is no longer ours, or turned to another fd_alloc; so
-   what fast says is looked at inside, and the heap is asked for there.
+/* Comes in: the heap, or NULL if fast is off, the thread is inside a call already, the gate is not
+   open, or fast is about another join. A signal handler before the first store may have come
+   through the gate in our place, and found that the heap is no longer ours, or turned to another
+   fd_alloc; later on it may turn to one of another workspace, where it finds the thread outside. So
+   what fast says is read inside, and the join last: it does not come back to ours while we are
+   inside. Afterwards fast is not looked at any more: it may be off, or about another.
 
    The plain loads of what others store: between two compiler fences it is one load, and may be part
    of the instruction that needs it. */
-INLINE int enter(wksp__fast_t const *fast, wksp__slot_t *slot, uintptr_t join, uint64_t flight) {
-  if (wksp__unlikely(slot->flight & WKSP_FLIGHT_BUSY)) return 0; /* only we write it */
+INLINE wksp__heap_t *enter(wksp__fast_t const *fast, wksp__slot_t *slot, uintptr_t join,
+                           uint64_t flight, uintptr_t *ret_base) {
+  if (wksp__unlikely(slot->flight & WKSP_FLIGHT_BUSY)) return NULL; /* only we write it */
   wksp__st(&slot->flight, flight);
-  if (wksp__likely(!wksp__peek(&slot->gate)) && wksp__likely(fast->join == join)) return 1;
+  wksp__heap_t *heap = fast->heap;
+  uintptr_t base = fast->base;
+  wksp__compiler_fence();
+  if (wksp__likely(!wksp__peek(&slot->gate)) && wksp__likely(fast->join == join)) {
+    *ret_base = base;
+    return heap;
+  }
   wksp__st_release(&slot->flight, 0UL);
-  return 0;
+  return NULL;
 }
 
 /* release: what was done to the heap comes before; pairs with the acquire in slot_outside */
@@ -77,18 +86,16 @@ INLINE void leave(wksp__slot_t *slot, uint64_t flight) {
 /* Keeps a value in its register: the compiler would compute it anew after every store. */
 #define KEEP(x) __asm__("" : "+r"(x))
 
-/* From the mask, inside; else as it takes. */
-static NOINLINE void *malloc_masked(fd_alloc_t *join, ulong align, ulong sz, uint32_t at) {
-  wksp__fast_t const *fast = &wksp__fast;
-  wksp__slot_t *slot = SLOT(fast);
-  wksp__mag_t *mag = MAG(fast->heap, at - BUSY_TOP);
+/* From the mask, inside; else the long form. */
+static NOINLINE void *malloc_masked(fd_alloc_t *join, ulong align, ulong sz, wksp__slot_t *slot,
+                                    wksp__mag_t *mag, uintptr_t base) {
   uint64_t mask = mag->mask;
   if (wksp__likely(mask)) {
     uint64_t gaddr = mag->mbase + (uint64_t)(uint32_t)__builtin_ctzl(mask) * mag->size;
     wksp__st(&slot->flight, gaddr | WKSP_FLIGHT_BUSY);
     wksp__st(&mag->mask, mask & (mask - 1));
     leave(slot, gaddr);
-    return (void *)(fast->base + gaddr);
+    return (void *)(base + gaddr);
   }
   leave(slot, 0);
   return malloc_long(join, align, sz);
@@ -97,17 +104,18 @@ static NOINLINE void *malloc_masked(fd_alloc_t *join, ulong align, ulong sz, uin
 /* A block of the class whose magazine lies at `at` less the flight's bits in the heap. */
 INLINE void *take(wksp__fast_t const *fast, fd_alloc_t *join, ulong align, ulong sz, uint32_t at) {
   wksp__slot_t *slot = SLOT(fast);
-  if (wksp__unlikely(!enter(fast, slot, (uintptr_t)join, at))) return malloc_long(join, align, sz);
-  wksp__heap_t *heap = fast->heap;
+  uintptr_t base;
+  wksp__heap_t *heap = enter(fast, slot, (uintptr_t)join, at, &base);
+  if (wksp__unlikely(!heap)) return malloc_long(join, align, sz);
   wksp__mag_t *mag = MAG(heap, at - BUSY_TOP);
   KEEP(mag);
   uint32_t top = mag->top;
-  if (wksp__unlikely(top <= mag->lo)) return malloc_masked(join, align, sz, at);
+  if (wksp__unlikely(top <= mag->lo)) return malloc_masked(join, align, sz, slot, mag, base);
   top -= 8;
   uint64_t gaddr = *(uint64_t *)((uintptr_t)heap + top);
   wksp__st(&mag->top, top);
   leave(slot, gaddr);
-  return (void *)(fast->base + gaddr);
+  return (void *)(base + gaddr);
 }
 
 /* Alignments that every class has. */
@@ -118,11 +126,12 @@ INLINE int plain(ulong align) {
 /* Other alignments, another hint, and what the short form could not do. */
 static NOINLINE void *malloc_other(fd_alloc_t *join, ulong align, ulong sz) {
   wksp__fast_t const *fast = &wksp__fast;
-  if (HANDLE(join) == HANDLE(fast->join) && sz && !(align & (align - 1)) &&
-      ((uintptr_t)join != fast->join || !plain(align))) {
+  uintptr_t own = wksp__ld(&fast->join); /* once: a signal handler may change it */
+  if (HANDLE(join) == HANDLE(own) && sz && !(align & (align - 1)) &&
+      ((uintptr_t)join != own || !plain(align))) {
     uint32_t cls = wksp__class_for(align, sz);
     if (cls < WKSP_CLASS_CNT)
-      return take(fast, (fd_alloc_t *)fast->join, align, sz, MAG_AT(cls) | BUSY_TOP);
+      return take(fast, (fd_alloc_t *)own, align, sz, MAG_AT(cls) | BUSY_TOP);
   }
   return malloc_long(join, align, sz);
 }
@@ -161,19 +170,22 @@ INLINE int put(wksp__slot_t *slot, wksp__heap_t *heap, wksp__mag_t *mag, uint64_
 /* Blocks of other heaps' spans, another hint, and what the short form could not do. */
 static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
   wksp__fast_t const *fast = &wksp__fast;
-  uint64_t gaddr = (uintptr_t)laddr - fast->base;
-  if (HANDLE(join) == HANDLE(fast->join) && gaddr < fast->data_hi) {
+  uintptr_t own = wksp__ld(&fast->join), base = wksp__ld(&fast->base), now;
+  fd_wksp_t *wksp = (fd_wksp_t *)base;
+  uint64_t gaddr = (uintptr_t)laddr - base;
+  wksp__slot_t *slot = SLOT(fast);
+  if (HANDLE(join) == HANDLE(own) && gaddr < fast->data_hi) {
     uint32_t span;
-    uint64_t e = gaddr < ((fd_wksp_t *)fast->base)->data_lo
-                     ? 0
-                     : wksp__span_look((fd_wksp_t *)fast->base, gaddr, &span);
+    uint64_t e = gaddr < wksp->data_lo ? 0 : wksp__span_look(wksp, gaddr, &span);
     int mine = (uint32_t)e - fast->me < WKSP_CLASS_CNT << 4;
-    if (wksp__span_live(e) && (!mine || (uintptr_t)join != fast->join) &&
-        enter(fast, SLOT(fast), fast->join, gaddr | WKSP_FLIGHT_BUSY)) {
+    wksp__heap_t *heap = wksp__span_live(e) && (!mine || (uintptr_t)join != own)
+                             ? enter(fast, slot, own, gaddr | WKSP_FLIGHT_BUSY, &now)
+                             : NULL;
+    if (heap) {
       /* Inside, so that the heap is there as long as we look at it. */
-      if (!wksp__heap_of((fd_wksp_t *)fast->base, SPAN_HEAP(e), HANDLE(fast->join) - fast->base))
-        leave(SLOT(fast), 0);
-      else if (put(SLOT(fast), fast->heap, &fast->heap->mag[SPAN_CLASS(e)], gaddr))
+      if (now != base || !wksp__heap_of(wksp, SPAN_HEAP(e), HANDLE(own) - base))
+        leave(slot, 0);
+      else if (put(slot, heap, &heap->mag[SPAN_CLASS(e)], gaddr))
         return;
     }
   }
@@ -201,8 +213,9 @@ INLINE int free_own(fd_alloc_t *join, void *laddr) {
     if (wksp__unlikely(mine >= WKSP_CLASS_CNT << 4)) mine = mine_of_tail(fast, gaddr, word);
     if (wksp__likely(mine < WKSP_CLASS_CNT << 4)) {
       wksp__slot_t *slot = SLOT(fast);
-      if (wksp__likely(enter(fast, slot, (uintptr_t)join, gaddr | WKSP_FLIGHT_BUSY))) {
-        wksp__heap_t *heap = fast->heap;
+      uintptr_t base;
+      wksp__heap_t *heap = enter(fast, slot, (uintptr_t)join, gaddr | WKSP_FLIGHT_BUSY, &base);
+      if (wksp__likely(heap)) {
         wksp__mag_t *mag = MAG(heap, MAG_AT(0) + (mine & ~15UL) * (sizeof(wksp__mag_t) / 16));
         KEEP(mag);
         return put(slot, heap, mag, gaddr);

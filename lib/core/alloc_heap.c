@@ -67,14 +67,11 @@ void wksp__seat_leave_heaps(wksp__seat_t *seat) {
   while (seat->heap_cnt) leave(seat, seat->heap_cnt - 1);
 }
 
+/* Their owner words keep our name, which dies with the slot: what it has in flight, or intends, is
+   settled before anybody takes them, and finds its heap by that name. */
 void wksp__seat_abandon_heaps(wksp__seat_t *seat) {
-  while (seat->heap_cnt) {
-    uint32_t at = seat->heap_cnt - 1;
-    uint64_t mine = seat->heap[at].owner_val, *owner = seat->heap[at].owner;
-    int ours = still_ours(seat, at);
-    seat_remove(seat, at);
-    if (ours) wksp__cas(owner, &mine, WKSP_OWNER_DEAD);
-  }
+  wksp__fast_off();
+  seat->heap_cnt = 0;
 }
 
 void wksp__seat_leave_heap(wksp__seat_t *seat, uint64_t alloc_gaddr) {

@@ -11,6 +11,7 @@ static uint32_t signals, refused;
 static fixture_t *g_fix;
 static sigjmp_buf g_out;
 static void *g_inner;
+static ulong *g_dst;
 static int (*g_handler)(void); /* whether it leaves by longjmp */
 
 void wksp__crash_point(void) {
@@ -226,13 +227,146 @@ static void test_deep(void **state) {
   assert_clean(fix);
 }
 
+/* Loads
+ * --------------------------------------------------------------------------------------------- */
+
+/* A signal comes before load or store number touch_at; 0: none does. */
+static long touch_at;
+
+void wksp__touch(void const volatile *place) {
+  (void)place;
+  if (touch_at && !--touch_at) raise(SIGUSR1);
+}
+
+static void *blk_of_another(void *arg) {
+  fixture_t *fix = arg;
+  return fd_alloc_malloc(fix->alloc, 0, 64);
+}
+
+/* A free of another heap's block goes on as if nothing had been, whichever load or store a handler
+   that allocates comes before: the short form has been turned off meanwhile. */
+static void test_malloc_before_loads(void **state) {
+  fixture_t *fix = *state;
+  g_handler = malloc_in_handler;
+  for (long at = 1, through = 0; !through; at++) {
+    assert_true(at < STORES_MAX);
+    pthread_t thread;
+    void *blk = NULL;
+    fd_alloc_free(fix->alloc, fd_alloc_malloc(fix->alloc, 0, 64)); /* the short form is on */
+    assert_int_equal(pthread_create(&thread, NULL, blk_of_another, fix), 0);
+    pthread_join(thread, &blk);
+    assert_non_null(blk);
+    uint32_t before = signals;
+    g_inner = NULL;
+    touch_at = at;
+    fd_alloc_free(fix->alloc, blk);
+    touch_at = 0;
+    through = signals == before;
+    fd_alloc_free(fix->alloc, g_inner);
+  }
+  assert_int_equal(refused, 0);
+  assert_int_equal(bad_frees(fix), 0);
+  assert_clean(fix);
+}
+
+/* A handler that allocates from another workspace, or another fd_alloc, where it finds the thread
+   outside, leaves what it interrupts its own: the block is of the workspace that was asked. */
+static fd_alloc_t *g_other;
+static void *g_from_other;
+
+static int malloc_elsewhere(void) {
+  g_from_other = fd_alloc_malloc(g_other, 0, 64);
+  return 0;
+}
+
+static void elsewhere(fixture_t *fix, fd_alloc_t *other, int freeing) {
+  g_other = other;
+  g_handler = malloc_elsewhere;
+  for (long at = 1, through = 0; !through; at++) {
+    assert_true(at < STORES_MAX);
+    uint32_t before = signals;
+    g_from_other = NULL;
+    void *blk = fd_alloc_malloc(fix->alloc, 0, 64), *more[70], *got = blk;
+    for (uint i = 0; i < 70; i++) more[i] = fd_alloc_malloc(fix->alloc, 0, 64);
+    for (uint i = 0; i < 70; i++) fd_alloc_free(fix->alloc, more[i]);
+    touch_at = at;
+    if (freeing)
+      fd_alloc_free(fix->alloc, blk);
+    else
+      got = fd_alloc_malloc(fix->alloc, 0, 64);
+    touch_at = 0;
+    through = signals == before;
+    if (!freeing) {
+      assert_true((uintptr_t)got - (uintptr_t)fix->wksp < fix->wksp->footprint);
+      fd_alloc_free(fix->alloc, got);
+      fd_alloc_free(fix->alloc, blk);
+    }
+    fd_alloc_free(other, g_from_other);
+    assert_sound(fix);
+    assert_int_equal(fd_alloc_is_empty(fix->alloc), 1);
+    assert_int_equal(fd_alloc_is_empty(other), 1);
+  }
+  assert_int_equal(bad_frees(fix), 0);
+}
+
+static void test_malloc_elsewhere(void **state) {
+  fixture_t *fix = *state, *other = NULL;
+  assert_int_equal(setup_sized((void **)&other, 16UL << 20), 0);
+  for (int freeing = 0; freeing < 2; freeing++) elsewhere(fix, other->alloc, freeing);
+  assert_clean(other);
+  teardown((void **)&other);
+  fd_alloc_t *second = new_alloc(fix->wksp, TAG + 2);
+  for (int freeing = 0; freeing < 2; freeing++) elsewhere(fix, second, freeing);
+}
+
+/* A word that names a block names one that nobody else gets, though the call that put it there was
+   left by longjmp, before whichever store, and the thread has ended. */
+static void *exact_jump(void *arg) {
+  fixture_t *fix = g_fix;
+  fd_alloc_free(fix->alloc, fd_alloc_malloc(fix->alloc, 0, 64));
+  if (!sigsetjmp(g_out, 1)) {
+    signal_at = *(long *)arg;
+    fd_alloc_malloc_to(fix->alloc, 0, 64, g_dst);
+  }
+  signal_at = 0;
+  return NULL;
+}
+
+static void test_jumps_of_exact(void **state) {
+  fixture_t *fix = *state;
+  g_handler = jump;
+  g_dst = fd_wksp_alloc_laddr(fix->wksp, 64, 64, TAG + 1);
+  assert_non_null(g_dst);
+  for (long at = 1, through = 0; !through; at++) {
+    assert_true(at < STORES_MAX);
+    pthread_t thread;
+    uint32_t before = signals;
+    *g_dst = 0;
+    assert_int_equal(pthread_create(&thread, NULL, exact_jump, &at), 0);
+    pthread_join(thread, NULL);
+    through = signals == before;
+    assert_int_equal(wksp__reap(fix->wksp, 0), 0);
+    void *blk[200];
+    for (uint i = 0; i < 200; i++) {
+      assert_non_null(blk[i] = fd_alloc_malloc(fix->alloc, 0, 64));
+      assert_true(fd_wksp_gaddr_fast(fix->wksp, blk[i]) != (*g_dst & FD_ALLOC_DST_GADDR));
+    }
+    for (uint i = 0; i < 200; i++) fd_alloc_free(fix->alloc, blk[i]);
+    if (*g_dst) assert_int_equal(fd_alloc_free_from(fix->alloc, g_dst), 1);
+    fd_alloc_leave(fix->alloc);
+    assert_int_equal(fd_alloc_compact(fix->alloc, NULL), 0);
+    uint32_t live = 0;
+    assert_int_equal(fd_alloc_walk(fix->alloc, count_live, &live), 0);
+    assert_int_equal(live, 0); /* exact: none is lost */
+  }
+  assert_true(signals > 5);
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_signal, teardown)
   struct CMUnitTest const tests[] = {
-      T(test_malloc_in_handlers),
-      T(test_jumps),
-      T(test_jumps_after_malloc),
-      T(test_deep),
+      T(test_malloc_in_handlers),  T(test_jumps),          T(test_jumps_after_malloc), T(test_deep),
+      T(test_malloc_before_loads), T(test_jumps_of_exact), T(test_malloc_elsewhere),
   };
   return cmocka_run_group_tests_name("core/alloc_signal", tests, NULL, NULL);
 }
