@@ -16,7 +16,7 @@
 #define TAG       77UL
 #define TAG_OTHER 99UL
 
-enum { HELD_MAX = 1024 };
+enum { HELD_MAX = 1024, WIDE_ONE_OF = 2 };
 
 /* What the story's teller has done, as far as he could write it down. */
 typedef struct journal {
@@ -126,6 +126,48 @@ static void story(void) {
   if (!fd_alloc_delete(shmem) || fd_wksp_free_laddr(g_wksp, shmem)) _exit(7);
 }
 
+/* Wide spans
+ * ------------------------------------------------------------------------------------------- */
+
+/* A dead process's heap with wide spans: full, in use, and kept without a block. */
+static void wide_ghost(void) {
+  uint first = 0;
+  while (g_journal->held[first]) first++;
+  for (uint i = 0; i < 70; i++) take(8192);
+  for (uint i = 0; i < 20; i++) take(16384);
+  for (uint i = first; i < first + 90; i++)
+    if (i % 9) give(i);
+  kill(getpid(), SIGKILL);
+}
+
+static void wide_prologue(void) {
+  for (uint i = 0; i < 40; i++) take(8192);
+  for (uint i = 0; i < 9; i++) take(16384);
+  take(1024);
+  pid_t pid = fork();
+  if (!pid) wide_ghost();
+  assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* Wide spans are set up from regions and from the pool, filled, set aside, told of from elsewhere,
+   kept, turned to another class, dropped, taken over from the ghost, and given back. */
+static void wide_story(void) {
+  for (uint i = 0; i < 75; i++) take(8192);
+  for (uint i = 0; i < 20; i++) take(16000);
+  for (uint i = 1; i < 48; i += 2) give(i);
+  for (uint i = 50; i < HELD_MAX; i++)
+    if (g_journal->size[i] == 8192) give(i);
+  for (uint i = 0; i < 20; i++) take(12288); /* of what those left */
+  for (uint i = 0; i < 70; i++) take(1024);
+  fd_alloc_leave(g_alloc);
+  take(8000);
+  if (fd_alloc_compact(g_alloc, NULL)) _exit(7);
+  for (uint i = 0; i < 40; i++) take(10000);
+  for (uint i = 0; i < HELD_MAX; i += 2) give(i);
+}
+
+static void (*g_prologue)(void) = prologue, (*g_story)(void) = story;
+
 /* Afterwards
  * --------------------------------------------------------------------------------------------- */
 
@@ -208,13 +250,15 @@ static void survivor(void) {
   for (uint i = 0; i < 40; i++) take(1024);
   for (uint i = 0; i < 10; i++) take(64);
   take(16384);
+  if (g_story == wide_story)
+    for (uint i = 0; i < 40; i++) take(8192);
   for (uint i = 1; i < HELD_MAX; i += 7) give(i);
 }
 
 static void one_run(long at, long recoverer_at, ulong base) {
   memset(g_journal, 0, sizeof *g_journal);
-  prologue();
-  int killed = run_child(story, at);
+  g_prologue();
+  int killed = run_child(g_story, at);
   g_journal->cut = g_journal->freeing;
   check_after_kill();
   long passed = g_journal->passed;
@@ -233,26 +277,64 @@ static void one_run(long at, long recoverer_at, ulong base) {
   assert_int_equal(used_sz(), base);
 }
 
-static void test_every_store(void **state) {
-  (void)state;
+/* Kills at the stores of the story, about one of so many. */
+static void every_store(ulong one_of) {
   testing_rng_t rng = testing_rng();
-  ulong base = used_sz();
+  ulong base = used_sz(), cnt = 0;
   one_run(-1, -1, base);
   long points = g_journal->passed;
   assert_true(points > 1000);
-  for (long at = 0; at < points; at++)
+  for (long at = 0; at < points; at++) {
+    if (testing_below(&rng, one_of)) continue;
+    cnt++;
     one_run(at, testing_below(&rng, 3) ? -1 : (long)testing_below(&rng, 400), base);
-  print_message("# %ld stores in the story, killed at each\n", points);
+  }
+  print_message("# %ld stores in the story, killed at %lu of them\n", points, cnt);
+}
+
+static int make(ulong size) {
+  g_wksp = fd_wksp_new_anon("crash", size, 0, 1, 0);
+  if (!g_wksp) return 1;
+  void *shmem = fd_wksp_alloc_laddr(g_wksp, FD_ALLOC_ALIGN, FD_ALLOC_FOOTPRINT, TAG);
+  g_alloc = fd_alloc_join(fd_alloc_new(shmem, TAG), 0);
+  return !g_alloc;
+}
+
+static void test_every_store(void **state) {
+  (void)state;
+  assert_int_equal(make(16UL << 20), 0);
+  every_store(1);
+  fd_wksp_delete_anon(g_wksp);
+}
+
+static void wide(ulong size, uint32_t lg, ulong one_of) {
+  g_prologue = wide_prologue;
+  g_story = wide_story;
+  assert_int_equal(make(size), 0);
+  assert_int_equal(wksp__class(g_wksp, wksp__class_for(0, 8192))->lg, lg);
+  every_store(one_of);
+  fd_wksp_delete_anon(g_wksp);
+}
+
+/* The same where large blocks have spans of 256 KiB, and of 1 MiB. */
+static void test_wide(void **state) {
+  (void)state;
+  wide(20UL << 20, 2, WIDE_ONE_OF);
+}
+
+static void test_wider(void **state) {
+  (void)state;
+  wide(260UL << 20, 4, 8 * WIDE_ONE_OF);
 }
 
 int main(void) {
   g_journal =
       mmap(NULL, sizeof *g_journal, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  g_wksp = fd_wksp_new_anon("crash", 16UL << 20, 0, 1, 0);
-  if (g_journal == MAP_FAILED || !g_wksp) return 1;
-  void *shmem = fd_wksp_alloc_laddr(g_wksp, FD_ALLOC_ALIGN, FD_ALLOC_FOOTPRINT, TAG);
-  g_alloc = fd_alloc_join(fd_alloc_new(shmem, TAG), 0);
-  if (!g_alloc) return 1;
-  struct CMUnitTest const tests[] = {cmocka_unit_test(test_every_store)};
+  if (g_journal == MAP_FAILED) return 1;
+  struct CMUnitTest const tests[] = {
+      cmocka_unit_test(test_every_store),
+      cmocka_unit_test(test_wide),
+      cmocka_unit_test(test_wider),
+  };
   return cmocka_run_group_tests_name("core/alloc_crash", tests, NULL, NULL);
 }
