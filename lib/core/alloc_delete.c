@@ -138,10 +138,12 @@ static int end_it(wksp__op_t *op, int level) {
   if (op->call.seat) wksp__seat_leave_heap(op->call.seat, op->alloc_gaddr);
   int err = take_all(op);
   if (err) return err;
-  wksp__st(&op->alloc->lease, 0UL); /* the head is its user's */
   /* from here on whoever compacts finishes it */
   wksp__st_release(&op->alloc->magic,
                    level == FD_ALLOC_DELETE_LEAVE ? WKSP_ALLOC_LEAVING : WKSP_ALLOC_DELETING);
+  /* The head is its user's. Not before: killed between the two, an ephemeral alloc would be one
+     that nobody ends; now its head goes with it, which nobody knows any more. */
+  wksp__st(&op->alloc->lease, 0UL);
   err = wksp__alloc_clear(&op->call, op->alloc->home, op->alloc, op->alloc->tag, 0);
   if (!err) wksp__st(&op->alloc->magic, 0UL);
   return err;
@@ -185,12 +187,18 @@ static int ephemeral_end(wksp__op_t *op, uint64_t lease) {
   int err = wksp__token_get(op);
   if (err) return err;
   uint64_t magic = wksp__ld_acquire(&op->alloc->magic);
-  if (wksp__ld(&op->alloc->lease) == lease && magic == WKSP_ALLOC_MAGIC) {
+  /* While we waited somebody may have deleted it, and made another here. */
+  if (wksp__ld(&op->alloc->lease) != lease ||
+      (magic != WKSP_ALLOC_MAGIC && magic != WKSP_ALLOC_DELETING)) {
+    wksp__token_put(op);
+    return 0;
+  }
+  if (magic == WKSP_ALLOC_MAGIC) {
+    if (op->call.seat) wksp__seat_leave_heap(op->call.seat, op->alloc_gaddr);
     err = take_all(op);
     if (!err) wksp__st_release(&op->alloc->magic, WKSP_ALLOC_DELETING);
   }
-  if (!err && wksp__ld(&op->alloc->lease) == lease)
-    err = wksp__alloc_clear(&op->call, op->alloc->home, op->alloc, op->alloc->tag, 1);
+  if (!err) err = wksp__alloc_clear(&op->call, op->alloc->home, op->alloc, op->alloc->tag, 1);
   if (err == 1) return 0;
   if (!err) wksp__st(&op->alloc->magic, 0UL);
   wksp__token_put(op);

@@ -232,10 +232,49 @@ static void test_killed(void **state) {
   assert_clean(fix);
 }
 
+static int listed(fixture_t *fix, ulong gaddr) {
+  int found = 0;
+  for (uint32_t id = 1; id < fix->wksp->heap_max; id++)
+    found |= wksp__ld(&wksp__heap_dir(fix->wksp)[id]) == (gaddr | DIR_HOME);
+  return found;
+}
+
+/* An ephemeral fd_alloc whose delete was killed, at whichever store, has gone with its lease. */
+static void test_killed_ephemeral(void **state) {
+  fixture_t *fix = *state;
+  ulong const lease = 5, before = used_sz(fix->wksp);
+  ulong tag = TAG_2;
+  g_left = testing_map(4096);
+  for (long point = 0, killed = 1; killed; point++) {
+    victim_t victim;
+    victim_new(fix, &victim);
+    wksp__st(&((struct fd_alloc *)victim.shmem)->lease, lease);
+    ulong gaddr = fd_wksp_gaddr_fast(fix->wksp, victim.shmem);
+    *g_left = point;
+    pid_t pid = fork();
+    if (!pid) {
+      g_doomed = getpid();
+      _exit(!fd_alloc_delete(victim.shmem));
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    killed = WIFSIGNALED(status);
+    assert_sound(fix);
+    assert_int_equal(wksp__ephemeral_end(fix->wksp, lease), 0);
+    assert_int_equal(fd_wksp_compact(fix->wksp, NULL), 0);
+    assert_false(listed(fix, gaddr));
+    assert_true(fd_wksp_tag_free(fix->wksp, &tag, 1) >= 0);
+    assert_sound(fix);
+    assert_int_equal(used_sz(fix->wksp), before);
+  }
+  munmap(g_left, 4096);
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
   struct CMUnitTest const tests[] = {
-      T(test_leave), T(test_leave_empty), T(test_quick), T(test_tag), T(test_killed),
+      T(test_leave), T(test_leave_empty), T(test_quick),
+      T(test_tag),   T(test_killed),      T(test_killed_ephemeral),
   };
   return cmocka_run_group_tests_name("core/alloc_delete", tests, NULL, NULL);
 }
