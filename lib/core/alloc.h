@@ -577,8 +577,8 @@ int wksp__tail_good(fd_wksp_t const *wksp, uint32_t span, uint64_t e);
 int wksp__tails_there(fd_wksp_t const *wksp, uint32_t span, uint32_t end, uint32_t home,
                       uint64_t e);
 
-/* Whether the alloc with that home, which the directory has, is being deleted: its partitions go one
-   by one, so a wide span that lies in two may have lost the one or the other. */
+/* Whether the alloc with that home, which the directory has, is being deleted: its partitions go
+   one by one, so a wide span that lies in two may have lost the one or the other. */
 int wksp__home_ending(fd_wksp_t const *wksp, uint32_t home);
 
 /* Invariants of spans, heaps and the directory; as wksp__part_check. */

@@ -40,9 +40,9 @@
 
 /* The thread's slot, or one that is always busy: also in a child of fork, whose seats are wiped
    (live.h), so that it stays away from its parent's. */
-#define SLOT(fast) ((wksp__slot_t *)((uintptr_t)&wksp__no_slot + *(fast)->slot_off))
-#define INLINE     static inline __attribute__((always_inline))
-#define NOINLINE   __attribute__((noinline))
+#define SLOT(off) ((wksp__slot_t *)((uintptr_t)&wksp__no_slot + *(off)))
+#define INLINE    static inline __attribute__((always_inline))
+#define NOINLINE  __attribute__((noinline))
 
 /* Where the magazine of a class lies in a heap, and where its index stands in a span's word. */
 #define MAG_AT(cls)   ((uint32_t)(offsetof(wksp__heap_t, mag) + (cls) * sizeof(wksp__mag_t)))
@@ -59,18 +59,23 @@ static NOINLINE void *malloc_long(fd_alloc_t *join, ulong align, ulong sz) {
    through the gate in our place, and found that the heap is no longer ours, or turned to another
    fd_alloc; later on it may turn to one of another workspace, where it finds the thread outside. So
    what fast says is read inside, and the join last: it does not come back to ours while we are
-   inside. Afterwards fast is not looked at any more: it may be off, or about another.
+   inside. Nor may the slot be another workspace's, from which a handler has turned to ours.
+   Afterwards fast is not looked at any more: it may be off, or about another.
 
    The plain loads of what others store: between two compiler fences it is one load, and may be part
    of the instruction that needs it. */
-INLINE wksp__heap_t *enter(wksp__fast_t const *fast, wksp__slot_t *slot, uintptr_t join,
-                           uint64_t flight, uintptr_t *ret_base) {
+INLINE wksp__heap_t *enter(wksp__fast_t const *fast, uintptr_t join, uint64_t flight,
+                           wksp__slot_t **ret_slot, uintptr_t *ret_base) {
+  uintptr_t const *slot_off = fast->slot_off;
+  wksp__slot_t *slot = SLOT(slot_off);
   if (wksp__unlikely(slot->flight & WKSP_FLIGHT_BUSY)) return NULL; /* only we write it */
   wksp__st(&slot->flight, flight);
   wksp__heap_t *heap = fast->heap;
   uintptr_t base = fast->base;
   wksp__compiler_fence();
-  if (wksp__likely(!wksp__peek(&slot->gate)) && wksp__likely(fast->join == join)) {
+  if (wksp__likely(!wksp__peek(&slot->gate)) && wksp__likely(fast->slot_off == slot_off) &&
+      wksp__likely(fast->join == join)) {
+    *ret_slot = slot;
     *ret_base = base;
     return heap;
   }
@@ -103,9 +108,9 @@ static NOINLINE void *malloc_masked(fd_alloc_t *join, ulong align, ulong sz, wks
 
 /* A block of the class whose magazine lies at `at` less the flight's bits in the heap. */
 INLINE void *take(wksp__fast_t const *fast, fd_alloc_t *join, ulong align, ulong sz, uint32_t at) {
-  wksp__slot_t *slot = SLOT(fast);
+  wksp__slot_t *slot;
   uintptr_t base;
-  wksp__heap_t *heap = enter(fast, slot, (uintptr_t)join, at, &base);
+  wksp__heap_t *heap = enter(fast, (uintptr_t)join, at, &slot, &base);
   if (wksp__unlikely(!heap)) return malloc_long(join, align, sz);
   wksp__mag_t *mag = MAG(heap, at - BUSY_TOP);
   KEEP(mag);
@@ -173,13 +178,13 @@ static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
   uintptr_t own = wksp__ld(&fast->join), base = wksp__ld(&fast->base), now;
   fd_wksp_t *wksp = (fd_wksp_t *)base;
   uint64_t gaddr = (uintptr_t)laddr - base;
-  wksp__slot_t *slot = SLOT(fast);
+  wksp__slot_t *slot;
   if (HANDLE(join) == HANDLE(own) && gaddr < fast->data_hi) {
     uint32_t span;
     uint64_t e = gaddr < wksp->data_lo ? 0 : wksp__span_look(wksp, gaddr, &span);
     int mine = (uint32_t)e - fast->me < WKSP_CLASS_CNT << 4;
     wksp__heap_t *heap = wksp__span_live(e) && (!mine || (uintptr_t)join != own)
-                             ? enter(fast, slot, own, gaddr | WKSP_FLIGHT_BUSY, &now)
+                             ? enter(fast, own, gaddr | WKSP_FLIGHT_BUSY, &slot, &now)
                              : NULL;
     if (heap) {
       /* Inside, so that the heap is there as long as we look at it. */
@@ -212,9 +217,9 @@ INLINE int free_own(fd_alloc_t *join, void *laddr) {
     uint64_t mine = word - fast->me;
     if (wksp__unlikely(mine >= WKSP_CLASS_CNT << 4)) mine = mine_of_tail(fast, gaddr, word);
     if (wksp__likely(mine < WKSP_CLASS_CNT << 4)) {
-      wksp__slot_t *slot = SLOT(fast);
+      wksp__slot_t *slot;
       uintptr_t base;
-      wksp__heap_t *heap = enter(fast, slot, (uintptr_t)join, gaddr | WKSP_FLIGHT_BUSY, &base);
+      wksp__heap_t *heap = enter(fast, (uintptr_t)join, gaddr | WKSP_FLIGHT_BUSY, &slot, &base);
       if (wksp__likely(heap)) {
         wksp__mag_t *mag = MAG(heap, MAG_AT(0) + (mine & ~15UL) * (sizeof(wksp__mag_t) / 16));
         KEEP(mag);

@@ -309,6 +309,43 @@ static void elsewhere(fixture_t *fix, fd_alloc_t *other, int freeing) {
   assert_int_equal(bad_frees(fix), 0);
 }
 
+/* The other way round: the thread was in the other workspace last, and the handler turns to the one
+   whose malloc it interrupts. The slot of the other does not come to stand for the heap of this
+   one. */
+static int malloc_here(void) {
+  g_inner = fd_alloc_malloc(g_fix->alloc, 0, 64);
+  return 0;
+}
+
+static void test_malloc_turned(void **state) {
+  fixture_t *fix = *state, *other = NULL;
+  assert_int_equal(setup_sized((void **)&other, 16UL << 20), 0);
+  g_handler = malloc_here;
+  for (long at = 1, through = 0; !through; at++) {
+    assert_true(at < STORES_MAX);
+    uint32_t before = signals;
+    g_inner = NULL;
+    fd_alloc_free(fix->alloc, fd_alloc_malloc(fix->alloc, 0, 64));
+    void *elsewhere = fd_alloc_malloc(other->alloc, 0, 64), *blk;
+    wksp__slot_t const *slot = wksp__seat_find(other->wksp)->slot;
+    touch_at = at;
+    blk = fd_alloc_malloc(fix->alloc, 0, 64);
+    touch_at = 0;
+    through = signals == before;
+    assert_non_null(blk);
+    assert_ptr_not_equal(blk, g_inner);
+    /* what was last in flight there, or nothing */
+    uint64_t flight = wksp__ld(&slot->flight);
+    assert_true(!flight || flight == fd_wksp_gaddr_fast(other->wksp, elsewhere));
+    fd_alloc_free(fix->alloc, blk);
+    fd_alloc_free(fix->alloc, g_inner);
+    fd_alloc_free(other->alloc, elsewhere);
+  }
+  assert_clean(fix);
+  assert_clean(other);
+  teardown((void **)&other);
+}
+
 static void test_malloc_elsewhere(void **state) {
   fixture_t *fix = *state, *other = NULL;
   assert_int_equal(setup_sized((void **)&other, 16UL << 20), 0);
@@ -365,8 +402,10 @@ static void test_jumps_of_exact(void **state) {
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_signal, teardown)
   struct CMUnitTest const tests[] = {
-      T(test_malloc_in_handlers),  T(test_jumps),          T(test_jumps_after_malloc), T(test_deep),
-      T(test_malloc_before_loads), T(test_jumps_of_exact), T(test_malloc_elsewhere),
+      T(test_malloc_in_handlers),  T(test_jumps),
+      T(test_jumps_after_malloc),  T(test_deep),
+      T(test_malloc_before_loads), T(test_jumps_of_exact),
+      T(test_malloc_elsewhere),    T(test_malloc_turned),
   };
   return cmocka_run_group_tests_name("core/alloc_signal", tests, NULL, NULL);
 }
