@@ -367,8 +367,12 @@ static inline int hostile_slot(hostile_t *hostile) {
   wksp__vol_t *vol = wksp__vol(hostile->wksp);
   uint64_t name = vol->lock;
   if (name && !wksp__name_dead(hostile->wksp, name)) {
-    HOSTILE_CHECK(wksp__lock(&call, 1000000) == WKSP_E_TIMEDOUT);
+    rc = wksp__lock(&call, 1000000);
+    /* Who seemed to live may be a process by its number alone, which has ended meanwhile. */
+    HOSTILE_CHECK(rc == WKSP_E_TIMEDOUT || wksp__name_dead(hostile->wksp, name));
+    if (!rc) wksp__unlock(&call);
     vol->lock = 0;
+    rc = 0;
     hostile->held++;
   }
   wksp__call_end(&call);
