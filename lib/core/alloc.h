@@ -501,11 +501,14 @@ int wksp__heap_take(wksp__op_t *op, wksp__heap_t *heap, uint64_t *ret_word,
 int wksp__heap_listed(fd_wksp_t const *wksp, uint32_t id, uint64_t const *owner);
 
 /* Compacting, for who deletes (alloc_compact.c). The token: who has it is the only one to compact
-   or delete the alloc; 0, E_TIMEDOUT (reported). region_gone (arg: the workspace) makes the spans
+   or delete the alloc; 0, E_TIMEDOUT, or if it is to be alive E_NOTFOUND (reported). grace waits
+   until every other thread that is now inside a call has been outside: 1, or 0 if one stays there
+   too long. region_gone (arg: the workspace) makes the spans
    of a partition that goes NONE. */
 int wksp__compact(wksp__op_t *op, fd_alloc_compacted_t *sum);
-int wksp__token_get(wksp__op_t *op);
+int wksp__token_get(wksp__op_t *op, int alive);
 void wksp__token_put(wksp__op_t *op);
+int wksp__grace(wksp__call_t *call);
 int wksp__region_gone(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size);
 
 /* Ends what the alloc with that home holds, as its head says, then the home, and with it, if

@@ -26,10 +26,13 @@
 /* The token
  * ------------------------------------------------------------------------------------------ */
 
-int wksp__token_get(wksp__op_t *op) {
+int wksp__token_get(wksp__op_t *op, int alive) {
   uint64_t until = wksp__now_ns() + TOKEN_WAIT_NS;
   uint32_t seen = wksp__ld(&op->alloc->compact_cnt);
   for (uint32_t turn = 0;; turn++) {
+    /* Whoever ends it has the token until its head is gone, after all who wait here have left. */
+    if (alive && wksp__ld_acquire(&op->alloc->magic) != WKSP_ALLOC_MAGIC)
+      return wksp__fail(WKSP_E_NOTFOUND, "the fd_alloc at %#lx is being deleted", op->alloc_gaddr);
     uint64_t cur = wksp__ld_acquire(&op->alloc->compactor);
     if (!cur || wksp__name_dead(op->wksp, cur)) {
       if (wksp__cas(&op->alloc->compactor, &cur, op->call.name)) return 0;
@@ -198,19 +201,17 @@ static int in_directory(fd_wksp_t *wksp, uint64_t gaddr) {
   return 0;
 }
 
-/* Waits until every thread that is now inside a call has been outside. 1, or 0 if one stays inside.
- */
-static int grace(wksp__op_t *op) {
+int wksp__grace(wksp__call_t *call) {
   uint64_t until = wksp__now_ns() + GRACE_WAIT_NS;
   if (!wksp__barrier()) return 0;
-  for (uint32_t i = 0; i < op->wksp->slot_max; i++) {
-    wksp__slot_t *slot = &wksp__slots(op->wksp)[i];
-    if (slot == op->call.slot) continue;
+  for (uint32_t i = 0; i < call->wksp->slot_max; i++) {
+    wksp__slot_t *slot = &wksp__slots(call->wksp)[i];
+    if (slot == call->slot) continue;
     uint64_t in = wksp__ld_acquire(&slot->in);
     for (uint32_t turn = 0; !wksp__slot_outside(slot) && wksp__ld_acquire(&slot->in) == in;
          turn++) {
       uint64_t claim = wksp__ld_acquire(&slot->claim);
-      if (wksp__name_dead(op->wksp, wksp__name_of(i, claim >> 32))) break;
+      if (wksp__name_dead(call->wksp, wksp__name_of(i, claim >> 32))) break;
       if (wksp__now_ns() > until) return 0;
       wksp__relax(turn);
     }
@@ -230,7 +231,7 @@ static int orphans_free(wksp__op_t *op, uint64_t *freed) {
     size[cnt++] = part.size;
     if (cnt == ORPHANS_MAX) break;
   }
-  if (more < 0 || !cnt || !grace(op)) return more < 0 ? more : 0;
+  if (more < 0 || !cnt || !wksp__grace(&op->call)) return more < 0 ? more : 0;
   for (uint32_t i = 0; i < cnt; i++) {
     if (in_directory(op->wksp, orphan[i])) continue; /* its maker was just about to enter it */
     int err =
@@ -248,7 +249,7 @@ int wksp__compact(wksp__op_t *op, fd_alloc_compacted_t *sum) {
   uint64_t freed = 0;
   uint32_t kind = FD_WKSP_KIND_SPANS | op->alloc->home << 8;
   fd_wksp_part_t part;
-  int err = wksp__token_get(op);
+  int err = wksp__token_get(op, 1);
   if (err) return err;
   wksp__fast_off();
   wksp__heap_peek(op);
@@ -311,9 +312,11 @@ int fd_wksp_compact(fd_wksp_t *wksp, fd_alloc_compacted_t *ret) {
     uint64_t magic = wksp__ld_acquire(&alloc->magic);
     if (wksp__alloc_ending(alloc)) {
       err = finish_delete(&call, alloc, id, dir);
+      if (err == WKSP_E_BUSY) err = 0; /* the next compact may find nobody at it */
     } else if (magic == WKSP_ALLOC_MAGIC && alloc->self == gaddr) {
       wksp__op_t op = {.call = call, .wksp = wksp, .alloc = alloc, .alloc_gaddr = gaddr};
       err = wksp__compact(&op, &sum);
+      if (err == WKSP_E_NOTFOUND) err = 0; /* somebody ends it */
     }
   }
   wksp__call_end(&call);

@@ -91,6 +91,13 @@ static int head_free(wksp__call_t *call, uint64_t *dir_word, uint64_t gaddr) {
   int found = wksp__part_find(call->wksp, gaddr, &part);
   if (found < 0) return found;
   if (!found || part.gaddr != gaddr || part.kind != FD_WKSP_KIND_USER) return 0;
+  /* Compacts look at heads that the directory lists, and may wait for our token. */
+  if (!wksp__grace(call))
+    return wksp__fail(
+        WKSP_E_BUSY,
+        "the fd_alloc at %#lx is empty, but a thread stays inside a call and may look "
+        "at its head; try again",
+        gaddr);
   int err =
       wksp__part_free(call, WKSP_LOCK_CALL_NS, gaddr, FD_WKSP_KIND_USER, 0, home_gone, dir_word);
   return err ? err : 1;
@@ -164,7 +171,7 @@ void *fd_alloc_delete_level(void *shalloc, int level) {
   if (level == FD_ALLOC_DELETE_TAG) err = wksp__tag_homes_none(op.wksp, tag, op.alloc_gaddr);
   /* what holds no block goes even so */
   if (level == FD_ALLOC_DELETE_LEAVE) err = wksp__compact(&op, &sum);
-  if (!err) err = wksp__token_get(&op);
+  if (!err) err = wksp__token_get(&op, 1);
   if (!err) {
     err = end_it(&op, level);
     wksp__token_put(&op);
@@ -184,7 +191,7 @@ void *fd_alloc_delete(void *shalloc) {
 /* As fd_alloc_delete, but the head goes too. Killed on the way, the next attempt or compact goes
  * on. */
 static int ephemeral_end(wksp__op_t *op, uint64_t lease) {
-  int err = wksp__token_get(op);
+  int err = wksp__token_get(op, 0);
   if (err) return err;
   uint64_t magic = wksp__ld_acquire(&op->alloc->magic);
   /* While we waited somebody may have deleted it, and made another here. */

@@ -334,8 +334,8 @@ static int region_words(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size
 static int region_fetch(wksp__op_t *op, uint32_t lg) {
   int err = WKSP_E_NOMEM;
   uint64_t least = 1UL << lg, most = op->alloc->region_spans;
-  for (uint64_t cnt = most < least ? least : most; cnt >= least && cnt <= WKSP_REGION_SPANS_MAX;
-       cnt /= 2) {
+  for (uint64_t cnt = (most < least ? least : most) & -least; cnt && cnt <= WKSP_REGION_SPANS_MAX;
+       cnt = cnt / 2 & -least) {
     uint64_t gaddr, size;
     err = wksp__op_part_alloc(op, WKSP_SPAN_SZ << lg, cnt << WKSP_SPAN_LG, FD_WKSP_KIND_SPANS,
                               region_words, op, &gaddr, &size);
