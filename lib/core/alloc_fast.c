@@ -91,6 +91,19 @@ INLINE void leave(wksp__slot_t *slot, uint64_t flight) {
 /* Keeps a value in its register: the compiler would compute it anew after every store. */
 #define KEEP(x) __asm__("" : "+r"(x))
 
+/* In a build by gcc with its sanitizers the address is hidden from it: its check for NULL, of a
+   thread-local variable's address, can branch on flags that are not about it (gcc 12.2). */
+#ifdef __SANITIZE_ADDRESS__
+#define FAST()                            \
+  ({                                      \
+    wksp__fast_t const *at = &wksp__fast; \
+    KEEP(at);                             \
+    at;                                   \
+  })
+#else
+#define FAST() (&wksp__fast)
+#endif
+
 /* From the mask, inside; else the long form. */
 static NOINLINE void *malloc_masked(fd_alloc_t *join, ulong align, ulong sz, wksp__slot_t *slot,
                                     wksp__mag_t *mag, uintptr_t base) {
@@ -130,7 +143,7 @@ INLINE int plain(ulong align) {
 
 /* Other alignments, another hint, and what the short form could not do. */
 static NOINLINE void *malloc_other(fd_alloc_t *join, ulong align, ulong sz) {
-  wksp__fast_t const *fast = &wksp__fast;
+  wksp__fast_t const *fast = FAST();
   uintptr_t own = wksp__ld(&fast->join); /* once: a signal handler may change it */
   if (HANDLE(join) == HANDLE(own) && sz && !(align & (align - 1)) &&
       ((uintptr_t)join != own || !plain(align))) {
@@ -143,13 +156,13 @@ static NOINLINE void *malloc_other(fd_alloc_t *join, ulong align, ulong sz) {
 
 void *fd_alloc_malloc(fd_alloc_t *join, ulong align, ulong sz) {
   if (wksp__likely(sz - 1 < FD_ALLOC_SMALL_MAX && plain(align)))
-    return take(&wksp__fast, join, align, sz, wksp__mag_off[(sz - 1) >> 4]);
+    return take(FAST(), join, align, sz, wksp__mag_off[(sz - 1) >> 4]);
   return malloc_other(join, align, sz);
 }
 
 void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
   if (wksp__likely(sz - 1 < FD_ALLOC_SMALL_MAX && plain(align))) {
-    void *ret = take(&wksp__fast, join, align, sz, wksp__mag_off[(sz - 1) >> 4]);
+    void *ret = take(FAST(), join, align, sz, wksp__mag_off[(sz - 1) >> 4]);
     *ret_max = ret ? wksp__class_size(wksp__class_of[(sz + 15) >> 4]) : 0;
     return ret;
   }
@@ -174,7 +187,7 @@ INLINE int put(wksp__slot_t *slot, wksp__heap_t *heap, wksp__mag_t *mag, uint64_
 
 /* Blocks of other heaps' spans, another hint, and what the short form could not do. */
 static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
-  wksp__fast_t const *fast = &wksp__fast;
+  wksp__fast_t const *fast = FAST();
   uintptr_t own = wksp__ld(&fast->join), base = wksp__ld(&fast->base), now;
   fd_wksp_t *wksp = (fd_wksp_t *)base;
   uint64_t gaddr = (uintptr_t)laddr - base;
@@ -208,7 +221,7 @@ INLINE uint64_t mine_of_tail(wksp__fast_t const *fast, uint64_t gaddr, uint32_t 
 
 /* A block of a span of ours. 1 free, 0 if that takes another form. */
 INLINE int free_own(fd_alloc_t *join, void *laddr) {
-  wksp__fast_t const *fast = &wksp__fast;
+  wksp__fast_t const *fast = FAST();
   uint64_t gaddr = (uintptr_t)laddr - fast->base;
   if (wksp__likely(gaddr < fast->data_hi)) {
     /* No acquire: a span of ours is as we have made it. Where it is another's, or off, nothing has

@@ -40,7 +40,7 @@
 #define PLACES    1500
 #define WORDS     40
 #define TAG       77UL
-#define DATA_MAX  (96UL << 20)
+#define DATA_MAX  (240UL << 20) /* what kills lose is given back at the end only */
 #define TICK_NS   10000000UL
 #define WAIT_NS   30000000000UL /* whoever needs longer has been forgotten */
 #define LATE_NS   200000000UL
