@@ -557,9 +557,9 @@ uint32_t wksp__held_repair(fd_wksp_t *wksp, wksp__finding_t finding, void *arg);
 /* For the slots (alloc_heap.c)
  * ------------------------------------------------------------------------ */
 
-/* The block that a slot's flight says is in flight, 0 none; unless its thread lives, nobody may
-   have taken the heap since. */
-uint64_t wksp__flight_block(fd_wksp_t const *wksp, wksp__slot_t const *slot);
+/* The block that a slot's flight, as the caller has read it, says is in flight, 0 none; unless its
+   thread lives, nobody may have taken the heap since. */
+uint64_t wksp__flight_block(fd_wksp_t const *wksp, wksp__slot_t const *slot, uint64_t flight);
 
 /* Notes the block at gaddr, which a dead thread had in flight, as suspect of its alloc, if it is a
    live block. The caller has a name; the lock may be taken. 0, or E_TIMEDOUT for the lock after at

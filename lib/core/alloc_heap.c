@@ -376,8 +376,8 @@ static int block_alloc(wksp__call_t *call, uint64_t gaddr, uint64_t wait_ns, uin
   return 0;
 }
 
-uint64_t wksp__flight_block(fd_wksp_t const *wksp, wksp__slot_t const *slot) {
-  uint64_t flight = wksp__ld_acquire(&slot->flight) & ~(WKSP_FLIGHT_DEAD | WKSP_FLIGHT_BUSY);
+uint64_t wksp__flight_block(fd_wksp_t const *wksp, wksp__slot_t const *slot, uint64_t flight) {
+  flight &= ~(WKSP_FLIGHT_DEAD | WKSP_FLIGHT_BUSY);
   if (!(flight & WKSP_FLIGHT_TOP)) return flight;
   uint64_t at = (flight & ~WKSP_FLIGHT_TOP) - offsetof(wksp__heap_t, mag);
   uint64_t gaddr = wksp__ld(&slot->heap), cls = at / sizeof(wksp__mag_t);

@@ -33,7 +33,7 @@ static uint64_t slot_suspect(fd_wksp_t const *wksp, uint32_t idx) {
   if (!(flight & WKSP_FLIGHT_DEAD) && (claim & 3UL) == WKSP_SLOT_HELD &&
       !wksp__name_dead(wksp, wksp__name_of(idx, claim >> 32)))
     return 0;
-  return wksp__flight_block(wksp, slot);
+  return wksp__flight_block(wksp, slot, flight);
 }
 
 int wksp__is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint64_t gaddr) {

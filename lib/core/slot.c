@@ -131,8 +131,12 @@ static uint64_t next_claim(uint64_t old, uint32_t owner, uint32_t state) {
 
 /* From here until it is noted with its alloc, what is in flight is seen to be a dead thread's. */
 static void mark_dead(fd_wksp_t const *wksp, wksp__slot_t *slot) {
-  uint64_t flight = wksp__ld(&slot->flight), gaddr = wksp__flight_block(wksp, slot);
-  if (flight) wksp__st(&slot->flight, gaddr ? gaddr | WKSP_FLIGHT_DEAD : 0UL);
+  /* By CAS: whoever ends the dead one's change may be giving the flight another value, and a large
+     block that is free by then must not be found in it again. */
+  for (uint64_t flight = wksp__ld(&slot->flight); flight;) {
+    uint64_t gaddr = wksp__flight_block(wksp, slot, flight);
+    if (wksp__cas(&slot->flight, &flight, gaddr ? gaddr | WKSP_FLIGHT_DEAD : 0UL)) break;
+  }
   /* not by a store: somebody may be helping */
   if (wksp__ld(&slot->intent)) wksp__fetch_or(&slot->intent, WKSP_INTENT_DEAD);
 }
@@ -148,7 +152,7 @@ static int bury(wksp__call_t *call, wksp__slot_t *slot, uint64_t wait_ns) {
       wksp__unlock(call);
     } else if (err != WKSP_E_CORRUPT) {
       /* marked, though it be 0 as yet, so that whoever takes the slot next asks again */
-      wksp__st(&slot->flight, wksp__flight_block(call->wksp, slot) | WKSP_FLIGHT_DEAD);
+      wksp__fetch_or(&slot->flight, WKSP_FLIGHT_DEAD);
       return err;
     } /* else a record that nobody can end gives nothing: who rebuilds needs a slot */
   }
