@@ -368,8 +368,12 @@ static inline int hostile_slot(hostile_t *hostile) {
   uint64_t name = vol->lock;
   if (name && !wksp__name_dead(hostile->wksp, name)) {
     rc = wksp__lock(&call, 1000000);
-    /* Who seemed to live may be a process by its number alone, which has ended meanwhile. */
-    HOSTILE_CHECK(rc == WKSP_E_TIMEDOUT || wksp__name_dead(hostile->wksp, name));
+    /* E_BUSY: it names us. Who seemed to live may be a process by its number alone, which has
+       ended meanwhile. */
+    if (rc == WKSP_E_BUSY)
+      HOSTILE_CHECK(name == call.name);
+    else
+      HOSTILE_CHECK(rc == WKSP_E_TIMEDOUT || wksp__name_dead(hostile->wksp, name));
     if (!rc) wksp__unlock(&call);
     vol->lock = 0;
     rc = 0;
