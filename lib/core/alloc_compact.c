@@ -92,6 +92,12 @@ int wksp__heap_take(wksp__op_t *op, wksp__heap_t *heap, uint64_t *ret_word,
       if (wksp__name_dead(op->wksp, name)) continue;
       return skip(op, idx, sum);
     }
+    /* Killed inside, while we waited: what he was at comes first. Who is outside behind a closed
+       gate begins nothing any more. */
+    if (wksp__name_dead(op->wksp, name)) {
+      wksp__gate_open(&op->call, idx);
+      continue;
+    }
     int got = wksp__cas(&heap->owner, &owner, word);
     /* Were we late the owner has reopened the gate and changed the word; a word that came round
      * again is given back. */

@@ -430,6 +430,24 @@ static void test_settle(void **state) {
                                    dies_or_comes_by, after_all});
 }
 
+static void fill_free_or_compact(fixture_t *fix, uint who) {
+  if (who)
+    g_rc[who] = fd_alloc_compact(fix->alloc, NULL);
+  else if (*g_dst)
+    free_word(fix, who);
+  else
+    fill_word(fix, who);
+}
+
+/* A compact that waits at the gate of a thread which dies inside settles what that was at before it
+   takes the heap. */
+static void test_gate_settles(void **state) {
+  explore(*state, &(orders_case_t){"gate, filler dies", 2, 2, 0, with_heaps, fill_free_or_compact,
+                                   after_all});
+  explore(*state, &(orders_case_t){"gate, freer dies", 2, 2, 0, with_word, fill_free_or_compact,
+                                   after_all});
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_orders, teardown_orders)
   struct CMUnitTest const tests[] = {
@@ -446,6 +464,7 @@ int main(void) {
       T(test_take_free),
       T(test_take_refill),
       T(test_settle),
+      T(test_gate_settles),
   };
   return cmocka_run_group_tests_name("core/alloc_orders", tests, NULL, NULL);
 }
