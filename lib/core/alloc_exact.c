@@ -210,7 +210,9 @@ static int free_flight(wksp__call_t *call, wksp__slot_t *slot, uint64_t wait_ns)
   if (SPAN_STATE(wksp__span_look(wksp, gaddr, &span)) != WKSP_SPAN_NONE) return 0;
   int err = wksp__lock(call, wait_ns);
   if (err) return err;
-  if (wksp__part_look(wksp, gaddr, &part) == 1 && part.gaddr == gaddr &&
+  /* Again, now that nobody ends a change that empties it. */
+  int still = (wksp__ld(&slot->flight) & ~WKSP_FLIGHT_DEAD) == gaddr;
+  if (still && wksp__part_look(wksp, gaddr, &part) == 1 && part.gaddr == gaddr &&
       (part.kind & 255U) == FD_WKSP_KIND_LARGE)
     err = wksp__part_free_locked(call, gaddr, part.kind, 0, flight_ends, &slot->flight);
   wksp__unlock(call);
@@ -418,9 +420,9 @@ static int named(exact_t *x, uint64_t *ret_gaddr) {
   return 0;
 }
 
-/* Takes the block out of the word: 1 it is ours, 0 it was not there any more. The intent is DONE
-   then, and a kill frees the block. */
-static int taken(exact_t *x, uint64_t kind, uint64_t gaddr) {
+/* Takes the block, which is of that class or none, out of the word: 1 it is ours, 0 it was not
+   there any more. The intent is DONE then, and a kill frees the block. */
+static int taken(exact_t *x, uint64_t kind, uint64_t gaddr, uint32_t cls) {
   wksp__slot_t *slot = x->op->call.slot;
   intend(x, kind, gaddr);
   uint64_t v = gaddr, mine = mark_of(idx_of(x->op), x->open, gaddr, DST_TAKEN);
@@ -428,9 +430,13 @@ static int taken(exact_t *x, uint64_t kind, uint64_t gaddr) {
     ended(x, 0);
     return 0;
   }
-  wksp__st(&slot->intent, TO(x->open, DONE));
-  wksp__cas(x->dst, &mine, 0UL);
-  return 1;
+  /* Another block of the same address, of another class, may have come into the word since its
+     class was looked up: back with it, to be looked up again. */
+  int same = class_at(x->op->wksp, x->op->alloc_gaddr, gaddr) == cls;
+  if (same) wksp__st(&slot->intent, TO(x->open, DONE));
+  wksp__cas(x->dst, &mine, same ? 0UL : gaddr);
+  if (!same) ended(x, 0);
+  return same;
 }
 
 static int no_block(exact_t *x, char const *what, uint64_t gaddr) {
@@ -450,7 +456,7 @@ static int small_from(exact_t *x, uint32_t hint, uint64_t kind, uint32_t cls, ui
   wksp__heap_t *heap = x->op->heap;
   if (wksp__mag_among_last(heap, heap->mag[cls].top, gaddr))
     return no_block(x, kind == FREE ? "free_from" : "take_from", gaddr);
-  if (!taken(x, kind, gaddr)) return 0;
+  if (!taken(x, kind, gaddr, cls)) return 0;
   if (kind == FREE) {
     (void)wksp__hard_give(x->op, gaddr, cls); /* the word has named it: it is live */
     put(heap, cls, gaddr);
@@ -464,13 +470,13 @@ static int large_from(exact_t *x, uint64_t kind, uint64_t gaddr) {
   wksp__op_t *op = x->op;
   wksp__slot_t *slot = op->call.slot;
   if (kind == TAKE) {
-    int got = taken(x, kind, gaddr);
+    int got = taken(x, kind, gaddr, WKSP_CLASS_CNT);
     if (got) ended(x, 1);
     return got;
   }
   int err = wksp__lock(&op->call, WKSP_LOCK_CALL_NS);
   if (err) return err;
-  int got = taken(x, kind, gaddr);
+  int got = taken(x, kind, gaddr, WKSP_CLASS_CNT);
   if (got)
     err = wksp__part_free_locked(&op->call, gaddr, FD_WKSP_KIND_LARGE | op->alloc->home << 8, 0,
                                  flight_ends, &slot->flight);
