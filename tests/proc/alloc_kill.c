@@ -89,7 +89,6 @@ typedef struct worker {
 } worker_t;
 
 static ulong random_state;
-static int with_words; /* also use malloc_to, take_from and free_from */
 
 static ulong rnd(ulong below) {
   random_state ^= random_state << 13;
@@ -256,7 +255,7 @@ static int work(worker_t w) {
     if (kind == 0 && !w.who) { /* others who compact would wait for their turn, inside a call */
       int rc = fd_alloc_compact(w.alloc, NULL);
       if (rc && rc != WKSP_E_TIMEDOUT && rc != WKSP_E_AGAIN) die("compact");
-    } else if (kind < 400 && with_words) {
+    } else if (kind < 400) {
       do_word(&w, &w.word[rnd(WORDS)]);
     } else {
       do_place(&w, &w.board->place[rnd(PLACES)]);
@@ -527,8 +526,7 @@ static int drive(ulong seconds, ulong seed) {
 }
 
 int main(int argc, char **argv) {
-  with_words = argc == 4 && !strcmp(argv[3], "words");
-  if (argc == 3 || with_words) return drive(strtoul(argv[1], NULL, 10), strtoul(argv[2], NULL, 10));
-  fputs("usage: alloc_kill SECONDS SEED [words]\n", stderr);
+  if (argc == 3) return drive(strtoul(argv[1], NULL, 10), strtoul(argv[2], NULL, 10));
+  fputs("usage: alloc_kill SECONDS SEED\n", stderr);
   return 2;
 }

@@ -188,10 +188,6 @@ WKSP_API ulong fd_alloc_usable_size(fd_alloc_t *join, void const *laddr);
    nobody knows (a suspect, see fd_alloc_walk). The following three do not: a block is named by a
    word in the workspace, and at every instruction it is either named by it or free.
 
-   Known fault, not found yet: where several processes use words while others of them are killed and
-   stopped all the time (tests/proc/alloc_kill SECONDS SEED words), in about one run of eight a
-   block came to be named by two words. Do not rely on these three until this paragraph is gone.
-
    dst: 8 bytes, aligned to 8, in the data of the alloc's workspace: in a block or in a partition.
    0: empty; to begin with, the user stores that. Otherwise it holds the gaddr of a block of the
    alloc, and, while one of these calls is at it (or was, in a thread that has been killed), marks
