@@ -22,8 +22,9 @@ def sanitized(program):
 
 @tap.test(timeout=250)
 def killed_and_stopped():
-    """of six processes that malloc and free each other's blocks, through words in the workspace too, one is killed, or stopped for a while, every 10 ms for 30 s: every block is as it was written, the others go
-    on within 200 ms, each kill loses at most one block, which is known, and in the end all is given back"""
+    """of six processes that malloc and free each other's blocks, through words in the workspace too, one is killed, or
+    stopped for a while, every 10 ms for 30 s: every block is as it was written, the others go on within 200 ms, each
+    kill loses at most one block, which is known, and in the end all is given back"""
     seed, program = tap.seed(), binary("tests/proc/alloc_kill")
     seconds = 120 if tap.full() else 10 if sanitized(program) else 30
     done = subprocess.run([program, str(seconds), str(seed)], capture_output=True, text=True, check=False)
