@@ -4,7 +4,7 @@
 #ifndef WKSPD_SHELL_CONFIG_H
 #define WKSPD_SHELL_CONFIG_H
 
-#include "daemon/shell/confile.h"
+#include "conf/confile.h"
 #include "daemon/shell/log.h"
 
 #define CONFIG_SOCKET_DEFAULT    "/run/wkspd/wkspd.sock"

@@ -13,8 +13,8 @@
 #ifndef WKSPD_SHELL_DECLARED_H
 #define WKSPD_SHELL_DECLARED_H
 
+#include "conf/confile.h"
 #include "daemon/core/spec.h"
-#include "daemon/shell/confile.h"
 
 typedef struct declared {
   char name[SPEC_NAME_MAX + 1];

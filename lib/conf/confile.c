@@ -6,7 +6,7 @@
 
    Refuses: includes, continued lines, to know what the keys mean. */
 
-#include "daemon/shell/confile.h"
+#include "conf/confile.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* confile: a configuration file, sections of key = value, read by inih line by line. */
 
-#ifndef WKSPD_SHELL_CONFILE_H
-#define WKSPD_SHELL_CONFILE_H
+#ifndef WKSP_CONF_CONFILE_H
+#define WKSP_CONF_CONFILE_H
 
 #include <stddef.h>
 
