@@ -190,7 +190,8 @@ static int split(cli_t const *cli, cli_command_t const *table, int argc, char **
 }
 
 /* The command that the words name: args->command, or args->group for a bare group, and in
- *ret_word_cnt how many words that took; an unknown one is left at NULL with 0 or 1 words. */
+ *ret_word_cnt how many words that took; an unknown one is left at NULL with 0 or 1 words. A group
+ may have the name of a command, which has no operands then: further words are of the group. */
 static void find_command(cli_command_t const *table, char const *const *words, int word_cnt,
                          cli_args_t *args, int *ret_word_cnt) {
   *ret_word_cnt = 0;
@@ -198,9 +199,11 @@ static void find_command(cli_command_t const *table, char const *const *words, i
     if (!c->group && !strcmp(c->name, words[0])) {
       args->command = c;
       *ret_word_cnt = 1;
-      return;
+      if (word_cnt == 1) return;
+      continue;
     }
     if (!c->group || strcmp(c->group, words[0])) continue;
+    args->command = NULL;
     args->group = c->group;
     *ret_word_cnt = 1;
     if (word_cnt > 1 && !strcmp(c->name, words[1])) {

@@ -160,4 +160,9 @@ int cmd_reload(cli_t *cli, cli_args_t const *args);
 int cmd_version(cli_t *cli, cli_args_t const *args);
 int cmd_watch(cli_t *cli, cli_args_t const *args);
 
+int cmd_topology(cli_t *cli, cli_args_t const *args);
+int cmd_hugepages(cli_t *cli, cli_args_t const *args);
+int cmd_hugepages_reserve(cli_t *cli, cli_args_t const *args);
+int cmd_hugepages_apply(cli_t *cli, cli_args_t const *args);
+
 #endif

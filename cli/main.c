@@ -261,6 +261,42 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl watch\n"
                 "  wkspctl watch demo --count 1 --timeout 10s --json\n",
     .run = cmd_watch },
+  { .name = "topology",
+    .what = "show nodes and cpus of this machine",
+    .text = "Nodes with their cpus and memory, the distances between them, the node of each\n"
+            "cpu, and what of it a process started here may use (cpuset). Wants no daemon.\n",
+    .examples = "  wkspctl topology\n"
+                "  wkspctl topology --json\n",
+    .run = cmd_topology },
+  { .name = "hugepages",
+    .what = "show and set the pools of huge pages",
+    .text = "Per node and page size: pages in all, free, surplus (gone when given back), and\n"
+            "what of ours holds them; reserved (promised to mappings) is not known per node.\n",
+    .examples = "  wkspctl hugepages\n"
+                "  wkspctl hugepages --json\n",
+    .run = cmd_hugepages },
+  { .group = "hugepages", .name = "reserve",
+    .options = {
+      {"node", "N", "the node, see wkspctl topology", 1, 0},
+      {"size", "SIZE", "of a page: 2M, 1G", 1, 0},
+      {"count", "N", "pages that the node is to keep in all", 1, 0},
+      {"compact", NULL, "if there are too few: move what lies in the way", 0, 0},
+      {"drop-caches", NULL, "and forget what files are cached, on all nodes", 0, 0},
+      {"demote", NULL, "and split free pages of a larger size", 0, 0}},
+    .what = "set how many huge pages a node keeps, until the next boot",
+    .text = "For root. Prints how many there are then; exit 1 and the reason if that is not\n"
+            "N. Fewer than now gives pages back to the system.\n",
+    .examples = "  wkspctl hugepages reserve --node 0 --size 2M --count 512\n"
+                "  wkspctl hugepages reserve --node 1 --size 2M --count 512 --demote\n",
+    .run = cmd_hugepages_reserve },
+  { .group = "hugepages", .name = "apply",
+    .options = {{"file", "FILE", "instead of /etc/wkspd/hugepages.conf", 0, 0}},
+    .what = "set the pools that hugepages.conf names, as at boot",
+    .text = "For root. A section [node N] each, with lines 2M = COUNT, 1G = COUNT. The whole\n"
+            "file is checked before anything is set.\n",
+    .examples = "  wkspctl hugepages apply\n"
+                "  wkspctl hugepages apply --file ./hugepages.conf\n",
+    .run = cmd_hugepages_apply },
   { .name = NULL },
 };
 /* clang-format on */
@@ -275,6 +311,9 @@ static struct {
     {"heap", "work on the fd_alloc heaps in a workspace",
      "  wkspctl heap new demo --tag 7\n"
      "  wkspctl heap malloc demo:0x22000 --size 100\n"},
+    {"hugepages", "show and set the pools of huge pages",
+     "  wkspctl hugepages\n"
+     "  wkspctl hugepages reserve --node 0 --size 2M --count 512\n"},
 };
 
 /* The number of a group in there; every group of the table has one. */
@@ -290,16 +329,28 @@ static void print_examples_head(void) {
   fputs("\nExamples:\n", stdout);
 }
 
+/* 1 if there is a command of that name that is in no group. */
+static int stands_alone(char const *name) {
+  for (cli_command_t const *c = commands; c->name; c++)
+    if (!c->group && !strcmp(c->name, name)) return 1;
+  return 0;
+}
+
+static void help_group(char const *group) {
+  for (cli_command_t const *c = commands; c->name; c++)
+    if (c->group && !strcmp(c->group, group)) printf("  %-9s %s\n", c->name, c->what);
+}
+
 static void help_overview(char const *group) {
   if (group)
     printf("usage: wkspctl %s COMMAND ...\n\n", group);
   else
     fputs("usage: wkspctl COMMAND ... [--socket PATH] [--json] [--timeout TIME]\n\n", stdout);
   char const *last_group = NULL;
-  for (cli_command_t const *c = commands; c->name; c++) {
-    if (group && (!c->group || strcmp(c->group, group))) continue;
-    if (c->group && !group) {
-      if (!last_group || strcmp(last_group, c->group))
+  if (group) help_group(group);
+  for (cli_command_t const *c = commands; !group && c->name; c++) {
+    if (c->group) {
+      if (!stands_alone(c->group) && (!last_group || strcmp(last_group, c->group)))
         printf("  %-9s %s; see wkspctl %s --help\n", c->group, groups[group_of(c->group)].what,
                c->group);
       last_group = c->group;
@@ -346,6 +397,11 @@ static void help_command(cli_command_t const *command) {
   char usage[CLI_USAGE_MAX];
   cli_usage_line(command, usage, sizeof usage);
   help_usage(usage);
+  int is_group = 0;
+  for (cli_command_t const *c = commands; c->name; c++)
+    is_group |= !command->group && c->group && !strcmp(c->group, command->name);
+  if (is_group) printf("       wkspctl %s COMMAND ...\n\n", command->name);
+  if (is_group) help_group(command->name);
   printf("\n%c%s.\n%s\n", command->what[0] - 'a' + 'A', command->what + 1, command->text);
   for (int i = 0; i < CLI_OPTIONS_MAX && command->options[i].name; i++)
     help_option(&command->options[i]);

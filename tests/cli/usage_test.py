@@ -48,13 +48,22 @@ VALID = [
     (["watch", "demo", "--count", "1"], 1),
 ]
 
+# The same for commands that do without a daemon.
+LOCAL = [
+    (["topology"], 1),
+    (["hugepages"], 1),
+    (["hugepages", "reserve", "--node", "0", "--size", "2M", "--count", "0", "--compact", "--drop-caches"], 8),
+    (["hugepages", "apply", "--file", "/nonexistent/conf"], 2),
+]
+GROUPS = ("heap", "root", "hugepages")
+
 OPERANDS = {"show": "NAME", "rm": "NAME", "usage": "NAME", "query": "NAME", "compact": "NAME", "verify": "NAME",
             "resize": "NAME", "create": "NAME", "new": "NAME", "malloc": "HEAP", "free": "HEAP", "leaks": "HEAP"}
 
 
 def command_of(line):
     """The words of a line that name its command."""
-    return line[:2] if line[0] in ("heap", "root") else line[:1]
+    return line[:2] if line[0] in GROUPS and len(line) > 1 and line[1][0] != "-" else line[:1]
 
 
 def ctl(*args, env=None):
@@ -82,13 +91,13 @@ def refused(args, *parts):
 def too_short():
     """Every line that is too short exits with 2 and names what is missing"""
     tried = 0
-    for line, enough in VALID:
+    for line, enough in VALID + LOCAL:
         named = len(command_of(line))
         for n in range(len(line)):
             prefix = line[:n]
             forgotten = n and prefix[-1] in ("--size", "--page", "--mode", "--seed", "--tag", "--align", "--cgroup",
-                                             "--limit", "--count")
-            if n >= enough and not forgotten:
+                                             "--limit", "--count", "--node", "--file")
+            if prefix == ["hugepages"] or n >= enough and not forgotten:
                 continue
             tried += 1
             if n == 0 or n < named:
@@ -109,6 +118,7 @@ def missing_by_name():
     refused(["heap", "malloc"], "heap malloc: HEAP is missing")
     refused(["heap", "free", "demo:1"], "heap free: BLOCK is missing")
     refused(["heap"], "heap: COMMAND is missing")
+    refused(["hugepages", "reserve", "--node", "0"], "hugepages reserve: --size SIZE is missing")
     refused(["alloc", "demo"], "alloc: --size SIZE is missing")
     refused(["free"], "free: PLACE is missing")
     refused(["info", "demo"], "info: --tag TAG is missing")
@@ -128,6 +138,7 @@ def suggestions():
                          ("rooot", "root")):
         refused([wrong], f"there is no command '{wrong}'", f"did you mean {right}?")
     refused(["heap", "mallco"], "did you mean heap malloc?")
+    refused(["hugepages", "resreve"], "did you mean hugepages reserve?")
     refused(["help", "crate"], "did you mean create?")
     refused(["rm", "x", "--froce"], "rm has no option --froce", "did you mean --force?")
     refused(["create", "x", "--sise", "1M"], "did you mean --size?")
@@ -228,7 +239,7 @@ def odd_bytes():
 @tap.test
 def help_everywhere():
     """--help of each command and group has usage and an example, and fits a screen"""
-    lines = [command_of(line) for line, _ in VALID] + [["heap"], ["root"], []]
+    lines = [command_of(line) for line, _ in VALID + LOCAL] + [["heap"], ["root"], []]
     for words in lines:
         name = " ".join(words)
         rc, text, err = ctl(*words, "--help")
@@ -238,7 +249,7 @@ def help_everywhere():
         tap.eq(len(examples), 2, f"example sections of '{name} --help'")
         tap.contains(examples[1], f"wkspctl {name}".rstrip())
         # The overview has a line for each command, and grows with them.
-        tap.true(len(text.splitlines()) <= (24 if words else 35), f"'{name} --help' is longer than a screen")
+        tap.true(len(text.splitlines()) <= (24 if words else 40), f"'{name} --help' is longer than a screen")
         tap.true(max(map(len, text.splitlines())) <= 80, f"'{name} --help' is wider than a screen")
         for other in ([*words, "-h"], ["help", *words], ["--help", *words], [*words, "--help", "--nonsense", "--size"]):
             tap.eq(ctl(*other), (0, text, ""), " ".join(other))
@@ -248,8 +259,8 @@ def help_everywhere():
 def help_lists_all():
     """The overview names every command, a group's every command of the group"""
     overview = ctl("help")[1]
-    group = {name: ctl(name, "--help")[1] for name in ("heap", "root")}
-    for line, _ in VALID:
+    group = {name: ctl(name, "--help")[1] for name in GROUPS}
+    for line, _ in VALID + LOCAL:
         words = command_of(line)
         tap.contains(overview, f"\n  {words[0]}")
         if len(words) == 2:
@@ -258,15 +269,20 @@ def help_lists_all():
 
 @tap.test
 def examples_hold():
-    """Every example in the help is a line that wkspctl understands"""
+    """Every example in the help is a line that wkspctl understands, and does without a daemon or asks for one"""
     tried = 0
-    for words in [command_of(line) for line, _ in VALID] + [["heap"], ["root"], []]:
+    for words in [command_of(line) for line, _ in VALID + LOCAL] + [["heap"], ["root"], []]:
         for example in ctl(*words, "--help")[1].split("\nExamples:\n")[1].splitlines():
             line = example.strip().removeprefix("heap=$(").removesuffix(")").split(" || ")[0].split()
             tap.eq(line.pop(0), "wkspctl", example)
-            rc, _, err = ctl(*line)
-            tap.eq(rc, 3, f"exit code of '{example}' without a daemon ({err.strip()})")
             tried += 1
+            if line[:2] in (["hugepages", "reserve"], ["hugepages", "apply"]):
+                # It would set something on this machine: nothing but one word too many is wrong with it.
+                refused([*line, "word"], "'word' is one word too many")
+                continue
+            rc, _, err = ctl(*line)
+            right = 3 if command_of(line) in [command_of(valid) for valid, _ in VALID] else 0
+            tap.eq(rc, right, f"exit code of '{example}' without a daemon ({err.strip()})")
     tap.true(tried >= 40, f"only {tried} examples")
 
 
