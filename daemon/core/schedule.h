@@ -62,7 +62,8 @@ typedef struct schedule_how {
   int level; /* 0: the style's own */
 } schedule_how_t;
 
-/* How many are kept by each rule; all 0: all are kept. */
+/* How many of those that nobody took by hand are kept by each rule (wksp/ckpt.h,
+   wksp_ckpt_retention_t); all 0: all are kept. */
 typedef struct schedule_keep {
   uint32_t last, hourly, daily, weekly, monthly;
 } schedule_keep_t;
