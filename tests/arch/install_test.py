@@ -20,6 +20,7 @@ WANTED = [
     "*/lib*/**/pkgconfig/wksp.pc", "*/bin/wkspd", "*/bin/wkspctl", "*/share/wkspd/wkspd.proto",
     "*/include/wksp/wksp.h", "*/include/wksp/client.h", "*/include/wksp/error.h", "*/include/wksp/types.h",
     "*/include/wksp/fd_wksp.h", "*/include/wksp/fd_alloc.h", "*/include/wksp/valloc.h", "*/include/wksp/compat.h",
+    "*/include/wksp/wksp.hpp",
     "**/system/wkspd.service", "**/system/wkspd.socket", "**/user/wkspd.service", "**/user/wkspd.socket",
     "**/system/wkspd-hugepages.service",
     "**/sysusers.d/wkspd.conf", "**/tmpfiles.d/wkspd.conf", "**/system-preset/50-wkspd.preset",

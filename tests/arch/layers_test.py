@@ -142,7 +142,7 @@ def headers_cpp():
     if not found:
         tap.skip("a C++ compiler (g++ or clang++)")
     for cxx in found:
-        for header in checks.sources(os.path.join(include, "wksp"), ".h"):
+        for header in checks.sources(os.path.join(include, "wksp"), ".h", ".hpp"):
             done = compile_header([cxx, "-std=c++17"], include, header, "c++")
             tap.eq(done.returncode, 0, f"{cxx} on {header}\n{done.stderr}")
 
