@@ -1,12 +1,12 @@
 /* kv: counts words, together with any number of other processes, in a table that outlives them all.
 
-   The table lies in a workspace and is found through the root "kv". Nothing in it is a pointer:
-   buckets and nodes hold gaddrs, which mean the same in every process. Nodes come from fd_alloc.
+   The table is found through the root "kv". Nothing in it is a pointer: buckets and nodes hold
+   gaddrs, which mean the same in every process. Nodes come from fd_alloc.
 
    Kill any of them at any instruction and the table stays whole: a node is complete before one CAS
    makes it part of its bucket, and a count is one atomic addition. A killed process loses at most
-   the node that it had not published yet, or the table that it was about to found.
-   Refuses to: remove words, or grow the number of buckets. */
+   the node that it had not published yet, or the table that it was about to found. Words are never
+   removed, and the number of buckets does not grow. */
 
 #include <ctype.h>
 #include <stdatomic.h>
@@ -30,14 +30,12 @@ typedef struct node {
   char word[];
 } node_t;
 
-typedef struct table {
-  ulong alloc; /* gaddr of the fd_alloc that nodes come from */
-  _Atomic ulong bucket[KV_BUCKETS];
-} table_t;
-
 static fd_wksp_t *wksp;
 static fd_alloc_t *alloc;
-static table_t *table;
+static struct table {
+  ulong alloc; /* gaddr of the fd_alloc that nodes come from */
+  _Atomic ulong bucket[KV_BUCKETS];
+} * table;
 
 static void die(char const *what, char const *why) {
   fprintf(stderr, "kv: %s: %s\n", what, why);
@@ -52,7 +50,7 @@ static ulong hash_of(char const *word, uint len) {
 
 /* Makes a table and binds the root to it, unless another process is quicker. */
 static void found_table(void) {
-  table_t *own = fd_wksp_alloc_laddr(wksp, 0, sizeof *own, KV_TAG);
+  struct table *own = fd_wksp_alloc_laddr(wksp, 0, sizeof *own, KV_TAG);
   void *shalloc = fd_wksp_alloc_laddr(wksp, fd_alloc_align(), fd_alloc_footprint(), KV_TAG);
   if (!own || !fd_alloc_new(shalloc, KV_TAG)) die("cannot make a table", wksp_last_error());
   memset(own, 0, sizeof *own);
@@ -92,14 +90,13 @@ static ulong count_file(char const *path, ulong words) {
   if (!file) die(path, "cannot be read");
   for (int c = 0, len = 0; c != EOF;) {
     c = getc_unlocked(file);
-    if (c != EOF && isalpha(c)) {
-      if (len < (int)KV_WORD_MAX) word[len++] = (char)tolower(c);
-    } else if (len) {
-      count_word(word, (uint)len);
-      len = 0;
-      if (++words % KV_REPORT == 0)
-        printf("process %d has counted %lu words\n", (int)getpid(), words);
-    }
+    int const letter = c != EOF && isalpha(c);
+    if (letter && len < (int)KV_WORD_MAX) word[len++] = (char)tolower(c);
+    if (letter || !len) continue;
+    count_word(word, (uint)len);
+    len = 0;
+    if (++words % KV_REPORT == 0)
+      printf("process %d has counted %lu words\n", (int)getpid(), words);
   }
   fclose(file);
   return words;
@@ -140,22 +137,21 @@ int main(int argc, char **argv) {
   }
   setvbuf(stdout, NULL, _IOLBF, 0);
   wksp_client_t *client = wksp_client_connect(path);
-  if (!client) die("cannot connect", wksp_last_error());
-  wksp = wksp_client_attach(client, argv[1], counting ? WKSP_ATTACH_RW : WKSP_ATTACH_RO);
+  if (client)
+    wksp = wksp_client_attach(client, argv[1], counting ? WKSP_ATTACH_RW : WKSP_ATTACH_RO);
   if (!wksp) die("cannot attach", wksp_last_error());
   fd_wksp_root_t root;
   if (fd_wksp_root_find(wksp, "kv", &root) == WKSP_E_NOTFOUND && counting) found_table();
   if (fd_wksp_root_find(wksp, "kv", &root)) die("no table", wksp_last_error());
   table = fd_wksp_laddr(wksp, root.gaddr);
+  ulong words = 0, top_cnt = what[0] == 'c' ? 0 : argc > 3 ? strtoul(argv[3], NULL, 10) : 10;
   if (counting) {
-    ulong words = 0;
     alloc = fd_alloc_join(fd_wksp_laddr(wksp, table->alloc), (ulong)getpid());
     if (!alloc) die("cannot join the allocator", wksp_last_error());
     for (int i = 3; i < argc; i++) words = count_file(argv[i], words);
     printf("process %d is done: %lu words\n", (int)getpid(), words);
     fd_alloc_leave(alloc);
   } else {
-    ulong top_cnt = what[0] == 'c' ? 0 : argc > 3 ? strtoul(argv[3], NULL, 10) : 10;
     walk(top_cnt < KV_TOP_MAX ? top_cnt : KV_TOP_MAX);
   }
   fd_wksp_detach(wksp);
