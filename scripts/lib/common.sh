@@ -15,7 +15,9 @@ packages_test=(g++ clang binutils libcmocka-dev python3)
 packages_lab=(build-essential debhelper scdoc lintian systemd-container mmdebstrap)
 # Tests that want one of these are skipped where it is missing.
 # shellcheck disable=SC2034
-packages_nice=(shellcheck clang-format-14 systemd libclang-rt-14-dev mandoc "${packages_lab[@]}")
+packages_nice=(shellcheck clang-format-14 systemd libclang-rt-14-dev mandoc "${packages_lab[@]}"
+  libc++-14-dev libc++abi-14-dev
+  golang-go golang-github-containerd-ttrpc-dev golang-google-protobuf-dev protobuf-compiler)
 # What scripts/bench measures beside us.
 # shellcheck disable=SC2034
 packages_bench=(g++ libboost-dev libgoogle-perftools-dev libjemalloc-dev libmimalloc-dev)
