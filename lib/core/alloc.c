@@ -7,7 +7,9 @@
 #include "core/alloc_hard.h"
 #include "core/fail.h"
 #include "core/map.h"
+#include "core/private.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define HINT(join)  ((ulong)(join)&FD_ALLOC_JOIN_CGROUP_HINT_MAX)
@@ -257,8 +259,11 @@ int wksp__op_part_alloc(wksp__op_t *op, uint64_t align, uint64_t size, uint32_t 
                         uint64_t *ret_size) {
   sigset_t old;
   wksp__signals_off(&old);
-  int err = wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, align, size, op->alloc->tag,
-                             kind | op->alloc->home << 8, also, arg, ret_gaddr, ret_size);
+  int err;
+  do
+    err = wksp__part_alloc(&op->call, WKSP_LOCK_FETCH_NS, align, size, op->alloc->tag,
+                           kind | op->alloc->home << 8, also, arg, ret_gaddr, ret_size);
+  while (err == WKSP_E_NOMEM && wksp__own_grow(&op->call, align, size));
   wksp__signals_on(&old);
   return err;
 }
@@ -274,6 +279,7 @@ static void *malloc_large(wksp__op_t *op, ulong align, ulong sz, ulong *ret_max)
   if (align < LARGE_ALIGN) align = LARGE_ALIGN;
   if (wksp__op_part_alloc(op, align, sz, FD_WKSP_KIND_LARGE, note_flight, op, &gaddr, &size))
     return NULL;
+  if (op->call.seat) wksp__own_busy(op->call.seat->map, size);
   *ret_max = size;
   return fd_wksp_laddr_fast(op->wksp, gaddr);
 }
@@ -287,7 +293,7 @@ static void *malloc_small(wksp__op_t *op, uint32_t hint, uint32_t cls, ulong *re
   return fd_wksp_laddr_fast(op->wksp, gaddr);
 }
 
-void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
+static void *malloc_long(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
   *ret_max = 0;
   if (!join || !sz) return NULL;
   if (!align) align = FD_ALLOC_MALLOC_ALIGN_DEFAULT;
@@ -308,6 +314,13 @@ void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
   return ret;
 }
 
+void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max) {
+  int saved = errno;
+  void *ret = malloc_long(join, align, sz, ret_max);
+  errno = saved;
+  return ret;
+}
+
 /* Not before and not after the block is free: others may get it at once, and it would look as if it
    had been lost with us. */
 static int forget_flight(void *arg, wksp__tx_t *tx, uint64_t gaddr, uint64_t size) {
@@ -323,6 +336,8 @@ static int free_large(wksp__op_t *op, uint64_t gaddr) {
   int found = wksp__part_find(op->wksp, gaddr, &part);
   if (found < 0) return found;
   if (!found || part.gaddr != gaddr || part.kind != kind) return WKSP_E_NOTFOUND;
+  if (op->call.seat)
+    wksp__own_idle(op->call.seat->map, fd_wksp_laddr_fast(op->wksp, gaddr), part.size);
   sigset_t old;
   wksp__signals_off(&old); /* as in op_part_alloc */
   wksp__st(&op->call.slot->flight, gaddr);
@@ -354,7 +369,7 @@ static int free_at(wksp__op_t *op, uint64_t gaddr) {
   return WKSP_E_NOTFOUND;
 }
 
-void wksp__free(fd_alloc_t *join, void *laddr) {
+static void free_long(fd_alloc_t *join, void *laddr) {
   if (!join || !laddr) return;
   wksp__op_t op;
   if (wksp__op_begin(join, &op)) return;
@@ -377,6 +392,12 @@ void wksp__free(fd_alloc_t *join, void *laddr) {
   }
   wksp__op_end(&op);
   if (wksp__unlikely(err == WKSP_E_NOTFOUND)) wksp__bad_tell(&bad);
+}
+
+void wksp__free(fd_alloc_t *join, void *laddr) {
+  int saved = errno;
+  free_long(join, laddr);
+  errno = saved;
 }
 
 static void *valloc_malloc(void *self, ulong align, ulong sz) {

@@ -226,7 +226,8 @@ void wksp__op_end(wksp__op_t *op);
 int wksp__op_part_alloc(wksp__op_t *op, uint64_t align, uint64_t size, uint32_t kind,
                         wksp__part_also_t also, void *arg, uint64_t *ret_gaddr, uint64_t *ret_size);
 
-/* fd_alloc_malloc_at_least and fd_alloc_free, all cases; the usual ones are in alloc_fast.c. */
+/* fd_alloc_malloc_at_least and fd_alloc_free, all cases; the usual ones are in alloc_fast.c. Like
+   those they leave errno as it was. */
 void *wksp__malloc(fd_alloc_t *join, ulong align, ulong sz, ulong *ret_max);
 void wksp__free(fd_alloc_t *join, void *laddr);
 

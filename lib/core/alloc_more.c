@@ -128,6 +128,18 @@ ulong fd_alloc_usable_size(fd_alloc_t *join, void const *laddr) {
   return err ? 0 : block.size;
 }
 
+ulong fd_alloc_usable_size_fast(fd_alloc_t const *join, void const *laddr) {
+  struct fd_alloc const *alloc = (struct fd_alloc *)((ulong)join & ~(FD_ALLOC_ALIGN - 1));
+  fd_wksp_t *wksp = (fd_wksp_t *)((ulong)alloc - alloc->self);
+  ulong gaddr = fd_wksp_gaddr_fast(wksp, laddr);
+  fd_wksp_part_t part;
+  uint32_t span;
+  if (gaddr < wksp->data_lo || gaddr >= wksp->data_hi) return 0;
+  uint64_t e = wksp__span_look(wksp, gaddr, &span);
+  if (wksp__likely(wksp__span_live(e))) return wksp__class_size(SPAN_CLASS(e));
+  return wksp__part_find(wksp, gaddr, &part) == 1 ? part.gaddr + part.size - gaddr : 0;
+}
+
 /* Calloc
  * ----------------------------------------------------------------------------------------- */
 

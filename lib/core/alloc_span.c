@@ -19,6 +19,7 @@
 #include "core/alloc.h"
 #include "core/alloc_hard.h"
 #include "core/fail.h"
+#include "core/private.h"
 #include "core/seat.h"
 
 /* Full spans that an owner looks through before it takes a new one. */
@@ -123,6 +124,18 @@ static uint32_t pool_hint(struct fd_alloc *alloc) {
   return UINT32_MAX;
 }
 
+/* Whether the rest of a wide span in SETUP is there. */
+static int span_whole(wksp__op_t const *op, uint32_t span, uint32_t cls, uint32_t lg) {
+  if (!lg || (1U << lg) > wksp__span_cnt(op->wksp) - span) return 0;
+  for (uint32_t at = span + 1; at < span + (1U << lg); at++) {
+    uint64_t tail = wksp__ld(word_of(op->wksp, at));
+    if (SPAN_STATE(tail) != WKSP_SPAN_TAIL || SPAN_CLASS(tail) != cls ||
+        SPAN_HEAP(tail) != op->alloc->home)
+      return 0;
+  }
+  return 1;
+}
+
 /* A span in SETUP that the caller's heap has: all its 64 KiB go to the pool, its word's last, which
    says until then whose the others are. Of a wide one that is not complete, or was not yet when its
    owner was killed, some may be others' already. */
@@ -131,6 +144,9 @@ void wksp__span_drop(wksp__op_t *op, uint32_t span) {
   uint64_t e = wksp__ld(word_of(wksp, span));
   uint32_t cls = SPAN_CLASS(e) - WKSP_SPAN_WIDE;
   uint32_t lg = cls < WKSP_CLASS_CNT ? wksp__class(wksp, cls)->lg : 0;
+  if (op->call.seat) /* of a wide one only the first, should the rest be others' */
+    wksp__own_idle(op->call.seat->map, fd_wksp_laddr_fast(wksp, wksp__span_gaddr(wksp, span)),
+                   WKSP_SPAN_SZ << (span_whole(op, span, cls, lg) ? lg : 0));
   uint32_t got = 1;
   for (uint32_t at = span + (1U << lg) - 1; at > span; at--) {
     uint64_t tail = wksp__ld(word_of(wksp, at));
@@ -240,6 +256,7 @@ static int set_up(wksp__op_t *op, uint32_t span, uint32_t cls) {
     wksp__span_drop(op, span);
     return 0;
   }
+  if (op->call.seat) wksp__own_busy(op->call.seat->map, WKSP_SPAN_SZ << lg);
   prepare(op, span, cls);
   return 1;
 }

@@ -60,7 +60,11 @@ _Static_assert(sizeof(wksp__slot_t) == 256, "slots do not share lines");
 #define WKSP_FENCED_LOOK  2U /* look whether its process has protected the memory (protect.c) */
 
 enum { WKSP_SLOT_FREE = 0, WKSP_SLOT_CLAIMING = 1, WKSP_SLOT_HELD = 2 };
-#define WKSP_SLOT_PID (1U << 29)
+#define CLAIM_STATE(c)           ((uint32_t)((c)&3UL))
+#define CLAIM_OWNER(c)           ((uint32_t)((c) >> 2 & 0x3fffffffUL))
+#define CLAIM_GEN(c)             ((c) >> 32)
+#define CLAIM(gen, owner, state) ((uint64_t)(gen) << 32 | (uint64_t)(owner) << 2 | (state))
+#define WKSP_SLOT_PID            (1U << 29)
 /* What a forked child claims with, in place of its parent's lease: an id that the daemon never
  * gives. */
 #define WKSP_LEASE_FORKED (WKSP_SLOT_PID - 1UL)
@@ -209,6 +213,10 @@ int wksp__exact_settle(wksp__call_t *call, wksp__slot_t *slot, uint64_t wait_ns)
 /* Formats the slots; part of fd_wksp_new. */
 void wksp__slots_new(fd_wksp_t *wksp);
 
+/* In a child that has a copy of the memory: every slot that its parent's threads had is a dead
+   thread's but those of seat, which may be NULL; these become the child's. */
+void wksp__slots_orphan(fd_wksp_t *wksp, struct wksp__seat const *seat);
+
 /* What a process knows of a workspace that it has joined. */
 typedef struct wksp__map {
   struct wksp__map *next;
@@ -223,6 +231,7 @@ typedef struct wksp__map {
   uint32_t busy;     /* threads at slots or heaps of theirs outside of calls */
   int prot[2];       /* PROT_* of the tables and of the data (protect.c) */
   uint64_t lease;    /* the daemon's, 0 */
+  struct wksp__own *own; /* memory of this process alone (private.h); NULL: it is not */
   void (*unmap)(
       void *arg); /* called once joins and leased are 0; NULL: the memory is somebody else's */
   void *unmap_arg;
@@ -230,6 +239,9 @@ typedef struct wksp__map {
 
 /* Adds a join. unmap may be NULL. E_NOMEM, E_INVAL (joined otherwise already: ro differs). */
 int wksp__map_add(fd_wksp_t *wksp, int ro, uint64_t lease, void (*unmap)(void *arg), void *arg);
+
+/* Adds the first join to private memory (private.h). */
+int wksp__map_add_own(fd_wksp_t *wksp, struct wksp__own *own, void (*unmap)(void *arg));
 
 /* Undoes one. The calling thread's slot is given back with the last. E_INVAL if not joined. */
 int wksp__map_drop(fd_wksp_t *wksp);

@@ -18,6 +18,7 @@
 #include "core/map.h"
 #include "core/atomic.h"
 #include "core/fail.h"
+#include "core/private.h"
 #include "core/protect.h"
 
 #include <linux/membarrier.h>
@@ -44,15 +45,41 @@ wksp__slot_t const wksp__no_slot = {.flight = WKSP_FLIGHT_BUSY};
 uintptr_t const wksp__no_slot_off;
 WKSP__TLS wksp__fast_t wksp__fast = {.join = WKSP_FAST_OFF, .slot_off = &wksp__no_slot_off};
 
-/* What the calling thread knows of slots is its parent's. Seats behind the first are lost with it,
-   where the kernel has wiped it: a page each that nobody has touched. */
+/* What the calling thread knows of slots is its parent's, but of private memory it has a copy.
+   Seats behind the first are lost with it, where the kernel has wiped it: a page each that nobody
+   has touched. */
 static void forget_seats(void) {
+  wksp__seat_t *kept = NULL;
   wksp__fast_off();
   for (wksp__seat_t *seat = wksp__seats, *next; seat; seat = next) {
     next = seat->next;
-    munmap(seat, sizeof *seat);
+    if (seat->map && seat->map->own) {
+      seat->next = kept;
+      kept = seat;
+    } else {
+      munmap(seat, sizeof *seat);
+    }
   }
-  wksp__seats = NULL;
+  wksp__seats = kept;
+}
+
+static wksp__seat_t *seat_in(fd_wksp_t const *wksp) {
+  wksp__seat_t *seat = wksp__seats;
+  while (seat && seat->wksp != wksp) seat = seat->next;
+  return seat;
+}
+
+/* The thread that forked goes on in the child with its seats in private memory, if it has any
+   (private.c). The mutex is held, or there is no other thread yet. */
+static void inherit(void) {
+  for (wksp__map_t *map = g_maps; map; map = map->next) {
+    if (!map->own) continue;
+    wksp__seat_t *seat = seat_in(map->wksp);
+    map->leased += seat != NULL;
+    if (seat) seat->pid = wksp__pid();
+    wksp__slots_orphan(map->wksp, seat);
+  }
+  (void)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
 }
 
 /* In a child: none of the parent's threads is here but the one that forked. */
@@ -63,6 +90,7 @@ static void forget_parent(void) {
     if (map->lease) map->lease = WKSP_LEASE_FORKED;
   }
   wksp__life_begin();
+  if (syscall(SYS_gettid) == getpid()) inherit(); /* else another one asks before it does */
 }
 
 void wksp__life_check(void) {
@@ -77,6 +105,11 @@ void wksp__life_check(void) {
     while (!wksp__ld_acquire(&wksp__life.pid)) sched_yield();
   }
   if (wksp__unlikely(wksp__seats && !wksp__seats->map)) forget_seats();
+  if (wksp__unlikely(wksp__seats && wksp__seats->map->own && wksp__seats->pid != wksp__pid())) {
+    pthread_mutex_lock(&g_mutex);
+    inherit();
+    pthread_mutex_unlock(&g_mutex);
+  }
 }
 
 static void maps_lock(sigset_t *ret_old) {
@@ -172,6 +205,12 @@ int wksp__map_add(fd_wksp_t *wksp, int ro, uint64_t lease, void (*unmap)(void *a
   map->joins++;
   maps_unlock(&old);
   return 0;
+}
+
+int wksp__map_add_own(fd_wksp_t *wksp, wksp__own_t *own, void (*unmap)(void *arg)) {
+  int err = wksp__map_add(wksp, 0, 0, unmap, own);
+  if (!err) wksp__map_of(wksp)->own = own;
+  return err;
 }
 
 int wksp__map_drop(fd_wksp_t *wksp) {
@@ -303,9 +342,7 @@ wksp__listener_t wksp__listener(void) {
 
 wksp__seat_t *wksp__seat_find(fd_wksp_t const *wksp) {
   wksp__life_check();
-  for (wksp__seat_t *seat = wksp__seats; seat; seat = seat->next)
-    if (seat->wksp == wksp) return seat;
-  return NULL;
+  return seat_in(wksp);
 }
 
 int wksp__seat_new(fd_wksp_t *wksp, wksp__seat_t **ret_seat) {
@@ -313,7 +350,6 @@ int wksp__seat_new(fd_wksp_t *wksp, wksp__seat_t **ret_seat) {
       mmap(NULL, sizeof *seat, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (seat == MAP_FAILED)
     return wksp__fail(WKSP_E_NOMEM, "call: out of memory for a thread's record");
-  wksp__life_wipe(seat, sizeof *seat);
   sigset_t old;
   maps_lock(&old);
   wksp__map_t *map = *find(wksp);
@@ -334,10 +370,12 @@ int wksp__seat_new(fd_wksp_t *wksp, wksp__seat_t **ret_seat) {
              : err == WKSP_E_INVAL ? "call: no workspace is joined at this address"
                                    : "call: out of memory for a thread-specific value");
   }
+  if (!map->own) wksp__life_wipe(seat, sizeof *seat);
   /* Barriers on this process's cores, for closers of gates; each process registers once, and again
    * after fork. */
   int refused = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) != 0;
   seat->map = map;
+  seat->pid = wksp__pid();
   seat->wksp = wksp;
   seat->fenced = refused;
   seat->next = wksp__seats;

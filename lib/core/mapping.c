@@ -7,11 +7,8 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
-#define ALIGN_MIN (2UL << 20) /* a huge page: smaller pages are collapsed to huge ones only so */
-
-void *wksp__map_fd(int fd, size_t size, int prot) {
-  size_t align = ALIGN_MIN, room;
-  while (align < size && align < WKSP_MAP_ALIGN_MAX) align *= 2;
+void *wksp__map_none(size_t size, size_t align) {
+  size_t room;
   if (__builtin_add_overflow(size, align, &room)) {
     errno = ENOMEM;
     return NULL;
@@ -21,6 +18,14 @@ void *wksp__map_fd(int fd, size_t size, int prot) {
   char *at = (char *)(((uintptr_t)reserve + align - 1) & ~(align - 1));
   if (at > reserve) munmap(reserve, (size_t)(at - reserve));
   munmap(at + size, (size_t)(reserve + room - (at + size)));
+  return at;
+}
+
+void *wksp__map_fd(int fd, size_t size, int prot) {
+  size_t align = WKSP_MAP_ALIGN_MIN;
+  while (align < size && align < WKSP_MAP_ALIGN_MAX) align *= 2;
+  void *at = wksp__map_none(size, align);
+  if (!at) return NULL;
   /* NORESERVE: on huge pages a plain mapping would reserve its whole length in the pool again. */
   void *map = mmap(at, size, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0);
   /* On failure the reservation is left: the kernel may have taken it down before it failed, and

@@ -39,11 +39,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CLAIM_STATE(c)           ((uint32_t)((c)&3UL))
-#define CLAIM_OWNER(c)           ((uint32_t)((c) >> 2 & 0x3fffffffUL))
-#define CLAIM_GEN(c)             ((c) >> 32)
-#define CLAIM(gen, owner, state) ((uint64_t)(gen) << 32 | (uint64_t)(owner) << 2 | (state))
-
 /* A call waits this long for the shared slot; ns. */
 #define SHARED_WAIT_NS 10000000000UL
 /* Who takes a dead thread's heap waits this long for the lock, should he need it; ns. Else he takes

@@ -13,6 +13,7 @@
 #include "core/fail.h"
 #include "core/layout.h"
 #include "core/part.h"
+#include "core/private.h"
 
 #include <string.h>
 #include <sys/random.h>
@@ -251,8 +252,11 @@ ulong fd_wksp_alloc_at_least(fd_wksp_t *wksp, ulong align, ulong sz, ulong tag, 
   }
   if (align < FD_WKSP_PART_GRAIN) align = FD_WKSP_PART_GRAIN;
   if (wksp__call_enter(wksp, &call)) return 0;
-  int rc = wksp__part_alloc(&call, WKSP_LOCK_CALL_NS, align, sz, tag, FD_WKSP_KIND_USER, NULL, NULL,
-                            &gaddr, &size);
+  int rc;
+  do
+    rc = wksp__part_alloc(&call, WKSP_LOCK_CALL_NS, align, sz, tag, FD_WKSP_KIND_USER, NULL, NULL,
+                          &gaddr, &size);
+  while (rc == WKSP_E_NOMEM && wksp__own_grow(&call, align, sz));
   wksp__call_leave(&call);
   if (rc) return 0;
   if (ret_lo) *ret_lo = gaddr;

@@ -161,6 +161,8 @@ CORE_FILES = {
     "map": set("mmap munmap".split()),
     # Where a workspace lies in the address space.
     "mapping": set("mmap munmap".split()),
+    # Memory of one process alone: made accessible as it grows, given back when it is free.
+    "private": set("mprotect mmap munmap madvise sysconf".split()),
     # Protection of a mapping, for debugging.
     "protect": {"mprotect"},
     # Deadlines, and since when a holder has been there; a claimant without a lease that is gone (kill 0);

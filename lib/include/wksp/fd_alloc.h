@@ -181,6 +181,12 @@ WKSP_API void *fd_alloc_realloc(fd_alloc_t *join, void *laddr, ulong align, ulon
    keeps at hand for its next malloc is not noticed. 0 as well if it cannot be told (E_AGAIN,
    E_CORRUPT, E_RDONLY: the memory is protected at present). */
 WKSP_API ulong fd_alloc_usable_size(fd_alloc_t *join, void const *laddr);
+
+/* The same, unchecked and quick, for a live block of this alloc, which the caller knows it to be;
+   for others any number. 0 too, if a large block's partition cannot be looked up (E_AGAIN,
+   E_CORRUPT). */
+WKSP_API ulong fd_alloc_usable_size_fast(fd_alloc_t const *join, void const *laddr);
+
 /* Words that name blocks
    ------------------------------------------------------------------------------------------
 

@@ -131,6 +131,37 @@ WKSP_API void *fd_wksp_delete(void *shwksp);
 WKSP_API fd_wksp_t *fd_wksp_new_anon(char const *name, ulong size, ulong page_size, uint seed,
                                      ulong part_max);
 
+/* Where memory of one process alone comes from; all 0 but size is a good choice. */
+typedef struct fd_wksp_private {
+  ulong size;     /* bytes of addresses at most, tables included; memory is taken as it is used */
+  ulong part_max; /* 0 for an estimate */
+  ulong keep;     /* so many bytes, about, that are free again stay at hand; more go back to the
+                     system as they become free */
+  ulong nodes;    /* a bit for each memory node on which it may lie; 0: any */
+  ulong flags;    /* a sum of FD_WKSP_PRIVATE_* */
+  uint seed;
+} fd_wksp_private_t;
+
+/* 2 MiB pages: as the kernel finds them (MADV_HUGEPAGE); or of the pool, whole ones, taken as the
+   data grow, and ordinary ones where the pool has no more. Of the pool, a child of fork may be
+   killed by the kernel when it writes and the pool is empty. */
+#define FD_WKSP_PRIVATE_THP     1UL
+#define FD_WKSP_PRIVATE_HUGETLB 2UL
+
+/* A workspace without a daemon in memory of this process alone, which is copied, as malloc's is,
+   when the process forks: the child goes on with its copy, and threads that were not forked count
+   as killed at that instant. It has addresses for its whole size and grows by itself, by steps of
+   32 MiB or an eighth (fd_wksp_data_sz). It lies at a multiple of 2 MiB: larger alignments of
+   blocks are those of their gaddrs only. In a child of vfork it is its parent's. Joined;
+   fd_wksp_delete_anon ends it. NULL: E_INVAL, E_NOMEM (more addresses than ulimit -v allows), E_SYS
+   (no such node). */
+WKSP_API fd_wksp_t *fd_wksp_new_private(char const *name, fd_wksp_private_t const *how);
+
+/* Gives the free memory of a private workspace back to the system, whatever its `keep`: after
+   fd_wksp_compact all that can be. *ret_free_sz (may be NULL): bytes in free partitions, resident
+   before or not. Others work meanwhile. 0, E_UNSUPPORTED (not private), E_TIMEDOUT, E_INVAL. */
+WKSP_API int fd_wksp_trim(fd_wksp_t *wksp, ulong *ret_free_sz);
+
 /* Leaves and unmaps it; the memory is freed when the last process that maps it has done so or
  * ended. */
 WKSP_API void fd_wksp_delete_anon(fd_wksp_t *wksp);
