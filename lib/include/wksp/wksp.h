@@ -5,8 +5,10 @@
 
 #include "client.h"
 #include "error.h"
+#include "ext.h"
 #include "fd_alloc.h"
 #include "fd_wksp.h"
+#include "heap.h"
 #include "types.h"
 #include "valloc.h"
 
