@@ -14,6 +14,7 @@
 
 #define SPEC_PAGE_SMALL 4096UL
 #define SPEC_PAGE_HUGE  2097152UL
+#define SPEC_PAGE_GIANT 1073741824UL
 
 /* Lines, in order. */
 enum {
@@ -36,13 +37,16 @@ enum {
   LINE_MAX_SIZE,
   LINE_REMOVED,
   LINE_DONE,
+  LINE_NUMA,
+  LINE_NODES,
+  LINE_STRICT,
   LINE_CRC
 };
 
-#define VERSION 3
+#define VERSION 4
 
 /* The line of the checksum, by version. */
-static int const crc_lines[VERSION + 1] = {0, LINE_MAX_SIZE, LINE_REMOVED, LINE_CRC};
+static int const crc_lines[VERSION + 1] = {0, LINE_MAX_SIZE, LINE_REMOVED, LINE_NUMA, LINE_CRC};
 
 static char const *const spec_states[] = {"", "making", "ready", "removing", "gone"};
 static char const spec_ops[] = {0, 'c', 'd', 'r'};
@@ -101,6 +105,12 @@ int spec_name_ok(char const *name) {
   return 0;
 }
 
+/* Letters, digits and punctuation of placements: whatever else the text says. */
+static int numa_ok(char const text[SPEC_NUMA_MAX + 1]) {
+  size_t len = strnlen(text, SPEC_NUMA_MAX + 1);
+  return len <= SPEC_NUMA_MAX && strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789:,*-") == len;
+}
+
 int spec_check(spec_t const *spec) {
   int making = spec->state == SPEC_MAKING;
 
@@ -108,11 +118,11 @@ int spec_check(spec_t const *spec) {
   if (spec->state < SPEC_MAKING || spec->state > SPEC_GONE) return LINE_STATE;
   if (!spec_name_ok(spec->name)) return LINE_NAME;
   /* The memory is rounded up to pages, which may be past the limit for what was asked. */
-  if (!spec->size || spec->size > SPEC_SIZE_MAX + SPEC_PAGE_HUGE) return LINE_SIZE;
-  if (spec->max_size < spec->size || spec->max_size > SPEC_SIZE_MAX + SPEC_PAGE_HUGE)
+  if (!spec->size || spec->size > SPEC_SIZE_MAX + SPEC_PAGE_GIANT) return LINE_SIZE;
+  if (spec->max_size < spec->size || spec->max_size > SPEC_SIZE_MAX + SPEC_PAGE_GIANT)
     return LINE_MAX_SIZE;
   if (spec->page_size != SPEC_PAGE_SMALL && spec->page_size != SPEC_PAGE_HUGE &&
-      !(making && !spec->page_size))
+      spec->page_size != SPEC_PAGE_GIANT && !(making && !spec->page_size))
     return LINE_PAGE_SIZE;
   if (making ? spec->data_max != 0 : !spec->data_max || spec->data_max > spec->max_size)
     return LINE_DATA_MAX;
@@ -123,7 +133,11 @@ int spec_check(spec_t const *spec) {
   if (making ? spec->layout_version != 0 : !spec->layout_version) return LINE_LAYOUT;
   if (making && spec->geometry_hash) return LINE_GEOMETRY;
   if (spec->state != SPEC_GONE && spec->removed_ns) return LINE_REMOVED;
-  return done_check(spec);
+  int line = done_check(spec);
+  if (line) return line;
+  if (!numa_ok(spec->numa)) return LINE_NUMA;
+  if (!numa_ok(spec->nodes)) return LINE_NODES;
+  return spec->strict & ~1 ? LINE_STRICT : 0;
 }
 
 __attribute__((format(printf, 3, 4))) static void
@@ -162,7 +176,9 @@ int spec_encode(spec_t const *spec, char ret_text[SPEC_TEXT_MAX]) {
       spec_line(ret_text, &len, "%02x", spec->done[i].id[k]);
     spec_line(ret_text, &len, "%c%x", spec_ops[spec->done[i].op], (unsigned)spec->done[i].code);
   }
-  spec_line(ret_text, &len, "\n");
+  spec_line(ret_text, &len, "\nnuma=%s\n", spec->numa);
+  spec_line(ret_text, &len, "nodes=%s\n", spec->nodes);
+  spec_line(ret_text, &len, "strict=%d\n", spec->strict);
   spec_line(ret_text, &len, "crc=%08" PRIx32 "\n", crc_of(ret_text, len));
   return (int)len;
 }
@@ -237,11 +253,11 @@ static int reader_state(reader_t *reader, int *ret_state) {
   return 0;
 }
 
-static int reader_name(reader_t *reader, char ret_name[SPEC_NAME_MAX + 1]) {
-  if (!reader_line(reader, "name") || reader->value_len > SPEC_NAME_MAX) return 0;
+static int reader_text(reader_t *reader, char const *key, size_t len_max, char *ret_text) {
+  if (!reader_line(reader, key) || reader->value_len > len_max) return 0;
   if (memchr(reader->value, 0, reader->value_len)) return 0;
-  memcpy(ret_name, reader->value, reader->value_len);
-  ret_name[reader->value_len] = 0;
+  memcpy(ret_text, reader->value, reader->value_len);
+  ret_text[reader->value_len] = 0;
   return 1;
 }
 
@@ -284,7 +300,7 @@ static int spec_read_fields(reader_t *reader, int version, spec_t *spec) {
 
   if (!reader_u64(reader, "id", &spec->ws_id)) return LINE_ID;
   if (!reader_state(reader, &spec->state)) return LINE_STATE;
-  if (!reader_name(reader, spec->name)) return LINE_NAME;
+  if (!reader_text(reader, "name", SPEC_NAME_MAX, spec->name)) return LINE_NAME;
   if (!reader_uuid(reader, spec->uuid)) return LINE_UUID;
   if (!reader_u64(reader, "size", &spec->size)) return LINE_SIZE;
   if (!reader_u64(reader, "page_size", &spec->page_size)) return LINE_PAGE_SIZE;
@@ -303,6 +319,11 @@ static int spec_read_fields(reader_t *reader, int version, spec_t *spec) {
   if (version > 1 && !reader_u64(reader, "max_size", &spec->max_size)) return LINE_MAX_SIZE;
   if (version > 2 && !reader_u64(reader, "removed_ns", &spec->removed_ns)) return LINE_REMOVED;
   if (version > 2 && !reader_done(reader, spec)) return LINE_DONE;
+  if (version > 3 && !reader_text(reader, "numa", SPEC_NUMA_MAX, spec->numa)) return LINE_NUMA;
+  if (version > 3 && !reader_text(reader, "nodes", SPEC_NUMA_MAX, spec->nodes)) return LINE_NODES;
+  uint64_t strict = 0;
+  if (version > 3 && !reader_number(reader, "strict", 10, 0, 1, &strict)) return LINE_STRICT;
+  spec->strict = (int)strict;
   return 0;
 }
 

@@ -4,7 +4,7 @@
    or removal has come stands in one small file per workspace. This file is the text of it: plain
    struct to bytes and back, no I/O. The text is for people too:
 
-     wkspd-spec=3
+     wkspd-spec=4
      id=17
      state=ready
      name=orders
@@ -18,8 +18,8 @@
    body by the checksum, one in the last line by itself.
 
    Version 1, before workspaces could grow, had no max_size, and version 2, before calls had ids, no
-   removed_ns and done. They are read, with max_size that of size and the others empty, and written
-   no more.
+   removed_ns and done; version 3, before workspaces were placed, had no numa, nodes and strict.
+   They are read, with max_size that of size and the others empty, and written no more.
 
    The last calls that changed the workspace and had ids of their own stand in its spec, for a call
    is done when the spec that says so is on disk. So whoever asks again after a restart is told what
@@ -53,9 +53,12 @@
 
 #define SPEC_CALL_ID_SIZE 16U
 
-/* Bytes of the longest text, its NUL included: 18 lines of at most 60 bytes, and that of calls with
-   36 for each. */
-#define SPEC_TEXT_MAX 1280U
+/* Bytes of a placement's text (placement.h), its NUL not included. */
+#define SPEC_NUMA_MAX 255U
+
+/* Bytes of the longest text, its NUL included: 19 lines of at most 60 bytes, that of calls with 36
+   for each, and two of placements. */
+#define SPEC_TEXT_MAX 1920U
 
 enum spec_state {
   SPEC_MAKING = 1,   /* an intent: memory, if any, and spec are thrown away at the next start */
@@ -81,16 +84,20 @@ typedef struct spec {
   uint8_t uuid[16];
   uint64_t size;      /* bytes: asked for while MAKING, then what it takes in all at present */
   uint64_t max_size;  /* bytes that it can be resized to; those of the memory's addresses */
-  uint64_t page_size; /* 0 auto (only while MAKING), 4096, 2097152 */
+  uint64_t page_size; /* 0 auto (only while MAKING), 4096, 2097152, 1073741824 */
   uint64_t data_max;  /* that of max_size; 0 while MAKING */
   uint64_t part_max;  /* 0 an estimate (only while MAKING) */
   uint32_t mode;      /* 0 to 0777 */
   uint32_t uid, gid;  /* owner */
   uint32_t seed;
-  uint64_t created_ns;     /* since 1970 */
-  uint32_t layout_version; /* 0 while MAKING */
-  uint64_t geometry_hash;  /* 0 while MAKING */
-  uint64_t removed_ns;     /* since 1970: GONE; else 0 */
+  uint64_t created_ns;           /* since 1970 */
+  uint32_t layout_version;       /* 0 while MAKING */
+  uint64_t geometry_hash;        /* 0 while MAKING */
+  uint64_t removed_ns;           /* since 1970: GONE; else 0 */
+  char numa[SPEC_NUMA_MAX + 1];  /* the placement that was asked for; "": anywhere near */
+  char nodes[SPEC_NUMA_MAX + 1]; /* the nodes it came to, as place_text writes them; "": none in
+                                    particular */
+  int strict;                    /* pages are on those nodes or there is no workspace */
   uint32_t done_cnt;
   spec_done_t done[SPEC_DONE_MAX]; /* oldest first; zeroes behind done_cnt */
 } spec_t;

@@ -27,7 +27,10 @@ static spec_t spec_example(void) {
                  .seed = 7,
                  .created_ns = 1700000000000000000UL,
                  .layout_version = 1,
-                 .geometry_hash = 0xfeedUL};
+                 .geometry_hash = 0xfeedUL,
+                 .numa = "cpu:0-2:2",
+                 .nodes = "split:0,1",
+                 .strict = 1};
   for (int i = 0; i < 16; i++) spec.uuid[i] = (uint8_t)(i * 17);
   uint8_t first[SPEC_CALL_ID_SIZE] = {0x01, 0xab}, second[SPEC_CALL_ID_SIZE] = {0x02};
   spec_done_add(&spec, first, SPEC_DONE_CREATE, 0);
@@ -59,6 +62,12 @@ static void test_round_trip(void **state) {
   specs[4] = specs[1];
   specs[4].state = SPEC_GONE;
   specs[4].removed_ns = UINT64_MAX;
+  specs[4].page_size = 1UL << 30;
+  memset(specs[4].numa, 'z', SPEC_NUMA_MAX);
+  memset(specs[4].nodes, '9', SPEC_NUMA_MAX);
+  memset(specs[2].numa, 0, sizeof(specs[2].numa));
+  memset(specs[2].nodes, 0, sizeof(specs[2].nodes));
+  specs[2].strict = 0;
   specs[4].done_cnt = SPEC_DONE_MAX;
   for (uint32_t i = 0; i < SPEC_DONE_MAX; i++) {
     memset(specs[4].done[i].id, 0xff - (int)i, SPEC_CALL_ID_SIZE);
@@ -84,7 +93,7 @@ static void test_text(void **state) {
   spec_t spec = spec_example();
   char text[SPEC_TEXT_MAX];
   spec_encode(&spec, text);
-  assert_string_equal(text, "wkspd-spec=3\n"
+  assert_string_equal(text, "wkspd-spec=4\n"
                             "id=17\n"
                             "state=ready\n"
                             "name=orders\n"
@@ -104,7 +113,17 @@ static void test_text(void **state) {
                             "removed_ns=0\n"
                             "done=01ab0000000000000000000000000000c0,"
                             "02000000000000000000000000000000r9\n"
-                            "crc=6eda4b0f\n");
+                            "numa=cpu:0-2:2\n"
+                            "nodes=split:0,1\n"
+                            "strict=1\n"
+                            "crc=cac66b10\n");
+}
+
+/* What it was before workspaces were placed: the fields of later versions are empty. */
+static void spec_unplaced(spec_t *spec) {
+  memset(spec->numa, 0, sizeof(spec->numa));
+  memset(spec->nodes, 0, sizeof(spec->nodes));
+  spec->strict = 0;
 }
 
 /* What the first version has left on disk is read: as large as it can be. Its checksum, and what
@@ -132,6 +151,7 @@ static void test_version_1(void **state) {
   spec.max_size = spec.size;
   spec.done_cnt = 0;
   memset(spec.done, 0, sizeof(spec.done));
+  spec_unplaced(&spec);
   assert_int_equal(spec_decode(text, sizeof(text) - 1, &decoded), 0);
   assert_memory_equal(&decoded, &spec, sizeof(spec));
   assert_int_equal(spec_decode(text, sizeof(text), &decoded), 18);
@@ -163,9 +183,40 @@ static void test_version_2(void **state) {
   spec_t spec = spec_example(), decoded;
   spec.done_cnt = 0;
   memset(spec.done, 0, sizeof(spec.done));
+  spec_unplaced(&spec);
   assert_int_equal(spec_decode(text, sizeof(text) - 1, &decoded), 0);
   assert_memory_equal(&decoded, &spec, sizeof(spec));
   assert_int_equal(spec_decode(text, sizeof(text), &decoded), 19);
+}
+
+/* What the third version has left on disk is read: it is placed nowhere in particular. */
+static void test_version_3(void **state) {
+  static char const text[] =
+      "wkspd-spec=3\n"
+      "id=17\n"
+      "state=ready\n"
+      "name=orders\n"
+      "uuid=00112233445566778899aabbccddeeff\n"
+      "size=4194304\n"
+      "page_size=2097152\n"
+      "data_max=4000000\n"
+      "part_max=64\n"
+      "mode=0640\n"
+      "uid=1000\n"
+      "gid=100\n"
+      "seed=7\n"
+      "created_ns=1700000000000000000\n"
+      "layout=1\n"
+      "geometry=000000000000feed\n"
+      "max_size=8388608\n"
+      "removed_ns=0\n"
+      "done=01ab0000000000000000000000000000c0,02000000000000000000000000000000r9\n"
+      "crc=6eda4b0f\n";
+  spec_t spec = spec_example(), decoded;
+  spec_unplaced(&spec);
+  assert_int_equal(spec_decode(text, sizeof(text) - 1, &decoded), 0);
+  assert_memory_equal(&decoded, &spec, sizeof(spec));
+  assert_int_equal(spec_decode(text, sizeof(text), &decoded), 21);
 }
 
 /* The last calls are remembered and found by their ids, the oldest making room; none without an id.
@@ -205,7 +256,7 @@ static void test_bit_flips(void **state) {
   for (size_t bit = 0; bit < len * 8; bit++) {
     text[bit / 8] ^= (char)(1 << bit % 8);
     int line = spec_decode(text, len, &decoded);
-    if (line < 1 || line > 21) fail_msg("bit %zu: %d", bit, line);
+    if (line < 1 || line > 24) fail_msg("bit %zu: %d", bit, line);
     assert_int_equal(decoded.ws_id, 5);
     text[bit / 8] ^= (char)(1 << bit % 8);
   }
@@ -222,10 +273,10 @@ static void test_lengths(void **state) {
     assert_int_equal(spec_decode(text, cut, &decoded), newlines + 1);
     newlines += text[cut] == '\n';
   }
-  assert_int_equal(newlines, 20);
-  assert_int_equal(spec_decode(text, len + 1, &decoded), 21);
+  assert_int_equal(newlines, 23);
+  assert_int_equal(spec_decode(text, len + 1, &decoded), 24);
   text[len] = '\n';
-  assert_int_equal(spec_decode(text, len + 1, &decoded), 21);
+  assert_int_equal(spec_decode(text, len + 1, &decoded), 24);
   assert_true(spec_decode(NULL, 0, &decoded) > 0);
 }
 
@@ -248,12 +299,13 @@ static void test_lines(void **state) {
     char const *from, *to;
     int line;
   } const ways[] = {
-      {"wkspd-spec=3", "wkspd-spec=4", 1},
-      {"wkspd-spec=3", "wkspd-spec=0", 1},
-      {"wkspd-spec=3", "wkspd-spec=1", 17},
-      {"wkspd-spec=3", "wkspd-spec=2", 18},
-      {"wkspd-spec=3", "wkspd-spec=03", 1},
-      {"wkspd-spec=3", "wkspd-spec=f", 1},
+      {"wkspd-spec=4", "wkspd-spec=5", 1},
+      {"wkspd-spec=4", "wkspd-spec=0", 1},
+      {"wkspd-spec=4", "wkspd-spec=1", 17},
+      {"wkspd-spec=4", "wkspd-spec=2", 18},
+      {"wkspd-spec=4", "wkspd-spec=3", 20},
+      {"wkspd-spec=4", "wkspd-spec=04", 1},
+      {"wkspd-spec=4", "wkspd-spec=f", 1},
       {"wkspd-spec", "Wkspd-spec", 1},
       {"id=17", "id=0", 2},
       {"id=17", "id=017", 2},
@@ -279,7 +331,7 @@ static void test_lines(void **state) {
       {"size=4194304", "size=0", 6},
       {"size=4194304", "size=0x1000", 6},
       {"size=4194304", "size=-1", 6},
-      {"size=4194304", "size=70368746274817", 6},
+      {"size=4194304", "size=70369817919489", 6},
       {"page_size=2097152", "page_size=0", 7},
       {"page_size=2097152", "page_size=4097", 7},
       {"data_max=4000000", "data_max=0", 8},
@@ -299,11 +351,11 @@ static void test_lines(void **state) {
       {"geometry=0", "geometry=00", 16},
       {"feed", "feeD", 16},
       {"max_size=8388608", "max_size=4194303", 17},
-      {"max_size=8388608", "max_size=70368746274817", 17},
+      {"max_size=8388608", "max_size=70369817919489", 17},
       {"max_size=8388608\n", "", 17},
       {"removed_ns=0", "removed_ns=1", 18},
       {"removed_ns=0", "removed_ns=", 18},
-      {"done=01", "done=00", 20},
+      {"done=01", "done=00", 23},
       {"done=01", "done=0", 19},
       {"done=01", "done=0G", 19},
       {"c0,", "c0;", 19},
@@ -313,9 +365,17 @@ static void test_lines(void **state) {
       {"c0,", "cg,", 19},
       {"r9\n", "r9,\n", 19},
       {"02000000000000000000000000000000", "00000000000000000000000000000000", 19},
-      {"crc=", "crc=0", 20},
-      {"crc=", "CRC=", 20},
-      {"seed=7", "seed=8", 20},
+      {"numa=cpu", "numa=Cpu", 20},
+      {"numa=cpu", "numa=c pu", 20},
+      {"numa=cpu:0-2:2\n", "", 20},
+      {"nodes=split:0,1", "nodes=split;0,1", 21},
+      {"nodes=split", "node=split", 21},
+      {"strict=1", "strict=2", 22},
+      {"strict=1", "strict=01", 22},
+      {"strict=1", "strict=", 22},
+      {"crc=", "crc=0", 23},
+      {"crc=", "CRC=", 23},
+      {"seed=7", "seed=8", 23},
   };
   for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
     int line = refused_line(ways[i].from, ways[i].to);
@@ -384,10 +444,10 @@ int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(test_round_trip), cmocka_unit_test(test_text),
       cmocka_unit_test(test_version_1),  cmocka_unit_test(test_version_2),
-      cmocka_unit_test(test_done),       cmocka_unit_test(test_bit_flips),
-      cmocka_unit_test(test_lengths),    cmocka_unit_test(test_lines),
-      cmocka_unit_test(test_nul),        cmocka_unit_test(test_check),
-      cmocka_unit_test(test_names),
+      cmocka_unit_test(test_version_3),  cmocka_unit_test(test_done),
+      cmocka_unit_test(test_bit_flips),  cmocka_unit_test(test_lengths),
+      cmocka_unit_test(test_lines),      cmocka_unit_test(test_nul),
+      cmocka_unit_test(test_check),      cmocka_unit_test(test_names),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
