@@ -58,7 +58,7 @@ int cli_flush(cli_t const *cli, int status);
  * -------------------------------------------------------------------------------------- */
 
 #define CLI_OPERANDS_MAX 3
-#define CLI_OPTIONS_MAX  6
+#define CLI_OPTIONS_MAX  8
 
 typedef struct cli_option {
   char const *name;  /* without the dashes; NULL ends a list */
@@ -127,6 +127,16 @@ int cmd_create(cli_t *cli, cli_args_t const *args);
 int cmd_ls(cli_t *cli, cli_args_t const *args);
 int cmd_show(cli_t *cli, cli_args_t const *args);
 int cmd_resize(cli_t *cli, cli_args_t const *args);
+int cmd_plan(cli_t *cli, cli_args_t const *args);
+int cmd_map(cli_t *cli, cli_args_t const *args);
+
+/* What --size, --max-size, --page, --numa and --preferred say. CLI_OK or told. */
+int cli_arg_sizes(cli_t const *cli, cli_args_t const *args, wksp_create_t *create);
+
+/* Where the pages of a workspace are: as an object (NULL: no memory), as facts and a table (CLI_OK
+   or told). */
+struct json_t *place_json(wksp_placement_t const *placement);
+int place_print(cli_t const *cli, wksp_placement_t const *placement);
 int cmd_rm(cli_t *cli, cli_args_t const *args);
 
 int cmd_usage(cli_t *cli, cli_args_t const *args);

@@ -19,7 +19,7 @@ static char const *state_of(wksp_info_t const *info) {
 static json_t *info_json(wksp_info_t const *info) {
   return json_pack(
       "{s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:s, s:I, s:s, s:I, s:s, s:o, s:I, "
-      "s:I, s:b, s:b, s:b, s:o}",
+      "s:I, s:b, s:b, s:b, s:o, s:o, s:o}",
       "name", render_json_text(info->name), "uuid", render_uuid(info->uuid).s, "size",
       render_json_figure(info->size), "max_size", render_json_figure(info->max_size), "page_size",
       render_json_figure(info->page_size), "data_max", render_json_figure(info->data_max),
@@ -30,33 +30,55 @@ static json_t *info_json(wksp_info_t const *info) {
       "attached_rw", (json_int_t)info->attached_rw, "attached_ro", (json_int_t)info->attached_ro,
       "removing", (int)info->removing, "quarantined", (int)info->quarantined, "read_only",
       (int)info->read_only, "reason",
-      info->quarantined || info->read_only ? render_json_text(info->reason) : json_null());
+      info->quarantined || info->read_only ? render_json_text(info->reason) : json_null(), "excess",
+      render_json_figure(info->excess), "note",
+      info->note[0] ? render_json_text(info->note) : json_null());
 }
 
-int cmd_create(cli_t *cli, cli_args_t const *args) {
-  wksp_create_t create = {.name = args->operands[0]};
+int cli_arg_sizes(cli_t const *cli, cli_args_t const *args, wksp_create_t *create) {
   char const *size = cli_arg(args, "size"), *page = cli_arg(args, "page");
   char const *max = cli_arg(args, "max-size");
-  char const *mode = cli_arg(args, "mode"), *seed = cli_arg(args, "seed");
-  char const *why = parse_size(size, &create.size);
+  char const *why = parse_size(size, &create->size);
   if (why) return cli_fail_usage(cli, "--size '%s' %s", size, why);
-  if (max && (why = parse_size(max, &create.max_size)))
+  if (max && (why = parse_size(max, &create->max_size)))
     return cli_fail_usage(cli, "--max-size '%s' %s", max, why);
-  if (max && create.max_size < create.size)
+  if (max && create->max_size < create->size)
     return cli_fail_usage(cli, "--max-size '%s' is below --size '%s'; give at least as much", max,
                           size);
-  if (page && (why = parse_page(page, &create.page_size))) {
-    static char const *const pages[] = {"auto", "4k", "2M"};
+  if (page && (why = parse_page(page, &create->page_size))) {
+    static char const *const pages[] = {"auto", "4k", "2M", "1G"};
     char const *nearest = parse_nearest(page, pages, sizeof pages / sizeof *pages);
     return nearest ? cli_fail_usage(cli, "--page '%s' %s; did you mean %s?", page, why, nearest)
                    : cli_fail_usage(cli, "--page '%s' %s", page, why);
   }
+  create->numa = cli_arg(args, "numa");
+  create->preferred = cli_arg(args, "preferred") != NULL;
+  if (create->numa && !create->numa[0])
+    return cli_fail_usage(cli, "--numa '' names no node; leave it out for any");
+  return CLI_OK;
+}
+
+/* How its pages were taken, if that is known. */
+static int note_print(cli_t const *cli, wksp_info_t const *info) {
+  if (!info->note[0]) return CLI_OK;
+  char *safe = render_safe(info->note);
+  if (!safe) return cli_fail_memory(cli);
+  printf("pages: %s\n", safe);
+  free(safe);
+  return CLI_OK;
+}
+
+int cmd_create(cli_t *cli, cli_args_t const *args) {
+  wksp_create_t create = {.name = args->operands[0]};
+  char const *mode = cli_arg(args, "mode"), *seed = cli_arg(args, "seed"), *why;
+  int status = cli_arg_sizes(cli, args, &create);
+  if (status) return status;
   if (mode && (why = parse_mode(mode, &create.mode)))
     return cli_fail_usage(cli, "--mode '%s' %s", mode, why);
   if (seed && (why = parse_number32(seed, &create.seed)))
     return cli_fail_usage(cli, "--seed '%s' %s", seed, why);
 
-  int const status = cli_connect(cli);
+  status = cli_connect(cli);
   if (status) return status;
   wksp_info_t info;
   int const err = wksp_client_create(cli->client, &create, &info);
@@ -66,7 +88,7 @@ int cmd_create(cli_t *cli, cli_args_t const *args) {
          render_size(info.page_size).s, render_mode(info.mode).s);
   if (info.max_size > info.size) printf(", at most %s", render_size_exact(info.max_size).s);
   putchar('\n');
-  return CLI_OK;
+  return note_print(cli, &info);
 }
 
 /* What ls gathers while the daemon lists. */
@@ -140,6 +162,34 @@ static void holder_fact(wksp_holder_t const *holder) {
                 holder->dead ? "; it has ended, the next call takes over" : "");
 }
 
+/* holder NULL: not known. */
+static int show_facts(cli_t const *cli, wksp_info_t const *info, wksp_holder_t const *holder) {
+  render_fact("name", "%s", info->name);
+  render_fact("size", "%s", render_size_exact(info->size).s);
+  render_fact("max size", "%s", render_size_exact(info->max_size).s);
+  render_fact("page size", "%s", render_size(info->page_size).s);
+  render_fact(info->max_size > info->size ? "data at most" : "data", "%s",
+              render_size_exact(info->data_max).s);
+  render_fact("partitions", "at most %lu", info->part_max);
+  render_fact("mode", "%s", render_mode(info->mode).s);
+  render_fact("owner", "%s:%s (%u:%u)", render_user(info->uid).s, render_group(info->gid).s,
+              info->uid, info->gid);
+  render_fact("uuid", "%s", render_uuid(info->uuid).s);
+  render_fact("seed", "%u", info->seed);
+  render_fact("created", "%s", render_time(info->created_ns).s);
+  render_fact("attached", "%u read-write, %u read-only", info->attached_rw, info->attached_ro);
+  if (holder) holder_fact(holder);
+  if (info->excess) render_fact("excess", "%s", render_size_exact(info->excess).s);
+  render_fact("state", "%s", state_of(info));
+  if (info->quarantined || info->read_only) {
+    char *reason = render_safe(info->reason);
+    if (!reason) return cli_fail_memory(cli);
+    render_fact("reason", "%s", reason);
+    free(reason);
+  }
+  return CLI_OK;
+}
+
 int cmd_show(cli_t *cli, cli_args_t const *args) {
   int const status = cli_connect(cli);
   if (status) return status;
@@ -149,37 +199,23 @@ int cmd_show(cli_t *cli, cli_args_t const *args) {
   /* Who may not read it, or what is not served: then the holder is not known, and the rest is. */
   wksp_holder_t holder = {.pid = 0};
   err = info.quarantined ? WKSP_E_BUSY : wksp_client_holder(cli->client, info.name, &holder);
+  wksp_placement_t placement = {.runs = NULL};
+  int const unplaced =
+      info.quarantined || wksp_client_placement(cli->client, info.name, &placement);
   if (cli->json) {
-    json_t *object = info_json(&info);
-    if (object && json_object_set_new(object, "lock_holder", holder_json(&holder))) {
+    json_t *object = info_json(&info), *placed = unplaced ? json_null() : place_json(&placement);
+    wksp_placement_free(&placement);
+    if (json_object_set_new(object, "lock_holder", holder_json(&holder)) ||
+        json_object_set_new(object, "placement", placed)) {
       json_decref(object);
       object = NULL;
     }
     return render_json(cli, object);
   }
-  render_fact("name", "%s", info.name);
-  render_fact("size", "%s", render_size_exact(info.size).s);
-  render_fact("max size", "%s", render_size_exact(info.max_size).s);
-  render_fact("page size", "%s", render_size(info.page_size).s);
-  render_fact(info.max_size > info.size ? "data at most" : "data", "%s",
-              render_size_exact(info.data_max).s);
-  render_fact("partitions", "at most %lu", info.part_max);
-  render_fact("mode", "%s", render_mode(info.mode).s);
-  render_fact("owner", "%s:%s (%u:%u)", render_user(info.uid).s, render_group(info.gid).s, info.uid,
-              info.gid);
-  render_fact("uuid", "%s", render_uuid(info.uuid).s);
-  render_fact("seed", "%u", info.seed);
-  render_fact("created", "%s", render_time(info.created_ns).s);
-  render_fact("attached", "%u read-write, %u read-only", info.attached_rw, info.attached_ro);
-  if (!err) holder_fact(&holder);
-  render_fact("state", "%s", state_of(&info));
-  if (info.quarantined || info.read_only) {
-    char *reason = render_safe(info.reason);
-    if (!reason) return cli_fail_memory(cli);
-    render_fact("reason", "%s", reason);
-    free(reason);
-  }
-  return CLI_OK;
+  int const shown = show_facts(cli, &info, err ? NULL : &holder);
+  if (!shown && !unplaced) err = place_print(cli, &placement);
+  wksp_placement_free(&placement);
+  return shown ? shown : unplaced ? CLI_OK : err;
 }
 
 int cmd_resize(cli_t *cli, cli_args_t const *args) {

@@ -22,17 +22,34 @@ static cli_command_t const commands[] = {
     .options = {
       {"size", "SIZE", "bytes in all, rounded up to pages; K M G T: powers of 1024", 1, 0},
       {"max-size", "SIZE", "bytes that resize may grow it to (--size)", 0, 0},
-      {"page", "PAGE", "auto (2M if they are to be had, else 4k), 4k or 2M", 0, 0},
+      {"page", "PAGE", "4k, 2M, 1G or auto: the largest that fit and are free", 0, 0},
+      {"numa", "NODES", "where its pages are to be (near, if possible)", 0, 0},
+      {"preferred", NULL, "pages may be elsewhere if there are none there", 0, 0},
       {"mode", "MODE", "who may attach, in octal (0660)", 0, 0},
       {"seed", "N", "a number kept for the programs that use it (0)", 0, 0}},
     .what = "create a workspace",
     .text = "Its memory is taken and zeroed when this returns; of --max-size addresses and\n"
             "tables only, the rest by resize.\n"
+            "NODES: local; 0 or 0,1 (in turn); split:0,1,1 (parts, as even as possible);\n"
+            "cpu:0-4:2,10 (parts near these cpus). wkspctl plan tells beforehand.\n"
             "NAME: 1 to 39 letters, digits, '.', '_', '-', first a letter or digit.\n",
     .examples = "  wkspctl create demo --size 64M\n"
                 "  wkspctl create demo --size 1G --page 2M --mode 0600\n"
-                "  wkspctl create demo --size 64M --max-size 4G\n",
+                "  wkspctl create demo --size 64M --max-size 4G\n"
+                "  wkspctl create demo --size 8G --page 1G --numa split:0,1\n",
     .run = cmd_create },
+  { .name = "plan",
+    .options = {
+      {"size", "SIZE", "bytes in all, rounded up to pages; K M G T: powers of 1024", 1, 0},
+      {"max-size", "SIZE", "bytes that resize may grow it to (--size)", 0, 0},
+      {"page", "PAGE", "4k, 2M, 1G or auto: the largest that fit and are free", 0, 0},
+      {"numa", "NODES", "where its pages are to be, as for create", 0, 0},
+      {"preferred", NULL, "pages may be elsewhere if there are none there", 0, 0}},
+    .what = "show what a create would take of each node",
+    .text = "Nothing is taken. Exit 1 and what is missing if it cannot be had now.\n",
+    .examples = "  wkspctl plan --size 8G --numa 0,1\n"
+                "  wkspctl plan --size 8G --page 1G --numa split:0,1,1 --json\n",
+    .run = cmd_plan },
   { .name = "ls",
     .what = "list workspaces",
     .text = "State: ok, read-only (by its layout), quarantined (kept, not served),\n"
@@ -44,10 +61,19 @@ static cli_command_t const commands[] = {
   { .name = "show", .operands = {"NAME"},
     .what = "show the facts about a workspace",
     .text = "Size and max size, pages, owner, mode, uuid, time of creation, who is attached,\n"
-            "and who holds its lock at this moment.\n",
+            "who holds its lock at this moment, and on which nodes its pages are wanted\n"
+            "and are, by the kernel's word.\n",
     .examples = "  wkspctl show demo\n"
                 "  wkspctl show demo --json\n",
     .run = cmd_show },
+  { .name = "map", .operands = {"NAME"},
+    .what = "draw where a workspace lies and what is in use",
+    .text = "A strip from its first byte to its last, as wide as the terminal: the node of\n"
+            "each part, and how much of it is in partitions. Colour if it is a terminal\n"
+            "and NO_COLOR is not set.\n",
+    .examples = "  wkspctl map demo\n"
+                "  wkspctl map demo --json\n",
+    .run = cmd_map },
   { .name = "resize", .operands = {"NAME"},
     .options = {
       {"size", "SIZE", "bytes in all, rounded up to pages; K M G T: powers of 1024", 1, 0}},

@@ -150,7 +150,7 @@ char const *parse_page(char const *text, ulong *ret_page_size) {
   ulong page_size = WKSP_PAGE_AUTO;
   if (strcasecmp(text, "auto")) {
     char const *why = parse_size(text, &page_size);
-    if (why || !page_size) return "is not a page size; it is one of auto, 4k, 2M";
+    if (why || !page_size) return "is not a page size; it is one of auto, 4k, 2M, 1G";
   }
   *ret_page_size = page_size;
   return NULL;

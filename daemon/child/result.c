@@ -36,6 +36,27 @@ static char const *resize_why(result_ask_t const *ask, result_head_t const *head
   return NULL;
 }
 
+/* What is impossible about where pages are said to lie. */
+static char const *place_why(result_ask_t const *ask, result_t const *result) {
+  result_head_t const *head = result->head;
+  uint64_t sum = head->lost_cnt, at = 0;
+  if (head->page_cnt != ask->resize_to / ask->page_bytes) return "another number of pages";
+  if (sum > head->page_cnt) return "more pages than there are";
+  for (uint32_t node = 0; node < RESULT_NODES_MAX; node++) {
+    if (head->node_cnt[node] > head->page_cnt - sum) return "more pages than there are";
+    sum += head->node_cnt[node];
+  }
+  if (sum != head->page_cnt) return "fewer pages than there are";
+  for (uint32_t i = 0; i < head->run_cnt; i++) {
+    result_run_t const *run = &result->runs[i];
+    if (run->first != at || !run->cnt || run->cnt > head->page_cnt - at || run->node < -1 ||
+        run->node >= (int32_t)RESULT_NODES_MAX)
+      return "an impossible run of pages";
+    at += run->cnt;
+  }
+  return head->runs_cut > 1 || (!head->runs_cut && at != head->page_cnt) ? "missing pages" : NULL;
+}
+
 char const *result_query_why(result_ask_t const *ask, result_t const *result) {
   result_head_t const *head = result->head;
   uint64_t at = ask->page_gaddr;
@@ -71,20 +92,23 @@ int result_check(result_ask_t const *ask, void const *bytes, size_t len, result_
   }
   uint32_t parts_max = ask->op == RESULT_QUERY && !head->status ? ask->page_size : 0;
   uint32_t roots_max = parts_max && !ask->page_gaddr ? (uint32_t)FD_WKSP_ROOT_MAX : 0;
-  if (head->part_cnt > parts_max || head->root_cnt > roots_max ||
+  uint32_t runs_max = ask->op == RESULT_PLACE && !head->status ? RESULT_RUNS_MAX : 0;
+  if (head->part_cnt > parts_max || head->root_cnt > roots_max || head->run_cnt > runs_max ||
       len != sizeof *head + head->part_cnt * sizeof(fd_wksp_part_t) +
-                 head->root_cnt * sizeof(fd_wksp_root_t)) {
+                 head->root_cnt * sizeof(fd_wksp_root_t) + head->run_cnt * sizeof(result_run_t)) {
     *ret_why = "the worker's answer has another length than it says";
     return 0;
   }
   result_t result = {.head = head};
   result.parts = (fd_wksp_part_t const *)(head + 1);
   result.roots = (fd_wksp_root_t const *)(result.parts + head->part_cnt);
+  result.runs = (result_run_t const *)(result.roots + head->root_cnt);
   char const *why = NULL;
   if (!head->status && ask->op == RESULT_QUERY) why = result_query_why(ask, &result);
   if (!head->status && ask->op == RESULT_COMPACT && head->compacted.freed_sz > ask->size) {
     why = "more memory was given back than there is";
   }
+  if (!head->status && ask->op == RESULT_PLACE) why = place_why(ask, &result);
   if (!head->status && ask->op == RESULT_RESIZE) why = resize_why(ask, head);
   if (why) {
     *ret_why = why;

@@ -29,7 +29,11 @@
 /* Leases of workers; those of clients are below. */
 #define RESULT_LEASE_FIRST (1UL << 28)
 
-enum { RESULT_QUERY = 1, RESULT_COMPACT = 2, RESULT_REAP = 3, RESULT_RESIZE = 4 };
+/* Runs of pages on one node in one answer, and numbers of nodes. */
+#define RESULT_RUNS_MAX  4096U
+#define RESULT_NODES_MAX 64U
+
+enum { RESULT_QUERY = 1, RESULT_COMPACT = 2, RESULT_REAP = 3, RESULT_RESIZE = 4, RESULT_PLACE = 5 };
 
 /* The question: followed by tag_cnt tags and lease_cnt leases, 8 bytes each. */
 typedef struct result_ask {
@@ -42,11 +46,13 @@ typedef struct result_ask {
                      same time each has its own */
   uint32_t cpu_s; /* processor time that it may take */
   uint32_t tag_cnt, lease_cnt, pad;
-  uint64_t resize_to;   /* RESIZE: where it is to end, bytes; 0: only tell where it does */
-  uint64_t size_min;    /* RESIZE: bytes, the least */
+  uint64_t resize_to; /* RESIZE: where it is to end, bytes; 0: only tell where it does. PLACE: where
+                         the pages end that are asked about */
+  uint64_t size_min;  /* RESIZE: bytes, the least */
   uint32_t holder_only; /* QUERY: nothing but the holder */
   uint32_t pad2;
-  uint64_t page_bytes; /* RESIZE: 4096 or more; it ends at a multiple of that, or of spans */
+  uint64_t page_bytes; /* RESIZE: 4096 or more; it ends at a multiple of that, or of spans. PLACE:
+                          of a page */
 } result_ask_t;
 
 #define RESULT_ASK_MAX (sizeof(result_ask_t) + 8UL * RESULT_TAGS_MAX + 8UL * RESULT_LEASES_MAX)
@@ -58,7 +64,14 @@ typedef struct result_holder {
   char comm[16];
 } result_holder_t;
 
-/* The answer: followed, if status is 0, by part_cnt fd_wksp_part_t and root_cnt fd_wksp_root_t. */
+/* Pages on one node, one after the other; node -1: the kernel does not say where. */
+typedef struct result_run {
+  uint64_t first, cnt;
+  int32_t node, pad;
+} result_run_t;
+
+/* The answer: followed, if status is 0, by part_cnt fd_wksp_part_t, root_cnt fd_wksp_root_t and
+   run_cnt result_run_t. */
 typedef struct result_head {
   uint64_t magic;
   uint32_t op;
@@ -71,18 +84,23 @@ typedef struct result_head {
   uint64_t resized_to;            /* RESIZE: where it ends, bytes, in [size_min, size] */
   uint32_t resized_why, pad;      /* RESIZE: 0 as wanted, or WKSP_RESIZED_* of lib/core/part.h */
   fd_wksp_part_t block;           /* RESIZE: what is in the way, or zeroes */
+  uint32_t run_cnt, runs_cut;     /* PLACE: the runs; 1: there are more */
+  uint64_t page_cnt;              /* PLACE: pages asked about */
+  uint64_t lost_cnt;              /* of them, those that the kernel does not say anything of */
+  uint64_t node_cnt[RESULT_NODES_MAX]; /* and those on each node */
   char sentence[RESULT_SENTENCE_MAX];
 } result_head_t;
 
 #define RESULT_MAX                                                     \
   (sizeof(result_head_t) + RESULT_PARTS_MAX * sizeof(fd_wksp_part_t) + \
-   FD_WKSP_ROOT_MAX * sizeof(fd_wksp_root_t))
+   FD_WKSP_ROOT_MAX * sizeof(fd_wksp_root_t) + RESULT_RUNS_MAX * sizeof(result_run_t))
 
 /* The parts of an answer that has passed. Pointers into the answer. */
 typedef struct result {
   result_head_t const *head;
   fd_wksp_part_t const *parts;
   fd_wksp_root_t const *roots;
+  result_run_t const *runs;
 } result_t;
 
 /* What is impossible about a query's figures, partitions and roots: a constant, NULL if nothing is.

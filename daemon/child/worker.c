@@ -14,6 +14,7 @@
 #include "core/alloc.h"
 #include "core/fail.h"
 #include "core/part.h"
+#include "daemon/child/pages.h"
 #include "daemon/child/result.h"
 #include "daemon/child/sandbox.h"
 
@@ -31,6 +32,7 @@ typedef struct job {
   result_head_t head;
   fd_wksp_part_t *parts;
   fd_wksp_root_t roots[FD_WKSP_ROOT_MAX];
+  result_run_t runs[RESULT_RUNS_MAX];
 } job_t;
 
 /* 1 if len bytes came. */
@@ -61,8 +63,10 @@ static int write_all(void const *bytes, size_t len) {
 static int read_ask(job_t *job) {
   result_ask_t *ask = &job->ask;
   return read_all(ask, sizeof *ask) && ask->magic == RESULT_MAGIC && ask->op >= RESULT_QUERY &&
-         ask->op <= RESULT_RESIZE && ask->tag_cnt <= RESULT_TAGS_MAX &&
-         ask->lease_cnt <= RESULT_LEASES_MAX && ask->page_size <= RESULT_PARTS_MAX &&
+         ask->op <= RESULT_PLACE && ask->tag_cnt <= RESULT_TAGS_MAX &&
+         ask->lease_cnt <= RESULT_LEASES_MAX &&
+         (ask->op != RESULT_PLACE || (ask->page_bytes && ask->resize_to <= ask->size)) &&
+         ask->page_size <= RESULT_PARTS_MAX &&
          read_all(job->tags, ask->tag_cnt * sizeof *job->tags) &&
          read_all(job->leases, ask->lease_cnt * sizeof *job->leases);
 }
@@ -125,7 +129,7 @@ static int query(job_t *job, fd_wksp_t *wksp) {
       fd_wksp_usage(wksp, job->ask.tag_cnt ? job->tags : NULL, job->ask.tag_cnt, &job->head.usage);
   if (!err) err = query_parts(job, wksp);
   if (!err && !job->ask.page_gaddr) err = query_roots(job, wksp);
-  result_t result = {&job->head, job->parts, job->roots};
+  result_t result = {&job->head, job->parts, job->roots, job->runs};
   char const *why = err ? NULL : result_query_why(&job->ask, &result);
   if (why) err = wksp__fail(WKSP_E_CORRUPT, "query: its tables hold %s", why);
   return err;
@@ -191,6 +195,11 @@ static int attempt(job_t *job, int read_only) {
     snprintf(job->head.sentence, sizeof job->head.sentence, "mmap: %s", strerror(errno));
     return WKSP_E_SYS;
   }
+  if (job->ask.op == RESULT_PLACE) { /* whatever is in it */
+    pages_ask(&job->ask, mem, &job->head, job->runs);
+    munmap(mem, job->ask.size);
+    return 0;
+  }
   /* The daemon's figure counts: what the header says must lie inside what is mapped. */
   int err = wksp__header_check(mem, job->ask.size);
   fd_wksp_t *wksp = NULL;
@@ -225,17 +234,18 @@ int worker_main(void) {
     job->head.status = WKSP_E_SYS;
     snprintf(job->head.sentence, sizeof job->head.sentence, "the worker's sandbox: %s failed", bad);
   } else {
-    int read_only = job->ask.op == RESULT_QUERY;
+    int read_only = job->ask.op == RESULT_QUERY || job->ask.op == RESULT_PLACE;
     job->head.status = attempt(job, read_only);
     if (read_only && job->head.status == WKSP_E_AGAIN) {
       job->head.sentence[0] = '\0';
       job->head.status = attempt(job, 0);
     }
   }
-  if (job->head.status) job->head.part_cnt = job->head.root_cnt = 0;
+  if (job->head.status) job->head.part_cnt = job->head.root_cnt = job->head.run_cnt = 0;
   int ok = write_all(&job->head, sizeof job->head) &&
            write_all(job->parts, job->head.part_cnt * sizeof *job->parts) &&
-           write_all(job->roots, job->head.root_cnt * sizeof *job->roots);
+           write_all(job->roots, job->head.root_cnt * sizeof *job->roots) &&
+           write_all(job->runs, job->head.run_cnt * sizeof *job->runs);
   free(job->parts);
   free(job);
   return ok ? 0 : 1;

@@ -45,7 +45,7 @@ static void hint_more(place_fail_t *fail) {
         (int)fail->node, name);
 }
 
-static int fail_short(int size, int node, uint64_t wanted, uint64_t free, place_fail_t *ret_fail) {
+void place_short(int size, int node, uint64_t wanted, uint64_t free, place_fail_t *ret_fail) {
   *ret_fail = (place_fail_t){
       .kind = PLACE_SHORT, .node = node, .size = size, .wanted = wanted, .free = free};
   char where[32] = "";
@@ -61,6 +61,10 @@ static int fail_short(int size, int node, uint64_t wanted, uint64_t free, place_
              "%" PRIu64 " huge pages of %s are wanted%s, %" PRIu64 " are free", wanted,
              size == TOPO_2M ? "2 MiB" : "1 GiB", where, free);
   hint_more(ret_fail);
+}
+
+static int fail_short(int size, int node, uint64_t wanted, uint64_t free, place_fail_t *ret_fail) {
+  place_short(size, node, wanted, free, ret_fail);
   return 1;
 }
 

@@ -17,6 +17,7 @@ static void view_fill(ws_t const *ws, engine_workspace_t *ret_view) {
   ret_view->quarantined = ws->quarantined;
   ret_view->read_only = ws->read_only;
   memcpy(ret_view->reason, ws->reason, sizeof(ret_view->reason));
+  memcpy(ret_view->note, ws->note, sizeof(ret_view->note));
 }
 
 engine_workspace_t *browse_view(engine_t *e, ws_t const *ws) {

@@ -60,8 +60,9 @@ static int fault_admission(engine_t const *e, engine_request_t const *req,
 
 void create_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
+  place_policy_t policy;
 
-  if (fault_admission(e, req, &fault)) {
+  if (fault_admission(e, req, &fault) || plan_policy(req, &policy, &fault)) {
     call_fail(e, call, &fault);
     return;
   }
@@ -83,6 +84,9 @@ void create_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   ws->spec.uid = call->conn->uid;
   ws->spec.gid = call->conn->gid;
   ws->spec.created_ns = e->now_real_ns;
+  memcpy(ws->spec.numa, req->u.create.numa, sizeof(ws->spec.numa)); /* not longer: it was read */
+  (void)place_text(&policy, ws->spec.nodes);                        /* none: it stays "" */
+  ws->spec.strict = plan_strict(req);
   spec_done_add(&ws->spec, req->call_id, SPEC_DONE_CREATE, ENGINE_CODE_OK);
   ws->spec_known = 1;
   ws->state = WS_SPEC_MAKING;
@@ -238,6 +242,7 @@ int create_memory_made(engine_t *e, engine_event_t const *event) {
   made.geometry_hash = event->u.memory_made.geometry_hash;
   if (spec_check(&made) || event->u.memory_made.size_min > made.size) return WKSP_E_INVAL;
   ws->size_min = event->u.memory_made.size_min;
+  ws_note(ws, event->u.memory_made.note);
   ws->spec = made;
   ws->state = WS_SPEC_READY;
   ws->maybe_ready = 1;

@@ -164,6 +164,9 @@ static int request_route(engine_t *e, call_t *call, engine_request_t const *req)
   case ENGINE_CREATE:
     create_begin(e, call, req);
     return 0;
+  case ENGINE_PLAN:
+    plan_begin(e, call, req);
+    return 0;
   case ENGINE_DELETE:
     remove_begin(e, call, req);
     return 0;
@@ -178,6 +181,7 @@ static int request_route(engine_t *e, call_t *call, engine_request_t const *req)
     return 0;
   case ENGINE_QUERY:
   case ENGINE_COMPACT:
+  case ENGINE_PLACEMENT:
     work_begin(e, call, req);
     return 0;
   case ENGINE_RESIZE:

@@ -37,7 +37,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/core/engine_reply.h"
 #include "daemon/core/limits.h"
+#include "daemon/core/placement.h"
 #include "daemon/core/spec.h"
 
 /* What engine_step returns beside 0 and negative WKSP_E_*. */
@@ -70,7 +72,9 @@ enum engine_method {
   ENGINE_WATCH,
   ENGINE_VERSION,
   ENGINE_STATS,
-  ENGINE_RESIZE
+  ENGINE_RESIZE,
+  ENGINE_PLAN,
+  ENGINE_PLACEMENT
 };
 
 /* Values of proto/wkspd.proto's OpenMode and EventKind. */
@@ -88,11 +92,6 @@ enum {
  * ------------------------------------------------------------------------------------------------
  */
 
-/* A string field of a request. Names that are too long for ENGINE_TEXT_MAX are cut there by the
-   shell: no valid value is that long, and the engine refuses it with what it got. Never without a
-   NUL. */
-#define ENGINE_TEXT_MAX 80U
-
 /* One method's request, as it came from the peer: any value is allowed in any field of the peer's,
    the engine checks. */
 typedef struct engine_request {
@@ -106,8 +105,13 @@ typedef struct engine_request {
       char name[ENGINE_TEXT_MAX];
       uint64_t size, max_size, page_size, part_max; /* max_size 0: as size */
       uint32_t mode, seed;
+      char numa[SPEC_NUMA_MAX + 2]; /* placement.h; one more than is allowed shows that it is */
+      int preferred;                /* pages may be elsewhere than numa says */
+      topo_t const *topo;           /* from the shell: the machine; NULL: not known, and pages are
+                                       placed as the shell sees fit */
+      int cpu;                      /* from the shell: that of the caller, -1: not known */
       uint8_t uuid[16]; /* from the shell: random, for the workspace that may come of it */
-    } create;
+    } create;           /* Plan too, which has no name, id and uuid */
     struct {
       char name[ENGINE_TEXT_MAX];
       int force;
@@ -134,7 +138,7 @@ typedef struct engine_request {
     } query;
     struct {
       char name[ENGINE_TEXT_MAX];
-    } compact;
+    } compact; /* Placement too */
     struct {
       char name[ENGINE_TEXT_MAX];
       uint64_t size;
@@ -302,6 +306,7 @@ typedef struct engine_event {
       uint64_t wanted, free;
       int32_t node;
       char const *hint;            /* or NULL */
+      char const *note;            /* OK: what there is to say of how it went, or NULL */
       char const *detail;          /* a sentence for SHORT, INVALID and FAILED, or NULL */
     } memory_made, memory_resized; /* of MEMORY_RESIZED: ws_id, status, page_size and the figures */
     struct {
@@ -332,67 +337,6 @@ typedef struct engine_event {
 /* Effects
  * ------------------------------------------------------------------------------------------------
  */
-
-/* What people and programs may know of a workspace (message Workspace). */
-typedef struct engine_workspace {
-  spec_t spec;
-  uint32_t attached_rw, attached_ro; /* leases */
-  int removing, quarantined, read_only;
-  char reason[ENGINE_REASON_MAX]; /* why it is quarantined or read-only, else "" */
-} engine_workspace_t;
-
-typedef struct engine_stats {
-  int32_t pid;
-  uint64_t uptime_ns;
-  int fd_store;
-  uint32_t workspace_cnt; /* READY, quarantined and removing */
-  uint32_t quarantined_cnt, lease_cnt, connection_cnt;
-  uint32_t job_cnt; /* running or queued */
-  uint64_t bytes;   /* of memory held by workspaces */
-  uint64_t request_cnt;
-  uint64_t refused_cnt; /* answered with an error */
-  uint64_t violation_cnt;
-  uint32_t fd_cnt;
-  uint32_t lost_cnt;
-} engine_stats_t;
-
-typedef struct engine_reply {
-  uint64_t conn;
-  uint32_t stream;
-  int method; /* ENGINE_CREATE ...: says which of the union is meant when code is OK */
-  int code;   /* ENGINE_CODE_* */
-  /* code != OK: message ErrorDetail and the Status' sentence */
-  char sentence[ENGINE_SENTENCE_MAX];
-  char const *detail_kind;                  /* a constant string, "" if none */
-  char detail_workspace[SPEC_NAME_MAX + 1]; /* "" if none */
-  int32_t detail_node;                      /* -1 if none */
-  uint64_t detail_wanted, detail_free;
-  char detail_hint[ENGINE_HINT_MAX]; /* "" if none */
-  /* code == OK: */
-  union {
-    engine_workspace_t const *workspace; /* Create, Get, Resize */
-    struct {
-      int deferred;
-    } del;
-    struct {
-      engine_workspace_t const *workspaces;
-      size_t workspace_cnt;
-      char next_page_token[ENGINE_TEXT_MAX];
-    } list;
-    struct {
-      engine_workspace_t const *workspace; /* map_size is spec.max_size */
-      uint64_t lease_id; /* its memory fd and client end of the lifeline ride along: fds = 2 */
-      int mode;          /* ENGINE_OPEN_*: which memory fd to send */
-    } open;
-    void *worker_result;  /* Query, Compact: WORKER_DONE's result */
-    engine_stats_t stats; /* Stats */
-    struct {
-      char daemon[32];
-      uint32_t layout_version;
-      uint64_t geometry_hash;
-    } version;
-  } u;
-} engine_reply_t;
 
 enum engine_effect_kind {
   /* Write the spec durably (temp file, fsync, rename, fsync the directory), replacing the one of
@@ -451,7 +395,13 @@ enum engine_effect_kind {
   ENGINE_FX_LOG
 };
 
-enum { ENGINE_OP_QUERY = 1, ENGINE_OP_COMPACT = 2, ENGINE_OP_REAP = 3, ENGINE_OP_RESIZE = 4 };
+enum {
+  ENGINE_OP_QUERY = 1,
+  ENGINE_OP_COMPACT = 2,
+  ENGINE_OP_REAP = 3,
+  ENGINE_OP_RESIZE = 4,
+  ENGINE_OP_PLACE = 5
+};
 
 enum { ENGINE_LOG_ERROR = 1, ENGINE_LOG_WARN = 2, ENGINE_LOG_INFO = 3 };
 
@@ -467,6 +417,9 @@ typedef struct engine_effect {
       uint64_t ws_id, page_size;
       uint64_t from, to; /* bytes, of whole pages */
       int keep;
+      uint64_t max_size;
+      char nodes[SPEC_NUMA_MAX + 1]; /* of its spec */
+      int strict;
     } memory_resize; /* MEMORY_FILL, MEMORY_PUNCH */
     struct {
       uint64_t lease_id, ws_id;
@@ -499,7 +452,7 @@ typedef struct engine_effect {
       size_t lease_cnt;
       /* RESIZE: move the end of what can be used to this many bytes (0: only tell where it is), or,
          downwards, as far as what is there is free; at a multiple of page_bytes. What it comes to
-         is in [size_min, map size].
+         is in [size_min, map size]. PLACE: tell where the pages up to that many bytes lie.
        */
       uint64_t resize_to, size_min, page_bytes;
     } worker_start;

@@ -3,6 +3,7 @@
      engine.c   events, connections, deadlines, stop; the invariants
      recover.c  what a start finds
      create.c   making a workspace, and unmaking it
+     plan.c     where it is to be placed; a create that is only tried
      remove.c   removing one, quarantine
      repeat.c   calls that were made before
      open.c     leases, from the open to the reap
@@ -105,6 +106,7 @@ void text_printable(char const *in, char *out, size_t out_size);
 int fault_name(char const *name, engine_reply_t *ret_fault);
 int fault_size(engine_t const *e, uint64_t size, engine_reply_t *ret_fault);
 int fault_create(engine_t const *e, engine_request_t const *req, engine_reply_t *ret_fault);
+int fault_dimensions(engine_t const *e, engine_request_t const *req, engine_reply_t *ret_fault);
 int fault_limit(char const *what, uint64_t in_use, uint64_t limit, engine_reply_t *ret_fault);
 
 /* The same for what is kept for us, workspaces and leases together. */
@@ -133,8 +135,13 @@ int repeat_answer(engine_t *e, call_t *call, engine_request_t const *req);
 /* Remembers what was done to a workspace that goes. */
 void remove_remember(engine_t *e, spec_t const *spec);
 
+/* Where a create wants its pages; kind 0: the machine is not known. 0, or 1 and *ret_fault. */
+int plan_policy(engine_request_t const *req, place_policy_t *ret_policy, engine_reply_t *ret_fault);
+int plan_strict(engine_request_t const *req);
+
 /* Each takes over the call: answers it now or when what it waits for has come. */
 void create_begin(engine_t *e, call_t *call, engine_request_t const *req);
+void plan_begin(engine_t *e, call_t *call, engine_request_t const *req);
 void remove_begin(engine_t *e, call_t *call, engine_request_t const *req);
 void open_begin(engine_t *e, call_t *call, engine_request_t const *req);
 void work_begin(engine_t *e, call_t *call, engine_request_t const *req);

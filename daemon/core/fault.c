@@ -92,10 +92,10 @@ int fault_size(engine_t const *e, uint64_t size, engine_reply_t *ret_fault) {
   return 0;
 }
 
-int fault_create(engine_t const *e, engine_request_t const *req, engine_reply_t *ret_fault) {
-  uint64_t page_size = req->u.create.page_size, part_max = req->u.create.part_max;
+/* Sizes and pages of a create. */
+int fault_dimensions(engine_t const *e, engine_request_t const *req, engine_reply_t *ret_fault) {
+  uint64_t page_size = req->u.create.page_size;
 
-  if (fault_name(req->u.create.name, ret_fault)) return 1;
   if (fault_size(e, req->u.create.size, ret_fault)) return 1;
   /* What it may grow to counts now: a writer can touch beyond its present end. */
   uint64_t max_size = req->u.create.max_size;
@@ -109,14 +109,22 @@ int fault_create(engine_t const *e, engine_request_t const *req, engine_reply_t 
     return 1;
   }
   if (max_size && fault_size(e, max_size, ret_fault)) return 1;
-  if (page_size && page_size != 4096 && page_size != 2097152) {
+  if (page_size && topo_size_of(page_size) < 0) {
     fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "page_size",
-              "there are no pages of %" PRIu64 " bytes: the page size must be 4096, 2097152 or 0 "
-              "for whichever is to be had",
+              "there are no pages of %" PRIu64 " bytes: the page size must be 4096, 2097152, "
+              "1073741824 or 0 for whichever is to be had",
               page_size);
     fault_hint(ret_fault, "leave the page size out");
     return 1;
   }
+  return 0;
+}
+
+int fault_create(engine_t const *e, engine_request_t const *req, engine_reply_t *ret_fault) {
+  uint64_t part_max = req->u.create.part_max;
+
+  if (fault_name(req->u.create.name, ret_fault)) return 1;
+  if (fault_dimensions(e, req, ret_fault)) return 1;
   if (req->u.create.mode > SPEC_MODE_MAX) {
     fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "mode",
               "mode 0%o is not one: it must be 0 to 0777 (0 means 0660)", req->u.create.mode);

@@ -74,6 +74,7 @@
 #define ENGINE_REASON_MAX   160U
 #define ENGINE_SENTENCE_MAX 400U
 #define ENGINE_HINT_MAX     200U
+#define ENGINE_NOTE_MAX     320U
 #define ENGINE_LOG_MAX      400U
 
 #endif

@@ -101,7 +101,7 @@ int place_parse(char const *text, place_ask_t *ret_ask, place_fail_t *ret_fail) 
   }
   char const *why =
       take_list(list, ret_ask->kind == PLACE_ASK_CPUS ? TOPO_CPUS_MAX - 1 : TOPO_NODES_MAX - 1,
-                ret_ask->kind == PLACE_ASK_SPLIT, ret_ask, &at);
+                ret_ask->kind != PLACE_ASK_NODES, ret_ask, &at);
   if (strlen(text) > PLACE_TEXT_MAX) why = "it is too long";
   if (!why) return 0;
   place_refuse(ret_fail, -1, "\"%.80s\" is no placement: %s, at \"%.20s\"", text, why, at);

@@ -124,6 +124,9 @@ int place_piece(place_layout_t const *layout, uint32_t node, uint64_t from, uint
 int place_afford(place_layout_t const *layout, topo_t const *topo, uint64_t from, uint64_t to,
                  int strict, place_fail_t *ret_fail);
 
+/* The failure SHORT of these figures, in words; node -1: none in particular. */
+void place_short(int size, int node, uint64_t wanted, uint64_t free, place_fail_t *ret_fail);
+
 /* What a create comes to. */
 typedef struct place_plan {
   place_layout_t layout;

@@ -90,6 +90,7 @@ static void test_language(void **state) {
   assert_policy(topo, "split:3,0,3", 0, "split:3,0,3");
   assert_policy(topo, "cpu:0-4:2,10", 0, "split:0,2,0,2");
   assert_policy(topo, "cpu:0,4,8,1", 0, "split:0*3,1");
+  assert_policy(topo, "cpu:5*3,2", 0, "split:1*3,2");
   free(topo);
 }
 

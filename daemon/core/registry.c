@@ -5,6 +5,7 @@
 #include "daemon/core/registry.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -151,6 +152,10 @@ uint32_t ws_lease_cnt(ws_t const *ws) {
 int ws_visible(ws_t const *ws) {
   return ws->named && (ws->state == WS_READY || ws->state == WS_RESIZING ||
                        ws->state == WS_RESTORING || ws->state == WS_SPEC_REMOVING);
+}
+
+void ws_note(ws_t *ws, char const *note) {
+  if (note && note[0]) snprintf(ws->note, sizeof(ws->note), "%s", note);
 }
 
 int ws_undone(ws_t const *ws) {

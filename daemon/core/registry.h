@@ -89,7 +89,9 @@ typedef struct ws {
   int read_only; /* by its layout: neither opened read-write nor worked on; leases of before go on
                   */
   char reason[ENGINE_REASON_MAX];
-  uint64_t size_min; /* the least that it can be resized to */
+  char note[ENGINE_NOTE_MAX]; /* how its pages were taken, as long as the daemon that took them runs
+                               */
+  uint64_t size_min;          /* the least that it can be resized to */
   resize_t resize;
   struct call *call;    /* the Create, Delete or Resize that waits for this workspace, or NULL */
   struct lease *leases; /* in the making or held */
@@ -142,6 +144,9 @@ uint32_t ws_lease_cnt(ws_t const *ws);
 
 /* 1 if the name is published: Get, Open and Delete find it. */
 int ws_visible(ws_t const *ws);
+
+/* Keeps a note; NULL or "": the one that there is stays. */
+void ws_note(ws_t *ws, char const *note);
 
 /* 1 if its making is being rolled back. */
 int ws_undone(ws_t const *ws);

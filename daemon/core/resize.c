@@ -90,6 +90,9 @@ static void step_memory(engine_t *e, ws_t *ws, int step, uint64_t from, uint64_t
   effect->u.memory_resize.from = from;
   effect->u.memory_resize.to = to;
   effect->u.memory_resize.keep = ws->resize.settling;
+  effect->u.memory_resize.max_size = ws->spec.max_size;
+  memcpy(effect->u.memory_resize.nodes, ws->spec.nodes, sizeof(ws->spec.nodes));
+  effect->u.memory_resize.strict = ws->spec.strict;
 }
 
 static void step_work(engine_t *e, ws_t *ws, uint64_t to) {
@@ -184,6 +187,7 @@ int resize_memory(engine_t *e, engine_event_t const *event) {
     return WKSP_E_INVAL;
   ws->awaiting = 0;
   e->await_cnt--;
+  if (ok) ws_note(ws, event->u.memory_resized.note);
   if (!ok) fault_memory(ws, ws->resize.step == RESIZE_FILL ? "taken" : "given back", event, &fault);
   if (!ok && !ws->resize.aborted)
     emit_log(e, ENGINE_LOG_WARN, "event=resize-failed workspace=%s id=%" PRIu64 " reason=\"%s\"",

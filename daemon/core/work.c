@@ -1,4 +1,4 @@
-/* work: what a worker does on a workspace: query, compact, reap, resize.
+/* work: what a worker does on a workspace: query, compact, placement, reap, resize.
 
    Jobs wait in one queue for one of few places. A request that gives up takes its job along: out of
    the queue, or its worker is killed (which the format survives, as it survives any kill); the
@@ -54,20 +54,21 @@ static int job_query(job_t *job, engine_request_t const *req) {
 }
 
 void work_begin(engine_t *e, call_t *call, engine_request_t const *req) {
-  int query = req->method == ENGINE_QUERY;
+  int query = req->method == ENGINE_QUERY, compact = req->method == ENGINE_COMPACT;
+  int op = query ? ENGINE_OP_QUERY : compact ? ENGINE_OP_COMPACT : ENGINE_OP_PLACE;
   engine_reply_t fault;
   ws_t *ws = ws_lookup(e, query ? req->u.query.name : req->u.compact.name, &fault);
 
   if (!ws || (query && fault_query(req, &fault)) ||
-      fault_rights(&ws->spec, call->conn, query ? WANT_READ : WANT_WRITE, &fault) ||
-      (query ? fault_served(ws, &fault) : fault_writable(ws, &fault)) ||
+      fault_rights(&ws->spec, call->conn, compact ? WANT_WRITE : WANT_READ, &fault) ||
+      (compact ? fault_writable(ws, &fault) : fault_served(ws, &fault)) ||
       fault_limit("requests that wait for a worker", e->jobs.queued_cnt, ENGINE_JOBS_QUEUED_MAX,
                   &fault)) {
     call_fail(e, call, &fault);
     return;
   }
 
-  job_t *job = jobs_add(&e->jobs, ws, call, query ? ENGINE_OP_QUERY : ENGINE_OP_COMPACT);
+  job_t *job = jobs_add(&e->jobs, ws, call, op);
   if (!job) {
     e->err = WKSP_E_NOMEM;
     return;
@@ -155,7 +156,8 @@ static void job_start(engine_t *e, job_t *job) {
     reap_start(e, job->ws, start);
     return;
   }
-  start->u.worker_start.resize_to = job->resize_to;
+  start->u.worker_start.resize_to =
+      job->op == ENGINE_OP_PLACE ? job->ws->spec.size : job->resize_to;
   start->u.worker_start.size_min = job->ws->size_min;
   start->u.worker_start.page_bytes = job->ws->spec.page_size;
   start->u.worker_start.page_gaddr = job->page_gaddr;
@@ -260,6 +262,13 @@ int work_done(engine_t *e, engine_event_t const *event) {
   if (resize && ws) resize_worked(e, ws, event);
   if (reap && ws && !e->stopping) reap_done(e, ws, event);
   if (!call) return 0;
+  if (status == ENGINE_WORKER_OK && call->method == ENGINE_PLACEMENT) {
+    engine_workspace_t *view = browse_view(e, ws);
+    engine_reply_t *reply = call_answer(e, call);
+    reply->u.placement.workspace = view;
+    reply->u.placement.worker_result = event->u.worker_done.result;
+    return 0;
+  }
   if (status == ENGINE_WORKER_OK) {
     call_answer(e, call)->u.worker_result = event->u.worker_done.result;
     return 0;

@@ -95,13 +95,14 @@ static declared_t const *current(struct declare const *declare) {
   return &declare->list.items[declare->at];
 }
 
-static void post(struct declare *declare, int step, engine_request_t const *req) {
+/* own: what the request points into, freed after it; NULL: nothing. */
+static void post(struct declare *declare, int step, engine_request_t const *req, void *own) {
   engine_event_t event = {.kind = ENGINE_EV_REQUEST};
   declare->step = step;
   event.u.request.conn = declare->conn;
   event.u.request.stream = declare->stream += 2;
   event.u.request.req = *req;
-  loop_post(declare->loop, &event, NULL);
+  loop_post(declare->loop, &event, own);
 }
 
 static void end_item(struct declare *declare) {
@@ -125,7 +126,7 @@ static void begin_item(struct declare *declare) {
   event.u.conn_open.gid = item->gid;
   loop_post(declare->loop, &event, NULL);
   snprintf(req.u.get.name, sizeof req.u.get.name, "%s", item->name);
-  if (declare->conn == conn) post(declare, STEP_GET, &req); /* else it was refused */
+  if (declare->conn == conn) post(declare, STEP_GET, &req, NULL); /* else it was refused */
 }
 
 static void create(struct declare *declare) {
@@ -138,10 +139,13 @@ static void create(struct declare *declare) {
   req.u.create.part_max = item->part_max;
   req.u.create.mode = item->mode;
   req.u.create.seed = item->seed;
-  if (serve_uuid(req.u.create.uuid))
-    loop_break(declare->loop, "no random numbers");
+  snprintf(req.u.create.numa, sizeof req.u.create.numa, "%s", item->numa);
+  req.u.create.preferred = item->preferred;
+  void *own = NULL;
+  if (serve_uuid(req.u.create.uuid) || serve_topology(&req, 0, &own))
+    loop_break(declare->loop, "no random numbers, or no memory for the machine's topology");
   else
-    post(declare, STEP_CREATE, &req);
+    post(declare, STEP_CREATE, &req, own);
 }
 
 static uint64_t up(uint64_t value, uint64_t unit) {
@@ -164,6 +168,10 @@ static void compare(struct declare *declare, spec_t const *spec) {
     note_kept(declare, "page_size", spec->page_size, item->page_size, 0);
   if (up(item->max_size, page) != spec->max_size)
     note_kept(declare, "max_size", spec->max_size, up(item->max_size, page), 0);
+  if (strcmp(item->numa, spec->numa) != 0)
+    note(declare, LOG_LEVEL_WARN,
+         "%s: numa is '%s' and cannot become '%s': create it anew for that", item->name, spec->numa,
+         item->numa);
   if (item->mode != spec->mode) note_kept(declare, "mode", spec->mode, item->mode, 1);
   if (item->uid != spec->uid) note_kept(declare, "owner", spec->uid, item->uid, 0);
   if (item->gid != spec->gid) note_kept(declare, "group", spec->gid, item->gid, 0);
@@ -180,7 +188,7 @@ static void compare(struct declare *declare, spec_t const *spec) {
   engine_request_t req = {.method = ENGINE_RESIZE};
   snprintf(req.u.resize.name, sizeof req.u.resize.name, "%s", item->name);
   req.u.resize.size = item->size;
-  post(declare, STEP_RESIZE, &req);
+  post(declare, STEP_RESIZE, &req, NULL);
 }
 
 int declare_reply(loop_t *loop, engine_reply_t const *reply) {

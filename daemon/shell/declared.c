@@ -7,6 +7,8 @@
 
 #include "daemon/shell/declared.h"
 
+#include "daemon/core/placement.h"
+
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
@@ -24,11 +26,13 @@ enum {
   KEY_GROUP,
   KEY_SEED,
   KEY_PART_MAX,
+  KEY_NUMA,
+  KEY_PREFERRED,
   KEYS
 };
 
-static char const *const keys[KEYS] = {"size",  "max_size", "page_size", "mode",
-                                       "owner", "group",    "seed",      "part_max"};
+static char const *const keys[KEYS] = {"size",  "max_size", "page_size", "mode", "owner",
+                                       "group", "seed",     "part_max",  "numa", "preferred"};
 
 typedef struct reader {
   declared_t *declared;
@@ -67,14 +71,28 @@ static int page_of(char const *text, uint64_t *ret) {
   static struct {
     char const *text;
     uint64_t size;
-  } const pages[] = {
-      {"auto", 0}, {"4k", 4096}, {"4096", 4096}, {"2M", 2097152}, {"2097152", 2097152}};
+  } const pages[] = {{"auto", 0},
+                     {"4k", 4096},
+                     {"4096", 4096},
+                     {"2M", 2097152},
+                     {"2097152", 2097152},
+                     {"1G", 1073741824},
+                     {"1073741824", 1073741824}};
   for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
     if (strcmp(pages[i].text, text) != 0) continue;
     *ret = pages[i].size;
     return 1;
   }
   return 0;
+}
+
+/* Which nodes there are is for the engine to say. */
+static int numa_of(char const *text, char ret_numa[SPEC_NUMA_MAX + 1]) {
+  place_ask_t ask;
+  place_fail_t fail;
+  if (!text[0] || place_parse(text, &ask, &fail)) return 0;
+  snprintf(ret_numa, SPEC_NUMA_MAX + 1, "%s", text);
+  return 1;
 }
 
 static int u32_of(char const *text, int base, uint64_t max, uint32_t *ret) {
@@ -112,7 +130,7 @@ static char const *set_key(reader_t *reader, int key, char const *value) {
   case KEY_MAX_SIZE:
     return size_of(value, &to->max_size) ? NULL : "a size such as 1G, at most 64T";
   case KEY_PAGE_SIZE:
-    return page_of(value, &to->page_size) ? NULL : "auto, 4k or 2M";
+    return page_of(value, &to->page_size) ? NULL : "auto, 4k, 2M or 1G";
   case KEY_MODE:
     return u32_of(value, 8, SPEC_MODE_MAX, &to->mode) && to->mode ? NULL
                                                                   : "permission bits, 0001 to 0777";
@@ -122,6 +140,11 @@ static char const *set_key(reader_t *reader, int key, char const *value) {
     return group_of(value, &to->gid) ? NULL : "a group or gid of this machine";
   case KEY_SEED:
     return u32_of(value, 10, UINT32_MAX, &to->seed) ? NULL : "a number from 0 to 4294967295";
+  case KEY_NUMA:
+    return numa_of(value, to->numa) ? NULL : "local, 0, 0,1, split:0,1,1 or cpu:0-4:2,10";
+  case KEY_PREFERRED:
+    to->preferred = !strcmp(value, "yes");
+    return to->preferred || !strcmp(value, "no") ? NULL : "yes or no";
   default:
     if (!number(value, 10, SPEC_PART_MAX, &part_max) || part_max < SPEC_PART_MIN)
       return "a number from 8 to 2147483647";
@@ -141,7 +164,7 @@ static void on_key(confile_t *file, char const *section, char const *name, char 
   if (key == KEYS) {
     confile_refuse(file,
                    "unknown key '%.100s' (known: size, max_size, page_size, mode, owner, group, "
-                   "seed, part_max)",
+                   "seed, part_max, numa, preferred)",
                    name);
     return;
   }

@@ -3,8 +3,9 @@
      [workspace]
      size = 64M
      max_size = 1G       ; default: size
-     page_size = 2M      ; auto (default), 4k, 2M
-     mode = 0660         ; the default
+     page_size = 2M      ; auto (default), 4k, 2M, 1G
+     numa = split:0,1    ; where its pages are to be, as wkspctl create --numa; default: anywhere
+   near preferred = yes     ; they may be elsewhere; default: no mode = 0660         ; the default
      owner = alice       ; a user or uid; default: the daemon's
      group = trading     ; a group or gid; default: the owner's, if it is a name, else the daemon's
      seed = 7            ; default 0
@@ -22,6 +23,8 @@ typedef struct declared {
   uint64_t page_size;      /* 0 auto */
   uint64_t part_max;       /* 0 an estimate */
   uint32_t mode, seed, uid, gid;
+  char numa[SPEC_NUMA_MAX + 1];
+  int preferred;
 } declared_t;
 
 typedef struct declared_list {

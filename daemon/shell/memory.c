@@ -4,19 +4,22 @@
    The model: reserve first, publish after. Ordinary pages have no pool, so what is asked for is
    compared with what the kernel says is available, and with what other makes in progress have been
    promised, before anything is touched. Huge pages have one: mmap takes them from it (ENOMEM) and
-   populating fills them in (EFAULT if a node is short). All pages are populated, the library
-   formats them, then the memfd is sealed against resizing and further sealing. On several nodes the
-   memory prefers the node that makes it.
+   populating fills them in, each on its node (populate.h; EFAULT if a node is short). All pages are
+   populated, the library formats them, then the memfd is sealed against resizing and further
+   sealing. What is to be had, and with which pages, is decided by plain code (core/placement.h) on
+   what topology.h reads.
 
    A workspace that can grow has a memfd, addresses and tables of its largest size, pages for its
-   present one. Growing takes more pages in the same way, by a mapping of just those, where the
-   first page lies; shrinking punches them out. Sealed memory cannot be resized, but that it can.
+   present one. Growing takes more pages in the same way, by a mapping of just those, where the same
+   policy wants them; shrinking punches them out. Sealed memory cannot be resized, but that it can.
 
    Refuses: to hand out anything that is not whole; to wait for memory. */
 
 #include "daemon/shell/memory.h"
 
 #include "core/layout.h"
+#include "daemon/shell/populate.h"
+#include "daemon/shell/topology.h"
 #include "wksp/fd_wksp.h"
 
 #include <errno.h>
@@ -24,6 +27,7 @@
 #include <numa.h>
 #include <numaif.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,97 +41,31 @@
 #ifndef MFD_HUGE_2MB
 #define MFD_HUGE_2MB (21U << 26)
 #endif
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
+#ifndef MFD_HUGE_1GB
+#define MFD_HUGE_1GB (30U << 26)
 #endif
-
-/* Populated at a time: between two of these a make can be cancelled. */
-#define POPULATE_STEP (256UL << 20)
-
-/* Never taken: what the machine needs to go on. At least this, and 1/64 of all. */
-#define RESERVE_MIN (64UL << 20)
-
-/* Folders above a process in the cgroup tree that are looked at. */
-#define CGROUP_DEPTH_MAX 32
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 /* Figures
  * ------------------------------------------------------------------------------------------- */
 
-/* The number at the start of a small file; 0 if there is none. */
-static int file_number(char const *path, uint64_t *ret) {
-  char text[64];
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
-  ssize_t n = read(fd, text, sizeof text - 1);
-  close(fd);
-  if (n <= 0 || text[0] < '0' || text[0] > '9') return 0; /* "max" */
-  text[n] = '\0';
-  *ret = strtoull(text, NULL, 10);
-  return 1;
+/* Pages of a size that could be taken now. */
+static uint64_t free_of(int size) {
+  topo_t *topo = malloc(sizeof *topo);
+  if (!topo) return 0;
+  topology_read(topo);
+  uint64_t cnt = topo_free_all(topo, size);
+  free(topo);
+  return cnt;
 }
 
 uint64_t memory_free_2m(void) {
-#define POOL "/sys/kernel/mm/hugepages/hugepages-2048kB/"
-  uint64_t avail = 0, resv = 0, over = 0, surplus = 0;
-  if (!file_number(POOL "free_hugepages", &avail)) return 0;
-  file_number(POOL "resv_hugepages", &resv);
-  file_number(POOL "nr_overcommit_hugepages", &over);
-  file_number(POOL "surplus_hugepages", &surplus);
-#undef POOL
-  avail = avail > resv ? avail - resv : 0;
-  return avail + (over > surplus ? over - surplus : 0);
-}
-
-static uint64_t meminfo(char const *text, char const *key) {
-  char const *at = strstr(text, key);
-  return at ? strtoull(at + strlen(key), NULL, 10) * 1024 : 0;
-}
-
-/* What the cgroups (v2) above this process leave, UINT64_MAX if they set no limit. */
-static uint64_t cgroup_free(void) {
-  char text[4096], path[4096 + 64];
-  uint64_t least = UINT64_MAX;
-  int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return least;
-  ssize_t n = read(fd, text, sizeof text - 1);
-  close(fd);
-  if (n <= 0) return least;
-  text[n] = '\0';
-  char *group = strstr(text, "0::/");
-  if (!group || (group != text && group[-1] != '\n')) return least;
-  group += 3;
-  group[strcspn(group, "\n")] = '\0';
-  for (int i = 0; i < CGROUP_DEPTH_MAX && group[0]; i++) {
-    uint64_t max, now;
-    snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", group);
-    if (file_number(path, &max)) {
-      snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.current", group);
-      if (file_number(path, &now)) {
-        uint64_t left = max > now ? max - now : 0;
-        if (left < least) least = left;
-      }
-    }
-    *strrchr(group, '/') = '\0';
-  }
-  return least;
+  return free_of(TOPO_2M);
 }
 
 uint64_t memory_free_4k(void) {
-  char text[4096];
-  int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
-  ssize_t n = read(fd, text, sizeof text - 1);
-  close(fd);
-  if (n <= 0) return 0;
-  text[n] = '\0';
-  uint64_t reserve = meminfo(text, "MemTotal:") / 64;
-  uint64_t avail = meminfo(text, "MemAvailable:");
-  uint64_t group = cgroup_free();
-  if (reserve < RESERVE_MIN) reserve = RESERVE_MIN;
-  if (group < avail) avail = group;
-  return avail > reserve ? avail - reserve : 0;
+  return free_of(TOPO_4K) * MEMORY_PAGE_4K;
 }
 
 /* Making
@@ -135,26 +73,21 @@ uint64_t memory_free_4k(void) {
 
 static int fail_sys(memory_fail_t *ret_fail, char const *call) {
   int err = errno;
-  *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_SYS};
+  *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_SYS, .node = -1};
   snprintf(ret_fail->text, sizeof ret_fail->text, "%s: %s", call, strerror(err));
   snprintf(ret_fail->hint, sizeof ret_fail->hint, "see the daemon's log");
   return 1;
 }
 
-static int fail_pages(memory_fail_t *ret_fail, uint64_t page_size, uint64_t wanted,
-                      uint64_t avail) {
-  *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_PAGES, .wanted = wanted, .free = avail};
-  if (page_size == MEMORY_PAGE_2M) {
-    snprintf(ret_fail->text, sizeof ret_fail->text,
-             "%lu huge pages of 2 MiB are wanted, %lu are free", wanted, avail);
-    snprintf(ret_fail->hint, sizeof ret_fail->hint,
-             "reserve more (sysctl vm.nr_hugepages, as root), or create it with 4k pages");
-  } else {
-    snprintf(ret_fail->text, sizeof ret_fail->text,
-             "%lu pages of 4 KiB are wanted (%lu MiB), %lu can be had (%lu MiB)", wanted,
-             wanted >> 8, avail, avail >> 8);
-    snprintf(ret_fail->hint, sizeof ret_fail->hint, "ask for less, or end what uses the memory");
-  }
+static int fail_place(memory_fail_t *ret_fail, place_fail_t const *fail) {
+  *ret_fail =
+      (memory_fail_t){.kind = fail->kind == PLACE_SHORT ? MEMORY_FAIL_PAGES : MEMORY_FAIL_SIZE,
+                      .node = fail->node,
+                      .page_size = topo_page_size(fail->size),
+                      .wanted = fail->wanted,
+                      .free = fail->free};
+  snprintf(ret_fail->text, sizeof ret_fail->text, "%s", fail->text);
+  snprintf(ret_fail->hint, sizeof ret_fail->hint, "%s", fail->hint);
   return 1;
 }
 
@@ -176,8 +109,8 @@ static int dimensions(memory_want_t const *want, memory_got_t *got, memory_fail_
   uint64_t data_max = part_max ? fd_wksp_data_max_est(got->max_size, part_max) : 0;
   if (data_max) got->size_min = memory_size_min(part_max, data_max, got->page_size);
   if (data_max && got->size < got->size_min && got->size < got->max_size) {
-    *ret_fail =
-        (memory_fail_t){.kind = MEMORY_FAIL_SIZE, .wanted = got->size_min, .free = want->size};
+    *ret_fail = (memory_fail_t){
+        .kind = MEMORY_FAIL_SIZE, .node = -1, .wanted = got->size_min, .free = want->size};
     snprintf(ret_fail->text, sizeof ret_fail->text,
              "its tables, which are those of its max-size of %lu bytes, leave no room for data in "
              "that; the least is %lu bytes",
@@ -190,7 +123,8 @@ static int dimensions(memory_want_t const *want, memory_got_t *got, memory_fail_
   if (!data_max) {
     uint64_t least =
         fd_wksp_footprint(want->part_max ? want->part_max : WKSP_PART_MAX_MIN, WKSP_SPAN_SZ);
-    *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_SIZE, .wanted = least, .free = want->size};
+    *ret_fail =
+        (memory_fail_t){.kind = MEMORY_FAIL_SIZE, .node = -1, .wanted = least, .free = want->size};
     if (!least) {
       snprintf(ret_fail->text, sizeof ret_fail->text, "part_max %lu is not %lu to %lu", part_max,
                WKSP_PART_MAX_MIN, WKSP_PART_MAX_MAX - 1);
@@ -211,47 +145,11 @@ static int open_memfd(char const *name, uint64_t page_size) {
   char label[64];
   unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
   if (page_size == MEMORY_PAGE_2M) flags |= MFD_HUGETLB | MFD_HUGE_2MB;
+  if (page_size == MEMORY_PAGE_1G) flags |= MFD_HUGETLB | MFD_HUGE_1GB;
   snprintf(label, sizeof label, "wksp:%s", name);
   int fd = memfd_create(label, flags | MFD_NOEXEC_SEAL);
   if (fd < 0 && errno == EINVAL) fd = memfd_create(label, flags); /* before Linux 6.3 */
   return fd;
-}
-
-/* On one node there is nothing to choose, and no need to ask libnuma. PREFERRED: pages of another
-   node are better than none; policies are the user's business later. Hugetlb keeps no policy of the
-   memory but of the mapping, so that each has to be told. like: a page of the node to prefer, NULL:
-   the one that this thread runs on. */
-static void prefer(void *mem, uint64_t size, void *like) {
-  if (numa_available() < 0 || numa_num_configured_nodes() < 2) return;
-  int node = -1;
-  if (!like || get_mempolicy(&node, NULL, 0, like, MPOL_F_NODE | MPOL_F_ADDR)) {
-    node = numa_node_of_cpu(sched_getcpu());
-  }
-  if (node < 0) return;
-  struct bitmask *mask = numa_allocate_nodemask();
-  numa_bitmask_setbit(mask, (unsigned)node);
-  /* a refusal costs speed, not correctness */
-  (void)mbind(mem, size, MPOL_PREFERRED, mask->maskp, mask->size + 1, 0);
-  numa_free_nodemask(mask);
-}
-
-/* Takes all pages. 0; 1 short; 2 cancelled; -1 errno. *claim is what is still promised to us. */
-static int populate(memory_t *memory, uint8_t *mem, uint64_t size, uint64_t *claim,
-                    _Atomic int const *cancel) {
-  for (uint64_t at = 0; at < size;) {
-    uint64_t step = size - at < POPULATE_STEP ? size - at : POPULATE_STEP;
-    if (atomic_load_explicit(cancel, memory_order_relaxed)) return 2;
-    if (madvise(mem + at, step, MADV_POPULATE_WRITE)) {
-      if (errno == EINTR || errno == EAGAIN) continue;
-      return errno == EFAULT || errno == ENOMEM || errno == ENOSPC ? 1 : -1;
-    }
-    at += step;
-    uint64_t kept =
-        step < *claim ? step : *claim; /* less: pages that were there are not promised */
-    atomic_fetch_sub(&memory->claimed, kept);
-    *claim -= kept;
-  }
-  return 0;
 }
 
 static int format(memory_want_t const *want, memory_got_t const *got, void *mem,
@@ -260,7 +158,7 @@ static int format(memory_want_t const *want, memory_got_t const *got, void *mem,
   (void)wksp__geom(&geom, got->part_max, got->data_max);
   uint64_t data_sz = memory_data_end(geom.data_hi, got->size) - geom.data_lo;
   if (!wksp__new(mem, want->name, want->seed, got->part_max, got->data_max, data_sz)) {
-    *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_SYS};
+    *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_SYS, .node = -1};
     snprintf(ret_fail->text, sizeof ret_fail->text, "%s", wksp_last_error());
     snprintf(ret_fail->hint, sizeof ret_fail->hint, "check name and dimensions");
     return 1;
@@ -269,86 +167,176 @@ static int format(memory_want_t const *want, memory_got_t const *got, void *mem,
   return 0;
 }
 
-/* Whether size bytes are to be had at all; what is promised to this make of ordinary pages is in
- * *ret_claim, to be given back. 0, or 1 and *ret_fail. */
-static int afford(memory_t *memory, uint64_t page_size, uint64_t size, uint64_t *ret_claim,
-                  memory_fail_t *ret_fail) {
-  uint64_t avail;
-  if (page_size == MEMORY_PAGE_2M) {
-    avail = memory_free_2m();
-    return avail < size / page_size ? fail_pages(ret_fail, page_size, size / page_size, avail) : 0;
-  }
-  uint64_t others = atomic_fetch_add(&memory->claimed, size);
-  *ret_claim = size;
-  avail = memory_free_4k();
-  avail = avail > others ? avail - others : 0;
-  return avail < size ? fail_pages(ret_fail, page_size, size / page_size, avail / page_size) : 0;
+/* What is being made: the machine as it was when it began, and what is asked of it. */
+typedef struct site {
+  memory_t *memory;
+  topo_t *topo; /* owned */
+  place_layout_t layout;
+  int strict;
+  _Atomic uint64_t
+      claim; /* bytes of ordinary pages that are promised to this make and not taken yet */
+  _Atomic int const *cancel;
+} site_t;
+
+/* Reads the machine; what others have been promised of ordinary pages is not free. 0, or 1. */
+static int site_begin(site_t *site, memory_t *memory, _Atomic int const *cancel,
+                      memory_fail_t *ret_fail) {
+  *site = (site_t){.memory = memory, .cancel = cancel, .topo = malloc(sizeof *site->topo)};
+  if (!site->topo) return fail_sys(ret_fail, "malloc");
+  topology_read(site->topo);
+  return 0;
 }
 
-/* Maps the bytes [from, from + size) of fd and takes their pages, on the node of fd's first page if
-   that is there already. 0 and *ret_mem, or 1 and *ret_fail; some may have been taken then. */
-static int take(memory_t *memory, int fd, uint64_t page_size, uint64_t from, uint64_t size,
-                uint64_t *claim, _Atomic int const *cancel, void **ret_mem,
-                memory_fail_t *ret_fail) {
-  void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)from);
+/* Bytes that are taken are not promised any more. Several threads at a time. */
+static void unclaim(void *arg, uint64_t bytes) {
+  site_t *site = arg;
+  uint64_t left = atomic_load(&site->claim), less;
+  do {
+    less = left < bytes ? left : bytes; /* pages that were there were not promised */
+  } while (!atomic_compare_exchange_weak(&site->claim, &left, left - less));
+  atomic_fetch_sub(&site->memory->claimed, less);
+}
+
+static void site_end(site_t *site) {
+  unclaim(site, UINT64_MAX);
+  free(site->topo);
+}
+
+/* Ordinary pages have no pool: what is promised to this make counts against others. Then looks
+   whether all of it is to be had. 0, or 1 and *ret_fail. */
+static int afford(site_t *site, uint64_t from, uint64_t to, memory_fail_t *ret_fail) {
+  place_fail_t fail;
+  if (site->layout.size == TOPO_4K && to > from) {
+    site->claim = (to - from) * MEMORY_PAGE_4K;
+    uint64_t others = atomic_fetch_add(&site->memory->claimed, site->claim) / MEMORY_PAGE_4K;
+    uint64_t all = topo_free_all(site->topo, TOPO_4K);
+    site->topo->size[TOPO_4K].limit = all > others ? all - others : 0;
+  }
+  return place_afford(&site->layout, site->topo, from, to, site->strict, &fail)
+             ? fail_place(ret_fail, &fail)
+             : 0;
+}
+
+/* Maps size bytes of fd from `from` on; of ordinary pages in step with huge ones, so that the
+   kernel can make such of them. MAP_FAILED and errno. */
+static void *map(int fd, uint64_t page_size, uint64_t from, uint64_t size) {
+  int prot = PROT_READ | PROT_WRITE;
+  if (page_size != MEMORY_PAGE_4K || from + size < MEMORY_PAGE_2M)
+    return mmap(NULL, size, prot, MAP_SHARED, fd, (off_t)from);
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  uint8_t *room = mmap(NULL, size + MEMORY_PAGE_2M, PROT_NONE, flags, -1, 0);
+  if (room == MAP_FAILED) return room;
+  uint64_t before = (from - (uintptr_t)room) % MEMORY_PAGE_2M;
+  void *mem = mmap(room + before, size, prot, MAP_SHARED | MAP_FIXED, fd, (off_t)from);
+  int err = errno;
   if (mem == MAP_FAILED) {
-    if (errno == ENOMEM && page_size == MEMORY_PAGE_2M)
-      return fail_pages(ret_fail, page_size, size / page_size, memory_free_2m());
-    return fail_sys(ret_fail, "mmap");
-  }
-  void *first = from ? mmap(NULL, page_size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
-  prefer(mem, size, first == MAP_FAILED ? NULL : first);
-  if (first != MAP_FAILED) munmap(first, page_size);
-  int bad = populate(memory, mem, size, claim, cancel);
-  if (!bad) {
-    *ret_mem = mem;
-    return 0;
-  }
-  if (bad == 1) {
-    fail_pages(ret_fail, page_size, size / page_size,
-               page_size == MEMORY_PAGE_2M ? memory_free_2m() : memory_free_4k() / page_size);
-  } else if (bad == 2) {
-    *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_CANCELLED};
-    snprintf(ret_fail->text, sizeof ret_fail->text, "taking pages was cancelled");
+    munmap(room, size + MEMORY_PAGE_2M);
   } else {
-    fail_sys(ret_fail, "madvise(MADV_POPULATE_WRITE)");
+    if (before) munmap(room, before);
+    munmap(room + before + size, MEMORY_PAGE_2M - before);
   }
-  munmap(mem, size);
+  errno = err;
+  return mem;
+}
+
+/* What populate says, in words. */
+static int fail_populate(site_t const *site, int status, populate_got_t const *got,
+                         memory_fail_t *ret_fail) {
+  if (status == POPULATE_SYS) {
+    errno = got->err;
+    return fail_sys(ret_fail, got->call);
+  }
+  if (status == POPULATE_SHORT) {
+    place_fail_t fail;
+    place_short(site->layout.size, got->node, got->wanted, got->free, &fail);
+    return fail_place(ret_fail, &fail);
+  }
+  *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_CANCELLED, .node = -1};
+  snprintf(ret_fail->text, sizeof ret_fail->text, "taking pages was cancelled");
   return 1;
 }
 
-static int make_with(memory_t *memory, memory_want_t const *want, uint64_t page_size,
-                     _Atomic int const *cancel, memory_got_t *ret_got, memory_fail_t *ret_fail) {
+/* Maps the pages [from, to) of fd and takes them. 0 and *ret_mem, or 1 and *ret_fail; some may have
+   been taken then. */
+static int take(site_t *site, int fd, uint64_t from, uint64_t to, populate_got_t *ret_got,
+                void **ret_mem, memory_fail_t *ret_fail) {
+  uint64_t page_size = topo_page_size(site->layout.size), size = (to - from) * page_size;
+  void *mem = map(fd, page_size, from * page_size, size);
+  if (mem == MAP_FAILED) {
+    if (errno != ENOMEM || page_size == MEMORY_PAGE_4K) return fail_sys(ret_fail, "mmap");
+    place_fail_t fail;
+    topology_read(site->topo);
+    if (!place_afford(&site->layout, site->topo, from, to, site->strict, &fail))
+      place_short(site->layout.size, -1, to - from, topo_free_all(site->topo, site->layout.size),
+                  &fail);
+    return fail_place(ret_fail, &fail);
+  }
+  populate_want_t want = {.mem = mem,
+                          .layout = &site->layout,
+                          .from = from,
+                          .to = to,
+                          .topo = site->topo,
+                          .strict = site->strict,
+                          .cancel = site->cancel,
+                          .taken = unclaim,
+                          .arg = site};
+  int status = populate(&want, ret_got);
+  if (!status) {
+    *ret_mem = mem;
+    return 0;
+  }
+  munmap(mem, size);
+  return fail_populate(site, status, ret_got, ret_fail);
+}
+
+/* What there is to say of how it went. */
+static void note(site_t const *site, char const *why, uint64_t page_cnt, populate_got_t const *got,
+                 memory_got_t *ret) {
+  char huge[64] = "", away[96] = "";
+  if (got->huge)
+    snprintf(huge, sizeof huge, "%s%lu of %lu MiB made huge", why[0] ? "; " : "", got->huge >> 20,
+             page_cnt * topo_page_size(site->layout.size) >> 20);
+  if (got->elsewhere)
+    snprintf(away, sizeof away, "%s%lu of %lu pages are on other nodes than wanted",
+             why[0] || huge[0] ? "; " : "", got->elsewhere, page_cnt);
+  snprintf(ret->note, sizeof ret->note, "%s%s%s", why, huge, away);
+  ret->elsewhere = got->elsewhere;
+}
+
+static int make_with(site_t *site, memory_want_t const *want, place_plan_t const *plan,
+                     memory_got_t *ret_got, memory_fail_t *ret_fail) {
+  uint64_t page_size = topo_page_size(plan->layout.size);
   memory_got_t got = {.fd = -1, .page_size = page_size};
+  populate_got_t taken;
   struct stat st;
   void *mem = NULL;
-  uint64_t claim = 0;
-  uint64_t max_size = want->max_size ? want->max_size : want->size;
   int bad = 1;
 
-  got.size = (want->size + page_size - 1) & ~(page_size - 1);
-  got.max_size = (max_size + page_size - 1) & ~(page_size - 1);
+  site->layout = plan->layout;
+  got.size = plan->page_cnt * page_size;
+  got.max_size = plan->layout.total * page_size;
   if (dimensions(want, &got, ret_fail)) return 1;
-  if (afford(memory, page_size, got.size, &claim, ret_fail)) goto out;
+  if (afford(site, 0, plan->page_cnt, ret_fail)) goto out;
   got.fd = open_memfd(want->name, page_size);
   if (got.fd < 0 || fchmod(got.fd, 0600) || ftruncate(got.fd, (off_t)got.max_size)) {
     fail_sys(ret_fail, "memfd_create");
     goto out;
   }
-  if (take(memory, got.fd, page_size, 0, got.size, &claim, cancel, &mem, ret_fail)) goto out;
+  if (take(site, got.fd, 0, plan->page_cnt, &taken, &mem, ret_fail)) goto out;
   if (format(want, &got, mem, ret_fail)) goto out;
   if (fcntl(got.fd, F_ADD_SEALS, SEALS) || fstat(got.fd, &st)) {
     fail_sys(ret_fail, "fcntl(F_ADD_SEALS)");
     goto out;
   }
   got.inode = st.st_ino;
+  note(site, plan->why, plan->page_cnt, &taken, &got);
   *ret_got = got;
   bad = 0;
 
 out:
   if (mem) munmap(mem, got.size);
   if (bad && got.fd >= 0) close(got.fd);
-  if (claim) atomic_fetch_sub(&memory->claimed, claim);
+  unclaim(site, UINT64_MAX);
   return bad;
 }
 
@@ -366,46 +354,108 @@ static uint64_t held_to(int fd, uint64_t from, uint64_t to) {
   return held < from ? from : held > to ? to : held;
 }
 
-int memory_fill(memory_t *memory, int fd, uint64_t page_size, uint64_t from, uint64_t to, int keep,
-                _Atomic int const *cancel, memory_fail_t *ret_fail) {
-  uint64_t claim = 0, there = keep ? held_to(fd, from, to) : from;
-  void *mem = NULL;
-  int bad = afford(memory, page_size, to - there, &claim, ret_fail);
-  if (!bad) {
-    bad = take(memory, fd, page_size, from, to - from, &claim, cancel, &mem, ret_fail);
-    memory_fail_t unused;
-    if (bad && !keep)
-      (void)memory_punch(fd, from, to, &unused); /* what it leaves goes with the next punch */
+/* Without a policy: as near as can be to a node. */
+static void prefer(site_t *site, int node) {
+  place_ask_t ask;
+  place_fail_t fail;
+  site->strict = 0;
+  site->layout.policy = (place_policy_t){.kind = PLACE_INTERLEAVED, .part_cnt = 1, .weight_sum = 1};
+  site->layout.policy.part[0].weight = 1;
+  if (node >= 0 && node < (int)TOPO_NODES_MAX) {
+    site->layout.policy.part[0].node = (uint16_t)node;
+  } else if (!place_parse("", &ask, &fail)) {
+    (void)place_resolve(&ask, site->topo, sched_getcpu(), &site->layout.policy, &fail);
   }
-  if (mem) munmap(mem, to - from);
-  if (claim) atomic_fetch_sub(&memory->claimed, claim);
+}
+
+/* The node of the first page of fd, which is there; -1: not known. */
+static int first_node(int fd, uint64_t page_size) {
+  int node = -1;
+  if (numa_available() < 0) return -1;
+  void *first = mmap(NULL, page_size, PROT_READ, MAP_SHARED, fd, 0);
+  if (first == MAP_FAILED) return -1;
+  if (get_mempolicy(&node, NULL, 0, first, MPOL_F_NODE | MPOL_F_ADDR)) node = -1;
+  munmap(first, page_size);
+  return node;
+}
+
+int memory_fill(memory_t *memory, int fd, memory_fill_t const *fill, _Atomic int const *cancel,
+                memory_got_t *ret_got, memory_fail_t *ret_fail) {
+  site_t site;
+  populate_got_t taken;
+  memory_got_t got = {.fd = -1, .page_size = fill->page_size};
+  void *mem = NULL;
+  uint64_t page = fill->page_size;
+  if (site_begin(&site, memory, cancel, ret_fail)) return 1;
+  site.layout = (place_layout_t){
+      .policy = fill->policy, .size = topo_size_of(page), .total = fill->max_size / page};
+  site.strict = fill->strict;
+  if (!fill->policy.kind) prefer(&site, first_node(fd, page));
+  uint64_t there = fill->keep ? held_to(fd, fill->from, fill->to) : fill->from;
+  int bad = afford(&site, there / page, fill->to / page, ret_fail) ||
+            take(&site, fd, fill->from / page, fill->to / page, &taken, &mem, ret_fail);
+  memory_fail_t unused;
+  if (bad && !fill->keep)
+    (void)memory_punch(fd, fill->from, fill->to, &unused); /* else it goes with the next punch */
+  if (mem) munmap(mem, fill->to - fill->from);
+  if (!bad) {
+    note(&site, "", (fill->to - fill->from) / page, &taken, &got);
+    *ret_got = got;
+  }
+  site_end(&site);
   return bad;
+}
+
+__attribute__((format(printf, 2, 3))) static int fail_size(memory_fail_t *ret_fail,
+                                                           char const *format, ...) {
+  va_list args;
+  *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_SIZE, .node = -1};
+  va_start(args, format);
+  vsnprintf(ret_fail->text, sizeof ret_fail->text, format, args);
+  va_end(args);
+  return 1;
+}
+
+/* The plan, then the making; auto goes on to smaller pages when what was planned has gone
+ * meanwhile. */
+static int make_planned(site_t *site, memory_want_t const *want, memory_got_t *ret_got,
+                        memory_fail_t *ret_fail) {
+  uint64_t max_size = want->max_size ? want->max_size : want->size;
+  for (;;) {
+    place_plan_t plan;
+    place_fail_t fail;
+    if (place_plan(&site->layout.policy, site->topo, site->strict, want->size, max_size,
+                   want->page_size, &plan, &fail))
+      return fail_place(ret_fail, &fail);
+    int bad = make_with(site, want, &plan, ret_got, ret_fail);
+    if (!bad || ret_fail->kind != MEMORY_FAIL_PAGES || want->page_size ||
+        plan.layout.size == TOPO_4K)
+      return bad;
+    topology_read(site->topo);
+    for (int size = plan.layout.size; size < TOPO_SIZE_CNT; size++)
+      site->topo->size[size].limit = 0;
+  }
 }
 
 int memory_make(memory_t *memory, memory_want_t const *want, _Atomic int const *cancel,
                 memory_got_t *ret_got, memory_fail_t *ret_fail) {
+  site_t site;
   if (!want->size || want->size > MEMORY_SIZE_MAX ||
-      (want->page_size && want->page_size != MEMORY_PAGE_4K && want->page_size != MEMORY_PAGE_2M)) {
-    *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_SIZE};
-    snprintf(ret_fail->text, sizeof ret_fail->text,
-             "%lu bytes in pages of %lu: 1 to %lu bytes in pages of 4096 or 2097152", want->size,
-             want->page_size, MEMORY_SIZE_MAX);
-    return 1;
-  }
-  if (want->max_size && (want->max_size < want->size || want->max_size > MEMORY_SIZE_MAX)) {
-    *ret_fail = (memory_fail_t){.kind = MEMORY_FAIL_SIZE};
-    snprintf(ret_fail->text, sizeof ret_fail->text, "a max-size of %lu bytes: %lu to %lu",
-             want->max_size, want->size, MEMORY_SIZE_MAX);
-    return 1;
-  }
-  if (want->page_size) {
-    return make_with(memory, want, want->page_size, cancel, ret_got, ret_fail);
-  }
-  if (want->size >= MEMORY_PAGE_2M) {
-    if (!make_with(memory, want, MEMORY_PAGE_2M, cancel, ret_got, ret_fail)) return 0;
-    if (ret_fail->kind != MEMORY_FAIL_PAGES) return 1;
-  }
-  return make_with(memory, want, MEMORY_PAGE_4K, cancel, ret_got, ret_fail);
+      (want->page_size && topo_size_of(want->page_size) < 0))
+    return fail_size(ret_fail,
+                     "%lu bytes in pages of %lu: 1 to %lu bytes in pages of 4096, 2097152 or "
+                     "1073741824",
+                     want->size, want->page_size, MEMORY_SIZE_MAX);
+  if (want->max_size && (want->max_size < want->size || want->max_size > MEMORY_SIZE_MAX))
+    return fail_size(ret_fail, "a max-size of %lu bytes: %lu to %lu", want->max_size, want->size,
+                     MEMORY_SIZE_MAX);
+  if (site_begin(&site, memory, cancel, ret_fail)) return 1;
+  site.layout.policy = want->policy;
+  site.strict = want->strict;
+  if (!want->policy.kind) prefer(&site, -1);
+  int bad = make_planned(&site, want, ret_got, ret_fail);
+  site_end(&site);
+  return bad;
 }
 
 /* What differs between two figures of which one may be of no interest. */

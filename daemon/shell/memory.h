@@ -6,12 +6,15 @@
 #ifndef WKSPD_SHELL_MEMORY_H
 #define WKSPD_SHELL_MEMORY_H
 
+#include "daemon/core/placement.h"
+
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define MEMORY_PAGE_4K 4096UL
 #define MEMORY_PAGE_2M 2097152UL
+#define MEMORY_PAGE_1G 1073741824UL
 
 /* Bytes of a workspace; the library's largest data region is as large. */
 #define MEMORY_SIZE_MAX (1UL << 46)
@@ -24,23 +27,29 @@ typedef struct memory_want {
   uint64_t page_size; /* 0 auto, MEMORY_PAGE_* */
   uint64_t part_max;  /* 0: an estimate */
   uint32_t seed;
+  place_policy_t policy; /* kind 0: as near to this thread as can be */
+  int strict;            /* each page on its node, or nothing */
 } memory_want_t;
 
 typedef struct memory_got {
   int fd; /* read-write, close-on-exec, sealed */
   uint64_t size, max_size, page_size, part_max, data_max, inode;
-  uint64_t size_min; /* what its tables and the least of data take, in whole pages */
+  uint64_t size_min;  /* what its tables and the least of data take, in whole pages */
+  uint64_t elsewhere; /* pages that are on other nodes than wanted */
+  char note[320];     /* why pages of this size, and what else there is to say, for people */
 } memory_got_t;
 
 typedef enum memory_kind {
   MEMORY_FAIL_SIZE = 1, /* impossible dimensions */
-  MEMORY_FAIL_PAGES,    /* not enough; wanted and free in pages */
+  MEMORY_FAIL_PAGES,    /* not enough; wanted and free in pages of page_size, on node */
   MEMORY_FAIL_CANCELLED,
   MEMORY_FAIL_SYS,
 } memory_kind_t;
 
 typedef struct memory_fail {
   memory_kind_t kind;
+  int32_t node; /* -1: none in particular */
+  uint64_t page_size;
   uint64_t wanted, free;
   char text[256]; /* what, which value */
   char hint[256]; /* what to do */
@@ -57,13 +66,20 @@ typedef struct memory {
 int memory_make(memory_t *memory, memory_want_t const *want, _Atomic int const *cancel,
                 memory_got_t *ret_got, memory_fail_t *ret_fail);
 
-/* Takes the pages of fd in [from, to), both of whole pages, placed as its first page is: any
-   thread, takes as long as clearing them. Nothing of what others may write is read or written. 0,
-   or 1 and *ret_fail; then all of them are given back, also those that were there before, for
-   nobody uses any of them; unless keep is set: somebody may, and those that are there already are
-   not counted as wanted beforehand. */
-int memory_fill(memory_t *memory, int fd, uint64_t page_size, uint64_t from, uint64_t to, int keep,
-                _Atomic int const *cancel, memory_fail_t *ret_fail);
+typedef struct memory_fill {
+  uint64_t page_size, max_size; /* of the memory */
+  uint64_t from, to;            /* bytes, of whole pages */
+  int keep; /* somebody may use some of them: what is there already stays, and is not wanted */
+  place_policy_t policy; /* kind 0: where the first page is */
+  int strict;
+} memory_fill_t;
+
+/* Takes those pages of fd: any thread, takes as long as clearing them. Nothing of what others may
+   write is read or written. 0 and *ret_got (note and elsewhere), or 1 and *ret_fail; then all of
+   them are given back, also those that were there before, for nobody uses any of them; unless keep
+   is set. */
+int memory_fill(memory_t *memory, int fd, memory_fill_t const *fill, _Atomic int const *cancel,
+                memory_got_t *ret_got, memory_fail_t *ret_fail);
 
 /* Gives the pages of fd in [from, to) back; zeros are there then. 0, or 1 and *ret_fail. */
 int memory_punch(int fd, uint64_t from, uint64_t to, memory_fail_t *ret_fail);
@@ -100,8 +116,7 @@ int memory_reopen_ro(int fd);
 /* Huge pages of 2 MiB that a new mapping could get, surplus ones included. */
 uint64_t memory_free_2m(void);
 
-/* Bytes of ordinary pages that may be taken before the kernel starts to kill: MemAvailable, less
-   where a cgroup (v2) allows less, less a reserve. */
+/* Bytes of ordinary pages that may be taken before the kernel starts to kill. */
 uint64_t memory_free_4k(void);
 
 #endif

@@ -27,6 +27,20 @@ static memory_want_t example(uint64_t size, uint64_t page_size) {
   return want;
 }
 
+/* memory_fill without a policy. */
+static int fill(memory_t *memory, int fd, uint64_t page_size, uint64_t from, uint64_t to, int keep,
+                _Atomic int const *cancel, memory_fail_t *ret_fail) {
+  struct stat st;
+  memory_got_t got;
+  assert_int_equal(fstat(fd, &st), 0);
+  memory_fill_t what = {.page_size = page_size,
+                        .max_size = (uint64_t)st.st_size,
+                        .from = from,
+                        .to = to,
+                        .keep = keep};
+  return memory_fill(memory, fd, &what, cancel, &got, ret_fail);
+}
+
 static unsigned open_fds(void) {
   unsigned cnt = 0;
   DIR *dir = opendir("/proc/self/fd");
@@ -306,14 +320,13 @@ static void growing(uint64_t page_size) {
   if (memory_make(&memory, &want, &go_on, &got, &bad)) fail_msg("%s", bad.text);
   assert_int_equal(got.max_size, 16UL << 20);
   check_made(&want, &got);
-  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, 0, &cancel, &bad), 1);
+  assert_int_equal(fill(&memory, got.fd, page_size, from, to, 0, &cancel, &bad), 1);
   assert_int_equal(bad.kind, MEMORY_FAIL_CANCELLED);
   assert_int_equal(held(got.fd), from);
-  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, 0, &go_on, &bad), 0);
+  assert_int_equal(fill(&memory, got.fd, page_size, from, to, 0, &go_on, &bad), 0);
   assert_int_equal(held(got.fd), to);
-  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, 0, &go_on, &bad),
-                   0); /* again */
-  assert_int_equal(memory_fill(&memory, got.fd, page_size, from, to, 1, &cancel, &bad), 1);
+  assert_int_equal(fill(&memory, got.fd, page_size, from, to, 0, &go_on, &bad), 0); /* again */
+  assert_int_equal(fill(&memory, got.fd, page_size, from, to, 1, &cancel, &bad), 1);
   assert_int_equal(held(got.fd), to); /* kept */
   assert_int_equal(memory_punch(got.fd, 8UL << 20, got.max_size, &bad), 0);
   assert_int_equal(held(got.fd), 8UL << 20);
@@ -352,14 +365,14 @@ static void growing_short(void **state) {
     want.size = bad.wanted;
     if (memory_make(&memory, &want, &go_on, &got, &bad)) fail_msg("%s", bad.text);
   }
-  assert_int_equal(memory_fill(&memory, got.fd, 4096, got.size, got.max_size, 0, &go_on, &bad), 1);
+  assert_int_equal(fill(&memory, got.fd, 4096, got.size, got.max_size, 0, &go_on, &bad), 1);
   assert_int_equal(bad.kind, MEMORY_FAIL_PAGES);
   assert_int_equal(bad.wanted, (got.max_size - got.size) / 4096);
   assert_true(bad.free < bad.wanted && bad.hint[0]);
   assert_int_equal(held(got.fd), got.size);
   assert_int_equal(memory.claimed, 0);
   /* also where some of it may be in use; cancelled, so that none would be taken if it were tried */
-  assert_int_equal(memory_fill(&memory, got.fd, 4096, got.size, got.max_size, 1, &cancel, &bad), 1);
+  assert_int_equal(fill(&memory, got.fd, 4096, got.size, got.max_size, 1, &cancel, &bad), 1);
   assert_int_equal(bad.kind, MEMORY_FAIL_PAGES);
   assert_int_equal(bad.wanted, (got.max_size - got.size) / 4096);
   assert_int_equal(memory.claimed, 0);

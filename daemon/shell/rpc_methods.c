@@ -60,6 +60,15 @@ static void put_workspace(engine_workspace_t const *from, Wkspd__V1__Workspace *
   ret->max_size = from->spec.max_size;
 }
 
+/* What is left out where there are thousands of them. */
+static void put_placed(engine_workspace_t const *from, Wkspd__V1__Workspace *ret) {
+  put_workspace(from, ret);
+  ret->numa = text(from->spec.numa);
+  ret->nodes = text(from->spec.nodes);
+  ret->strict = from->spec.strict;
+  ret->note = text(from->note);
+}
+
 /* Workspaces
  * ---------------------------------------------------------------------------------------- */
 
@@ -73,12 +82,14 @@ static void fill_create(ProtobufCMessage const *message, engine_request_t *ret_r
   ret_req->u.create.part_max = from->part_max;
   ret_req->u.create.mode = from->mode;
   ret_req->u.create.seed = from->seed;
+  snprintf(ret_req->u.create.numa, sizeof ret_req->u.create.numa, "%s", from->numa);
+  ret_req->u.create.preferred = from->preferred;
 }
 
 static uint8_t *encode_create(engine_reply_t const *reply, size_t *ret_len) {
   Wkspd__V1__CreateResponse to = WKSPD__V1__CREATE_RESPONSE__INIT;
   Wkspd__V1__Workspace workspace;
-  put_workspace(reply->u.workspace, &workspace);
+  put_placed(reply->u.workspace, &workspace);
   to.workspace = &workspace;
   return rpc_pack(&to.base, ret_len);
 }
@@ -103,7 +114,7 @@ static void fill_get(ProtobufCMessage const *message, engine_request_t *ret_req)
 static uint8_t *encode_get(engine_reply_t const *reply, size_t *ret_len) {
   Wkspd__V1__GetResponse to = WKSPD__V1__GET_RESPONSE__INIT;
   Wkspd__V1__Workspace workspace;
-  put_workspace(reply->u.workspace, &workspace);
+  put_placed(reply->u.workspace, &workspace);
   to.workspace = &workspace;
   return rpc_pack(&to.base, ret_len);
 }
@@ -146,7 +157,7 @@ static uint8_t *encode_open(engine_reply_t const *reply, size_t *ret_len) {
   Wkspd__V1__OpenResponse to = WKSPD__V1__OPEN_RESPONSE__INIT;
   Wkspd__V1__Workspace workspace;
   spec_t const *spec = &reply->u.open.workspace->spec;
-  put_workspace(reply->u.open.workspace, &workspace);
+  put_placed(reply->u.open.workspace, &workspace);
   to.workspace = &workspace;
   to.lease_id = reply->u.open.lease_id;
   to.map_size = spec->max_size;
@@ -263,9 +274,116 @@ static void fill_resize(ProtobufCMessage const *message, engine_request_t *ret_r
 static uint8_t *encode_resize(engine_reply_t const *reply, size_t *ret_len) {
   Wkspd__V1__ResizeResponse to = WKSPD__V1__RESIZE_RESPONSE__INIT;
   Wkspd__V1__Workspace workspace;
-  put_workspace(reply->u.workspace, &workspace);
+  put_placed(reply->u.workspace, &workspace);
   to.workspace = &workspace;
   return rpc_pack(&to.base, ret_len);
+}
+
+static uint8_t *encode_plan(engine_reply_t const *reply, size_t *ret_len) {
+  Wkspd__V1__PlanResponse to = WKSPD__V1__PLAN_RESPONSE__INIT;
+  size_t cnt = reply->u.plan.node_cnt;
+  Wkspd__V1__PlanNode *node = calloc(cnt + 1, sizeof *node);
+  Wkspd__V1__PlanNode **at = calloc(cnt + 1, sizeof *at);
+  uint8_t *bytes = NULL;
+  for (size_t i = 0; node && at && i < cnt; i++) {
+    engine_plan_node_t const *from = &reply->u.plan.nodes[i];
+    wkspd__v1__plan_node__init(&node[i]);
+    node[i].node = from->node;
+    node[i].allowed = from->allowed;
+    node[i].wanted = from->wanted;
+    node[i].growth = from->growth;
+    node[i].free = from->free;
+    node[i].total = from->total;
+    at[i] = &node[i];
+  }
+  if (node && at) {
+    to.page_size = reply->u.plan.page_size;
+    to.size = reply->u.plan.size;
+    to.max_size = reply->u.plan.max_size;
+    to.strict = reply->u.plan.strict;
+    to.nodes = text(reply->u.plan.policy);
+    to.why = text(reply->u.plan.why);
+    to.lacking = text(reply->u.plan.lacking);
+    to.hint = text(reply->u.plan.hint);
+    to.n_node = cnt;
+    to.node = at;
+    bytes = rpc_pack(&to.base, ret_len);
+  }
+  free(node);
+  free(at);
+  return bytes;
+}
+
+static void fill_placement(ProtobufCMessage const *message, engine_request_t *ret_req) {
+  put_text(ret_req->u.compact.name, ((Wkspd__V1__PlacementRequest const *)message)->name);
+}
+
+/* Figures and runs of a placement, as messages. */
+typedef struct placed {
+  Wkspd__V1__PlacementNode node[TOPO_NODES_MAX + 1], *node_at[TOPO_NODES_MAX + 1];
+  Wkspd__V1__PlacementRun run[RESULT_RUNS_MAX], *run_at[RESULT_RUNS_MAX];
+} placed_t;
+
+/* The nodes that have or should have pages of it; layout NULL: it is not known which should. */
+static size_t put_nodes(result_head_t const *head, place_layout_t const *layout, placed_t *to) {
+  size_t cnt = 0;
+  _Static_assert(RESULT_NODES_MAX == TOPO_NODES_MAX, "numbers of nodes");
+  for (int32_t node = -1; node < (int32_t)TOPO_NODES_MAX; node++) {
+    uint64_t wanted =
+        layout && node >= 0 ? place_cnt(layout, (uint32_t)node, 0, head->page_cnt) : 0;
+    uint64_t got = node < 0 ? head->lost_cnt : head->node_cnt[node];
+    if (!wanted && !got) continue;
+    Wkspd__V1__PlacementNode *at = to->node_at[cnt] = &to->node[cnt];
+    wkspd__v1__placement_node__init(at);
+    at->node = node;
+    at->wanted = wanted;
+    at->got = got;
+    cnt++;
+  }
+  return cnt;
+}
+
+/* Of a run's pages, those that are wanted on another node. */
+static uint64_t astray(result_run_t const *run, place_layout_t const *layout) {
+  uint64_t cnt = 0, end = run->first + run->cnt;
+  for (uint64_t page = run->first; page < end;) {
+    uint64_t same = place_run(layout, page, end);
+    if ((int32_t)place_node(layout, page) != run->node) cnt += same;
+    page += same;
+  }
+  return cnt;
+}
+
+static uint8_t *encode_placement(engine_reply_t const *reply, size_t *ret_len) {
+  Wkspd__V1__PlacementResponse to = WKSPD__V1__PLACEMENT_RESPONSE__INIT;
+  result_t const *from = reply->u.placement.worker_result;
+  spec_t const *spec = &reply->u.placement.workspace->spec;
+  place_layout_t layout = {.size = topo_size_of(spec->page_size),
+                           .total = spec->max_size / spec->page_size};
+  int known = !place_read(spec->nodes, &layout.policy);
+  placed_t *placed = calloc(1, sizeof *placed);
+  uint8_t *bytes = NULL;
+  if (placed) {
+    Wkspd__V1__Workspace workspace;
+    put_placed(reply->u.placement.workspace, &workspace);
+    to.workspace = &workspace;
+    to.n_node = put_nodes(from->head, known ? &layout : NULL, placed);
+    to.node = placed->node_at;
+    for (uint32_t i = 0; i < from->head->run_cnt; i++) {
+      Wkspd__V1__PlacementRun *at = placed->run_at[i] = &placed->run[i];
+      wkspd__v1__placement_run__init(at);
+      at->first = from->runs[i].first;
+      at->cnt = from->runs[i].cnt;
+      at->node = from->runs[i].node;
+      if (known) to.elsewhere += astray(&from->runs[i], &layout);
+    }
+    to.n_runs = from->head->run_cnt;
+    to.runs = placed->run_at;
+    to.runs_cut = from->head->runs_cut;
+    bytes = rpc_pack(&to.base, ret_len);
+  }
+  free(placed);
+  return bytes;
 }
 
 static void fill_watch(ProtobufCMessage const *message, engine_request_t *ret_req) {
@@ -326,6 +444,8 @@ rpc_method_t const rpc_methods[] = {
     {WORKSPACES, "Query",   ENGINE_QUERY,   &wkspd__v1__query_request__descriptor,   fill_query,   encode_query},
     {WORKSPACES, "Compact", ENGINE_COMPACT, &wkspd__v1__compact_request__descriptor, fill_compact, encode_compact},
     {WORKSPACES, "Resize",  ENGINE_RESIZE,  &wkspd__v1__resize_request__descriptor,  fill_resize,  encode_resize},
+    {WORKSPACES, "Plan",    ENGINE_PLAN,    &wkspd__v1__create_request__descriptor,  fill_create,  encode_plan},
+    {WORKSPACES, "Placement", ENGINE_PLACEMENT, &wkspd__v1__placement_request__descriptor, fill_placement, encode_placement},
     {WORKSPACES, "Watch",   ENGINE_WATCH,   &wkspd__v1__watch_request__descriptor,   fill_watch,   NULL},
     {HOST,       "Version", ENGINE_VERSION, &wkspd__v1__version_request__descriptor, fill_nothing, encode_version},
     {HOST,       "Stats",   ENGINE_STATS,   &wkspd__v1__stats_request__descriptor,   fill_nothing, encode_stats},

@@ -14,6 +14,7 @@
 #include "daemon/shell/lifeline.h"
 #include "daemon/shell/peer.h"
 #include "daemon/shell/rpc.h"
+#include "daemon/shell/topology.h"
 #include "daemon/shell/wsmem.h"
 
 #include <dirent.h>
@@ -87,14 +88,26 @@ static uint32_t count_fds(void) {
   return cnt > 3 ? cnt - 3 : 0; /* '.', '..' and the folder itself */
 }
 
-/* What the shell adds to a request. 0 or 1. */
-static int complete(loop_t *loop, engine_request_t *req) {
+int serve_topology(engine_request_t *req, int32_t pid, void **ret_own) {
+  topo_t *topo = malloc(sizeof *topo);
+  if (!topo) return 1;
+  topology_read(topo);
+  req->u.create.topo = *ret_own = topo;
+  req->u.create.cpu = topology_cpu_of(pid);
+  return 0;
+}
+
+/* What the shell adds to a request; *ret_own: what it then points into. 0, or 1: there is no memory
+   or no random number. */
+static int complete(loop_t *loop, engine_request_t *req, int32_t pid, void **ret_own) {
   if (req->method == ENGINE_STATS) {
     req->u.stats.fd_store = notify_active(loop->notify);
     req->u.stats.fd_cnt = count_fds();
     req->u.stats.lost_cnt = loop->lost_cnt;
   } else if (req->method == ENGINE_CREATE) {
-    return serve_uuid(req->u.create.uuid);
+    return serve_uuid(req->u.create.uuid) || serve_topology(req, pid, ret_own);
+  } else if (req->method == ENGINE_PLAN) {
+    return serve_topology(req, pid, ret_own);
   }
   return 0;
 }
@@ -120,14 +133,15 @@ static void request(conn_t *conn, ttrpc_frame_t const *frame) {
   rpc_call_t call;
   rpc_refusal_t refusal;
   loop_t *loop = conn->loop;
+  void *own = NULL;
   if (rpc_decode(frame->data, frame->header.length, &call, &refusal)) {
     refuse(conn, frame->header.stream, &refusal, refusal.code != RPC_UNIMPLEMENTED);
     return;
   }
   if (call.req.method == RPC_RELOAD) {
     reload(conn, frame->header.stream);
-  } else if (complete(loop, &call.req)) {
-    loop_break(loop, "no random numbers");
+  } else if (complete(loop, &call.req, conn->pid, &own)) {
+    loop_break(loop, "no random numbers, or no memory for the machine's topology");
   } else {
     engine_event_t event = {.kind = ENGINE_EV_REQUEST};
     event.u.request.conn = conn->id;
@@ -139,7 +153,7 @@ static void request(conn_t *conn, ttrpc_frame_t const *frame) {
     }
     /* Who detaches and then removes is not to be told that he is attached. */
     if (call.req.method == ENGINE_DELETE) lifeline_sweep(loop);
-    loop_post(loop, &event, NULL);
+    loop_post(loop, &event, own);
   }
   rpc_call_free(&call);
 }

@@ -41,9 +41,8 @@ typedef struct make {
   loop_t *loop;
   uint64_t ws_id;
   memory_want_t want;
-  int resize; /* ENGINE_FX_MEMORY_FILL or _PUNCH: of got.fd, [from, to); 0: a make */
-  uint64_t from, to;
-  int keep;
+  int resize; /* ENGINE_FX_MEMORY_FILL or _PUNCH: of got.fd; 0: a make */
+  memory_fill_t fill;
   _Atomic int cancel;
   int bad;
   memory_got_t got;
@@ -242,6 +241,7 @@ static void answer(make_t *make) {
   event.u.memory_made.ws_id = make->ws_id;
   event.u.memory_made.node = -1;
   event.u.memory_made.status = ENGINE_MEMORY_OK;
+  event.u.memory_made.note = make->bad ? NULL : make->got.note;
   if (!make->bad && !make->resize) {
     event.u.memory_made.size = make->got.size;
     event.u.memory_made.max_size = make->got.max_size;
@@ -259,6 +259,8 @@ static void answer(make_t *make) {
     event.u.memory_made.status = status[make->fail.kind];
     event.u.memory_made.wanted = make->fail.wanted;
     event.u.memory_made.free = make->fail.free;
+    event.u.memory_made.node = make->fail.node;
+    event.u.memory_made.page_size = make->fail.page_size;
     event.u.memory_made.hint = make->fail.hint[0] ? make->fail.hint : NULL;
     event.u.memory_made.detail = make->fail.text;
   }
@@ -268,7 +270,7 @@ static void answer(make_t *make) {
 
 static void refuse(make_t *make, char const *text, char const *hint) {
   make->bad = 1;
-  make->fail = (memory_fail_t){.kind = MEMORY_FAIL_SYS};
+  make->fail = (memory_fail_t){.kind = MEMORY_FAIL_SYS, .node = -1};
   snprintf(make->fail.text, sizeof make->fail.text, "%s", text);
   snprintf(make->fail.hint, sizeof make->fail.hint, "%s", hint);
 }
@@ -293,11 +295,12 @@ static void on_stored(void *arg, int ok) {
 static void on_work(uv_work_t *work) {
   make_t *make = work->data;
   memory_t *memory = &make->loop->memory;
-  if (make->resize == ENGINE_FX_MEMORY_FILL)
-    make->bad = memory_fill(memory, make->got.fd, make->got.page_size, make->from, make->to,
-                            make->keep, &make->cancel, &make->fail);
-  else if (make->resize)
-    make->bad = memory_punch(make->got.fd, make->from, make->to, &make->fail);
+  int fd = make->got.fd;
+  if (make->resize == ENGINE_FX_MEMORY_FILL) {
+    make->bad = memory_fill(memory, fd, &make->fill, &make->cancel, &make->got, &make->fail);
+    make->got.fd = fd;
+  } else if (make->resize)
+    make->bad = memory_punch(fd, make->fill.from, make->fill.to, &make->fail);
   else
     make->bad = memory_make(memory, &make->want, &make->cancel, &make->got, &make->fail);
 }
@@ -373,6 +376,8 @@ int wsmem_make(loop_t *loop, spec_t const *spec) {
   make->want.page_size = spec->page_size;
   make->want.part_max = spec->part_max;
   make->want.seed = spec->seed;
+  make->want.strict = spec->strict;
+  (void)place_read(spec->nodes, &make->want.policy); /* "": none */
   if (idmap_add(&loop->makes, spec->ws_id, make)) {
     free(make);
     return 1;
@@ -398,10 +403,13 @@ int wsmem_resize(loop_t *loop, engine_effect_t const *effect) {
   make->loop = loop;
   make->ws_id = ws_id;
   make->resize = effect->kind;
-  make->from = effect->u.memory_resize.from;
-  make->to = effect->u.memory_resize.to;
-  make->keep = effect->u.memory_resize.keep;
-  make->got.page_size = effect->u.memory_resize.page_size;
+  make->fill = (memory_fill_t){.page_size = effect->u.memory_resize.page_size,
+                               .max_size = effect->u.memory_resize.max_size,
+                               .from = effect->u.memory_resize.from,
+                               .to = effect->u.memory_resize.to,
+                               .keep = effect->u.memory_resize.keep,
+                               .strict = effect->u.memory_resize.strict};
+  (void)place_read(effect->u.memory_resize.nodes, &make->fill.policy); /* "": none */
   make->got.fd = mem ? fcntl(mem->fd, F_DUPFD_CLOEXEC, 3) : -1;
   if (make->got.fd < 0) {
     refuse(make, mem ? "no descriptor for it" : "its memory is not there", "try again");

@@ -59,10 +59,12 @@ char const *wksp__info_of(Wkspd__V1__Workspace const *message, wksp_info_t *ret_
       .removing = message->removing ? 1 : 0,
       .quarantined = message->quarantined ? 1 : 0,
       .read_only = message->read_only ? 1 : 0,
+      .excess = message->excess,
   };
   memcpy(info.uuid, message->uuid.data, sizeof info.uuid);
   wksp__text_copy(info.name, sizeof info.name, message->name);
   wksp__text_copy(info.reason, sizeof info.reason, message->reason);
+  wksp__text_copy(info.note, sizeof info.note, message->note);
   *ret_info = info;
   return NULL;
 }

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Workspaces in a listing; far more than one machine can hold pages for, and 300 MB of infos. */
+/* Workspaces in a listing; far more than one machine can hold pages for, and 600 MB of infos. */
 #define LIST_MAX (1UL << 20)
 
 /* A sentence of a reload that is handed on, bytes with the NUL. */
@@ -73,6 +73,8 @@ int wksp_client_create(wksp_client_t *client, wksp_create_t const *create, wksp_
   request.mode = create->mode;
   request.seed = create->seed;
   request.part_max = create->part_max;
+  if (create->numa) request.numa = (char *)create->numa;
+  request.preferred = create->preferred != 0;
   uint8_t id[WKSP__CALL_ID_SIZE];
   err = wksp__call_id(id);
   if (err < 0) return err;

@@ -29,7 +29,7 @@ WKSP_PROTOTYPES_BEGIN
 #define WKSP_DEADLINE_DEFAULT_MS 30000L
 
 /* Page sizes in a create. */
-enum { WKSP_PAGE_AUTO = 0, WKSP_PAGE_4K = 4096, WKSP_PAGE_2M = 2097152 };
+enum { WKSP_PAGE_AUTO = 0, WKSP_PAGE_4K = 4096, WKSP_PAGE_2M = 2097152, WKSP_PAGE_1G = 1073741824 };
 
 /* socket_path NULL: the default socket. NULL on failure (E_NODAEMON: the sentence says which path
  * and why; E_NOMEM). */
@@ -59,17 +59,26 @@ typedef struct wksp_info {
   char reason[160];
   ulong max_size; /* bytes that it can be resized to; size if it cannot grow */
   uint read_only; /* 1: by its layout the daemon can only read it, for reason */
+  ulong excess;   /* bytes that it holds beyond its size: pages that were not given to it */
+  char note[256]; /* how its pages were taken: why of this size, how many are elsewhere than wanted;
+                     "" in a list, and if a daemon before the present one took them */
 } wksp_info_t;
 
 typedef struct wksp_create {
   char const *name;
   ulong size;      /* bytes, > 0, rounded up to pages */
-  ulong page_size; /* WKSP_PAGE_*; auto: 2 MiB if they are to be had, else 4 KiB */
+  ulong page_size; /* WKSP_PAGE_*; auto: the largest that fit the size, are free and waste at most
+                      1/8 of what they take */
   uint mode;       /* 0: 0660 */
   uint seed;
-  ulong part_max; /* 0: an estimate */
-  ulong max_size; /* bytes that it can grow to, rounded up to pages; 0: size. Addresses and tables
-                     are made for all of it, pages taken for size alone */
+  ulong part_max;   /* 0: an estimate */
+  ulong max_size;   /* bytes that it can grow to, rounded up to pages; 0: size. Addresses and tables
+                       are made for all of it, pages taken for size alone */
+  char const *numa; /* where its pages are to be; NULL or "": near the caller if possible. "local":
+                       on the node of the caller's cpu; "0" or "0,1": on these nodes, in turn;
+                       "split:0,1,1": in contiguous parts, as even as possible; "cpu:0-4:2,10": in
+                       parts on the nodes of these cpus */
+  int preferred;    /* 1: pages may be elsewhere if there are none; 0: that is an error */
 } wksp_create_t;
 
 /* Creates a workspace: its pages are taken and it is formatted when this returns. ret_info may be
@@ -91,6 +100,66 @@ WKSP_API int wksp_client_remove(wksp_client_t *client, char const *name, int for
    for its tables), E_NOTFOUND, E_PERM, E_CORRUPT, ... */
 WKSP_API int wksp_client_resize(wksp_client_t *client, char const *name, ulong size,
                                 wksp_info_t *ret_info);
+
+/* Nodes have the numbers below this. */
+#define WKSP_NODES_MAX 64
+
+/* What a create would take of a node, in pages of the plan's size. */
+typedef struct wksp_plan_node {
+  uint node;
+  uint allowed; /* 1: the daemon may take memory there */
+  ulong wanted; /* at first */
+  ulong growth; /* more, when it has grown to its max_size */
+  ulong free, total;
+} wksp_plan_node_t;
+
+typedef struct wksp_plan {
+  ulong page_size, size, max_size; /* bytes; sizes of whole pages */
+  uint strict;                     /* 1: pages elsewhere would be an error */
+  char nodes[256];                 /* "0", "0,1" or "split:0,1*2" */
+  char why[256];                   /* why pages of this size */
+  char lacking[256];               /* "": it can be had now; else what is missing, and: */
+  char hint[256];                  /* what to do about it */
+  uint node_cnt;
+  wksp_plan_node_t node[WKSP_NODES_MAX]; /* those that are online */
+} wksp_plan_t;
+
+/* What a create would come to at this moment, without doing it; name, mode, seed and part_max do
+   not count. That pages are short is no failure here. 0, E_INVAL, ... */
+WKSP_API int wksp_client_plan(wksp_client_t *client, wksp_create_t const *create,
+                              wksp_plan_t *ret_plan);
+
+/* Where the pages of a workspace are wanted, and where they are. */
+typedef struct wksp_place_node {
+  int node;          /* -1: the kernel does not say, or there is no page */
+  ulong wanted, got; /* pages */
+} wksp_place_node_t;
+
+typedef struct wksp_page_run {
+  ulong first, cnt; /* pages */
+  int node;
+} wksp_page_run_t;
+
+typedef struct wksp_placement {
+  wksp_info_t info;
+  char numa[256];  /* what was asked for */
+  char nodes[256]; /* what it came to: "0", "0,1" or "split:0,1*2"; "": none in particular */
+  uint strict;
+  uint node_cnt;
+  wksp_place_node_t node[WKSP_NODES_MAX + 1];
+  ulong elsewhere; /* pages of the runs that are on other nodes than wanted */
+  ulong run_cnt;
+  wksp_page_run_t *runs; /* from page 0 on, without gaps */
+  uint runs_cut;         /* 1: there are more, which are not here */
+} wksp_placement_t;
+
+/* As the kernel tells it at this moment. 0 and *ret_placement, to be given to wksp_placement_free;
+   E_NOTFOUND, E_PERM, ... */
+WKSP_API int wksp_client_placement(wksp_client_t *client, char const *name,
+                                   wksp_placement_t *ret_placement);
+
+/* NULL: nothing. */
+WKSP_API void wksp_placement_free(wksp_placement_t *placement);
 
 WKSP_API int wksp_client_get(wksp_client_t *client, char const *name, wksp_info_t *ret_info);
 

@@ -1,0 +1,102 @@
+/* engine_reply: what the engine answers, as plain structs; see engine.h. */
+
+#ifndef WKSPD_CORE_ENGINE_REPLY_H
+#define WKSPD_CORE_ENGINE_REPLY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/core/limits.h"
+#include "daemon/core/spec.h"
+
+/* A string field of a request. Names that are too long for ENGINE_TEXT_MAX are cut there by the
+   shell: no valid value is that long, and the engine refuses it with what it got. Never without a
+   NUL. */
+#define ENGINE_TEXT_MAX 80U
+
+/* What people and programs may know of a workspace (message Workspace). */
+typedef struct engine_workspace {
+  spec_t spec;
+  uint32_t attached_rw, attached_ro; /* leases */
+  int removing, quarantined, read_only;
+  char reason[ENGINE_REASON_MAX]; /* why it is quarantined or read-only, else "" */
+  char note[ENGINE_NOTE_MAX];     /* how its pages were taken, "" if another daemon has */
+} engine_workspace_t;
+
+/* What a create would take of a node, in pages of the plan's size. */
+typedef struct engine_plan_node {
+  uint32_t node;
+  int allowed;
+  uint64_t wanted; /* at first */
+  uint64_t growth; /* more, when it has grown to its max-size */
+  uint64_t free, total;
+} engine_plan_node_t;
+
+typedef struct engine_stats {
+  int32_t pid;
+  uint64_t uptime_ns;
+  int fd_store;
+  uint32_t workspace_cnt; /* READY, quarantined and removing */
+  uint32_t quarantined_cnt, lease_cnt, connection_cnt;
+  uint32_t job_cnt; /* running or queued */
+  uint64_t bytes;   /* of memory held by workspaces */
+  uint64_t request_cnt;
+  uint64_t refused_cnt; /* answered with an error */
+  uint64_t violation_cnt;
+  uint32_t fd_cnt;
+  uint32_t lost_cnt;
+} engine_stats_t;
+
+typedef struct engine_reply {
+  uint64_t conn;
+  uint32_t stream;
+  int method; /* ENGINE_CREATE ...: says which of the union is meant when code is OK */
+  int code;   /* ENGINE_CODE_* */
+  /* code != OK: message ErrorDetail and the Status' sentence */
+  char sentence[ENGINE_SENTENCE_MAX];
+  char const *detail_kind;                  /* a constant string, "" if none */
+  char detail_workspace[SPEC_NAME_MAX + 1]; /* "" if none */
+  int32_t detail_node;                      /* -1 if none */
+  uint64_t detail_wanted, detail_free;
+  char detail_hint[ENGINE_HINT_MAX]; /* "" if none */
+  /* code == OK: */
+  union {
+    engine_workspace_t const *workspace; /* Create, Get, Resize */
+    struct {
+      int deferred;
+    } del;
+    struct {
+      engine_workspace_t const *workspaces;
+      size_t workspace_cnt;
+      char next_page_token[ENGINE_TEXT_MAX];
+    } list;
+    struct {
+      engine_workspace_t const *workspace; /* map_size is spec.max_size */
+      uint64_t lease_id; /* its memory fd and client end of the lifeline ride along: fds = 2 */
+      int mode;          /* ENGINE_OPEN_*: which memory fd to send */
+    } open;
+    struct {
+      uint64_t page_size, size, max_size;
+      int strict;
+      char policy[SPEC_NUMA_MAX + 1]; /* the nodes, as place_text writes them */
+      char why[ENGINE_NOTE_MAX];      /* why pages of this size */
+      char lacking[ENGINE_NOTE_MAX];  /* "", or what is missing for it */
+      char hint[ENGINE_HINT_MAX];
+      engine_plan_node_t const *nodes;
+      size_t node_cnt;
+    } plan;
+    struct {
+      void *worker_result; /* WORKER_DONE's: where the pages lie */
+      engine_workspace_t const *workspace;
+    } placement;
+    void *worker_result;  /* Query, Compact: WORKER_DONE's result */
+    engine_stats_t stats; /* Stats */
+    struct {
+      char daemon[32];
+      uint32_t layout_version;
+      uint64_t geometry_hash;
+    } version;
+  } u;
+} engine_reply_t;
+
+#endif
