@@ -174,5 +174,6 @@ int cmd_topology(cli_t *cli, cli_args_t const *args);
 int cmd_hugepages(cli_t *cli, cli_args_t const *args);
 int cmd_hugepages_reserve(cli_t *cli, cli_args_t const *args);
 int cmd_hugepages_apply(cli_t *cli, cli_args_t const *args);
+int cmd_doctor(cli_t *cli, cli_args_t const *args);
 
 #endif

@@ -323,6 +323,13 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl hugepages apply\n"
                 "  wkspctl hugepages apply --file ./hugepages.conf\n",
     .run = cmd_hugepages_apply },
+  { .name = "doctor",
+    .what = "find what is in the way of workspaces, and how to mend it",
+    .text = "Looks at socket, daemon, units, limits, nodes, pools, control groups and kernel.\n"
+            "ok: well. warn: worse than it could be. fail: something does not work; exit 1.\n",
+    .examples = "  wkspctl doctor\n"
+                "  wkspctl doctor --json\n",
+    .run = cmd_doctor },
   { .name = NULL },
 };
 /* clang-format on */

@@ -292,6 +292,7 @@ static void bad_arguments(void **state) {
   wksp_client_t *client = peer_connect(peer);
   wksp_info_t info;
   wksp_query_t query;
+  ulong geometry = 0;
   char const *const names[] = {NULL,  "",    ".x",  "-x",
                                "a/b", "a b", "x\n", "0123456789012345678901234567890123456789"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -312,6 +313,8 @@ static void bad_arguments(void **state) {
   assert_int_equal(wksp_client_list(client, NULL, NULL), WKSP_E_INVAL);
   assert_int_equal(wksp_client_watch(client, NULL, NULL), WKSP_E_INVAL);
   assert_int_equal(wksp_client_version(client, NULL), WKSP_E_INVAL);
+  assert_int_equal(wksp_library_layout(NULL), wksp_library_layout(&geometry));
+  assert_int_not_equal(geometry, 0);
   assert_int_equal(wksp_client_status(client, NULL), WKSP_E_INVAL);
   assert_int_equal(wksp_client_reload(client, NULL, NULL), WKSP_E_INVAL);
   assert_int_equal(wksp_client_query(client, "x", NULL, 0, NULL), WKSP_E_INVAL);

@@ -27,6 +27,11 @@ char const *wksp_library_version(void) {
   return WKSP_VERSION;
 }
 
+uint wksp_library_layout(ulong *ret_geometry_hash) {
+  if (ret_geometry_hash) *ret_geometry_hash = wksp__geometry_hash();
+  return WKSP_LAYOUT_VERSION;
+}
+
 /* What a program that runs with more rights than its caller must not take from him is not taken. */
 static char const *default_path(void) {
   char const *given = secure_getenv("WKSPD_SOCKET");

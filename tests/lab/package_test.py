@@ -99,6 +99,63 @@ def declares():
     lab.ok("wkspctl", "rm", "declared")
 
 
+def pooled():
+    """Pages of 2 MiB that node 0 keeps."""
+    with open("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages", encoding="ascii") as f:
+        return int(f.read())
+
+
+def sysfs(how):
+    """Makes the pools' places in this container's sysfs read-only (ro) or not (rw)."""
+    for place in ("/sys/kernel", "/sys/devices"):
+        if how == "rw":
+            # The file system of this network namespace, then this mount of it.
+            lab.ok("mount", "-o", "remount,rw", place)
+        lab.ok("mount", "-o", f"remount,bind,{how}", place)
+
+
+def pools_conf(text):
+    with open("/etc/wkspd/hugepages.conf", "w", encoding="ascii") as f:
+        f.write(text)
+
+
+@tap.test
+def pools_at_boot():
+    """wkspd-hugepages.service sets the pools that hugepages.conf names, if there is such a file and sysfs can be
+    written; a mistake fails it with file, line and value in its log, and wkspd is not held up"""
+    pid, unit = lab.serving(), "wkspd-hugepages.service"
+    tap.eq(lab.ok("systemctl", "is-enabled", unit).strip(), "enabled", "at boot")
+    tap.eq("wkspd.service" in lab.unit(unit)["Before"].split(), True, "whether it is before wkspd")
+    lab.ok("systemctl", "start", unit)
+    tap.eq((lab.unit(unit)["ConditionResult"], lab.unit(unit)["Result"]), ("no", "success"), "without a file")
+    was = pooled()
+    pools_conf(f"[node 0]\n2M = {was + 2}\n")
+    sysfs("ro")
+    lab.ok("systemctl", "start", unit)
+    tap.eq((lab.unit(unit)["ConditionResult"], pooled()), ("no", was), "where sysfs cannot be written")
+    try:
+        sysfs("rw")
+        lab.ok("systemctl", "start", unit)
+        tap.eq((lab.unit(unit)["ActiveState"], pooled()), ("active", was + 2), "with a file")
+        tap.contains(lab.ok("journalctl", "--no-pager", "-b", "-u", unit, "-o", "cat"),
+                     f"node 0 has {was + 2} of {was + 2} pages of 2 MiB, had {was}")
+        pools_conf(f"[node 0]\n2M = {was}\n[node 9]\n2M = 1\n")
+        tap.eq(lab.run("systemctl", "restart", unit)[0], 1, "exit status with a mistake in the file")
+        tap.eq((lab.unit(unit)["ActiveState"], pooled()), ("failed", was + 2), "with a mistake in the file")
+        tap.contains(lab.ok("journalctl", "--no-pager", "-b", "-u", unit, "-o", "cat"),
+                     "/etc/wkspd/hugepages.conf:4: 2M = 1: there is no node 9")
+        pools_conf(f"[node 0]\n2M = {was}\n")
+        lab.ok("systemctl", "restart", unit)
+        tap.eq(pooled(), was, "pages at the end")
+    finally:
+        with open("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages", "w",
+                  encoding="ascii") as f:
+            f.write(str(was))
+        os.unlink("/etc/wkspd/hugepages.conf")
+        sysfs("ro")
+    tap.eq(lab.serving(), pid, "wkspd's process")
+
+
 USER_MANAGER = """[Service]
 PAMName=
 Environment=XDG_RUNTIME_DIR=/run/user/%i

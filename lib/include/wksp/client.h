@@ -247,6 +247,10 @@ WKSP_API int wksp_client_version(wksp_client_t *client, wksp_version_t *ret_vers
 /* This library's own version, "0.1.0". */
 WKSP_API char const *wksp_library_version(void);
 
+/* The layout version of workspaces that this library makes and attaches, and their geometry
+   (ret_geometry_hash may be NULL); to be compared with a daemon's. */
+WKSP_API uint wksp_library_layout(ulong *ret_geometry_hash);
+
 typedef struct wksp_status {
   int pid; /* of the daemon, as it sees itself */
   ulong uptime_ns;
