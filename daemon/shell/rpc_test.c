@@ -360,7 +360,7 @@ static void largest_query(void **state) {
     memset(roots[i].name, 'r', FD_WKSP_ROOT_NAME_MAX);
     roots[i].gaddr = roots[i].tag = ~0UL;
   }
-  result_t result = {&head, parts, roots};
+  result_t result = {.head = &head, .parts = parts, .roots = roots};
   engine_reply_t reply = {.method = ENGINE_QUERY};
   reply.u.worker_result = &result;
   uint8_t *bytes = rpc_encode_reply(&reply, &len);
