@@ -19,7 +19,7 @@ static char const *state_of(wksp_info_t const *info) {
 static json_t *info_json(wksp_info_t const *info) {
   return json_pack(
       "{s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:s, s:I, s:s, s:I, s:s, s:o, s:I, "
-      "s:I, s:b, s:b, s:b, s:o, s:o, s:o}",
+      "s:I, s:b, s:b, s:b, s:o, s:o}",
       "name", render_json_text(info->name), "uuid", render_uuid(info->uuid).s, "size",
       render_json_figure(info->size), "max_size", render_json_figure(info->max_size), "page_size",
       render_json_figure(info->page_size), "data_max", render_json_figure(info->data_max),
@@ -31,8 +31,7 @@ static json_t *info_json(wksp_info_t const *info) {
       "removing", (int)info->removing, "quarantined", (int)info->quarantined, "read_only",
       (int)info->read_only, "reason",
       info->quarantined || info->read_only ? render_json_text(info->reason) : json_null(), "excess",
-      render_json_figure(info->excess), "note",
-      info->note[0] ? render_json_text(info->note) : json_null());
+      render_json_figure(info->excess));
 }
 
 int cli_arg_sizes(cli_t const *cli, cli_args_t const *args, wksp_create_t *create) {
@@ -58,16 +57,6 @@ int cli_arg_sizes(cli_t const *cli, cli_args_t const *args, wksp_create_t *creat
   return CLI_OK;
 }
 
-/* How its pages were taken, if that is known. */
-static int note_print(cli_t const *cli, wksp_info_t const *info) {
-  if (!info->note[0]) return CLI_OK;
-  char *safe = render_safe(info->note);
-  if (!safe) return cli_fail_memory(cli);
-  printf("pages: %s\n", safe);
-  free(safe);
-  return CLI_OK;
-}
-
 int cmd_create(cli_t *cli, cli_args_t const *args) {
   wksp_create_t create = {.name = args->operands[0]};
   char const *mode = cli_arg(args, "mode"), *seed = cli_arg(args, "seed"), *why;
@@ -83,12 +72,24 @@ int cmd_create(cli_t *cli, cli_args_t const *args) {
   wksp_info_t info;
   int const err = wksp_client_create(cli->client, &create, &info);
   if (err) return cli_fail_wksp(cli, err);
-  if (cli->json) return render_json(cli, info_json(&info));
+  if (cli->json) {
+    json_t *object = info_json(&info);
+    if (json_object_set_new(object, "note", render_json_text(info.note))) {
+      json_decref(object);
+      object = NULL;
+    }
+    return render_json(cli, object);
+  }
   printf("created %s: %s in pages of %s, mode %s", info.name, render_size_exact(info.size).s,
          render_size(info.page_size).s, render_mode(info.mode).s);
   if (info.max_size > info.size) printf(", at most %s", render_size_exact(info.max_size).s);
+  if (info.note[0]) {
+    char *note = render_safe(info.note);
+    if (note) printf("; %s", note);
+    free(note);
+  }
   putchar('\n');
-  return note_print(cli, &info);
+  return CLI_OK;
 }
 
 /* What ls gathers while the daemon lists. */

@@ -28,15 +28,11 @@ static cli_command_t const commands[] = {
       {"mode", "MODE", "who may attach, in octal (0660)", 0, 0},
       {"seed", "N", "a number kept for the programs that use it (0)", 0, 0}},
     .what = "create a workspace",
-    .text = "Its memory is taken and zeroed when this returns; of --max-size addresses and\n"
-            "tables only, the rest by resize.\n"
-            "NODES: local; 0 or 0,1 (in turn); split:0,1,1 (parts, as even as possible);\n"
-            "cpu:0-4:2,10 (parts near these cpus). wkspctl plan tells beforehand.\n"
+    .text = "Its memory is taken when this returns; of --max-size only addresses and tables.\n"
+            "NODES: local; 0 or 0,1 (in turn); split:0,1,1 (parts); cpu:0-4:2,10 (near cpus).\n"
             "NAME: 1 to 39 letters, digits, '.', '_', '-', first a letter or digit.\n",
-    .examples = "  wkspctl create demo --size 64M\n"
-                "  wkspctl create demo --size 1G --page 2M --mode 0600\n"
-                "  wkspctl create demo --size 64M --max-size 4G\n"
-                "  wkspctl create demo --size 8G --page 1G --numa split:0,1\n",
+    .examples = "  wkspctl create demo --size 64M --max-size 4G\n"
+                "  wkspctl create demo --size 8G --page 2M --numa split:0,1\n",
     .run = cmd_create },
   { .name = "plan",
     .options = {

@@ -139,9 +139,10 @@ int place_plan(place_policy_t const *policy, topo_t const *topo, int strict, uin
     plan.page_cnt = (size + page - 1) / page;
     if (page_size || fits(&plan.layout, topo, strict, size, others, sizeof(others))) break;
   }
-  snprintf(plan.why, sizeof(plan.why), "%s: %s%s", topo_size_name(plan.layout.size),
-           page_size ? "as asked for" : "the largest that fit, are free and waste at most 1/8",
-           others);
+  if (!page_size)
+    snprintf(plan.why, sizeof(plan.why),
+             "%s: the largest that fit, are free and waste at most 1/8%s",
+             topo_size_name(plan.layout.size), others);
   if (page_size && !topo->size[plan.layout.size].exists) {
     place_refuse(ret_fail, -1, "this kernel has no pages of %s", topo_size_name(plan.layout.size));
     snprintf(ret_fail->hint, sizeof(ret_fail->hint), "take others, or auto");

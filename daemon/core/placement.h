@@ -131,7 +131,7 @@ void place_short(int size, int node, uint64_t wanted, uint64_t free, place_fail_
 typedef struct place_plan {
   place_layout_t layout;
   uint64_t page_cnt; /* that are taken at first */
-  char why[256];     /* why pages of this size: "2M: ..." */
+  char why[256];     /* why pages of this size: "2M: ..."; "" if they were asked for */
 } place_plan_t;
 
 /* Plans a create of size bytes that can grow to max_size (>= size > 0) bytes: with pages of

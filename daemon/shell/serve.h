@@ -21,7 +21,7 @@ void serve_close(loop_t *loop, uint64_t conn, char const *why);
 int serve_uuid(uint8_t ret_uuid[16]);
 
 /* The machine as it is, and the cpu of the caller (pid 0: not known), into a Create or Plan;
-   *ret_own is to be freed after it. 0, or 1: no memory. */
+ *ret_own is to be freed after it. 0, or 1: no memory. */
 int serve_topology(engine_request_t *req, int32_t pid, void **ret_own);
 
 /* Answers a Reload: with what has been noted, or with a refusal. A connection that has gone

@@ -16,7 +16,7 @@ from clilib import Held, fails, hand, keys, looks
 from daemon import Daemon, binary
 
 INFO = ("name uuid size max_size page_size data_max part_max mode uid owner gid group seed created created_ns "
-        "attached_rw attached_ro removing quarantined read_only reason")
+        "attached_rw attached_ro removing quarantined read_only reason excess")
 USAGE = "total_max total_cnt total_size free_cnt free_size free_size_max used_cnt used_size"
 
 
@@ -25,9 +25,9 @@ def create():
     """create says what was made, as text and as JSON; size, mode, seed and page are as asked"""
     with Daemon() as d:
         looks(d.ok("create", "demo", "--size", "4M", "--page", "4k"),
-              "created demo: 4 MiB (4194304 bytes) in pages of 4 KiB, mode 0660")
+              "created demo: 4 MiB (4194304 bytes) in pages of 4 KiB, mode 0660<any>")
         info = d.json("create", "other", "--size", "3000000", "--page", "4k", "--mode", "600", "--seed", "0x10")
-        keys(info, INFO)
+        keys(info, INFO + " note")
         tap.eq((info["name"], info["mode"], info["seed"], info["page_size"]), ("other", "0600", 16, 4096))
         tap.true(3000000 <= info["size"] < 3000000 + 4096 and info["size"] % 4096 == 0, f"size {info['size']}")
         tap.eq((info["attached_rw"], info["attached_ro"]), (0, 0))
@@ -51,7 +51,9 @@ def ls():
         tap.eq([info["name"] for info in listed], ["a", "b", "c"])
         for info in listed:
             keys(info, INFO)
-            tap.eq({**info, "lock_holder": None}, d.json("show", info["name"]))
+            shown = d.json("show", info["name"])
+            tap.eq(shown.pop("placement")["nodes"][0]["got"], info["size"] // 4096, "pages that are there")
+            tap.eq({**info, "lock_holder": None}, shown)
 
 
 @tap.test
@@ -86,9 +88,13 @@ seed 9
 created <time>
 attached 1 read-write, 1 read-only
 lock free
-state ok""")
+state ok
+placement <n>, or elsewhere
+
+NODE PAGE WANTED GOT BYTES
+<n> 4 KiB 1024 1024 4 MiB""")
             info = d.json("show", "demo")
-        keys(info, INFO + " lock_holder")
+        keys(info, INFO + " lock_holder placement")
         tap.eq(info["lock_holder"], None)
         tap.eq((info["attached_rw"], info["attached_ro"]), (1, 1))
         tap.eq((info["owner"], info["group"], info["uid"], info["gid"]), (user, group, os.getuid(), os.getgid()))
@@ -121,7 +127,7 @@ def resize():
     """resize grows and shrinks up to the max-size of the create; show, ls and usage follow; what blocks is told"""
     with Daemon() as d:
         looks(d.ok("create", "demo", "--size", "4M", "--max-size", "16M", "--page", "4k"),
-              "created demo: 4 MiB (4194304 bytes) in pages of 4 KiB, mode 0660, at most 16 MiB (16777216 bytes)")
+              "created demo: 4 MiB (4194304 bytes) in pages of 4 KiB, mode 0660, at most 16 MiB (16777216 bytes)<any>")
         tap.contains(d.ok("show", "demo"), "data at most")
         fails(d, 1, ["alloc", "demo", "--size", "6M"], "resize it")
         looks(d.ok("resize", "demo", "--size", "8M"),

@@ -257,7 +257,7 @@ static void test_create_invalid(void **state) {
       {"a", UINT64_MAX, 0, 0, 0, ENGINE_CODE_INVALID_ARGUMENT, "size", "18446744073709551615"},
       {"a", 1UL << 46, 0, 0, 0, ENGINE_CODE_RESOURCE_EXHAUSTED, "size", "70368744177664"},
       {"a", 1, 8192, 0, 0, ENGINE_CODE_INVALID_ARGUMENT, "page_size", "8192"},
-      {"a", 1, 1UL << 30, 0, 0, ENGINE_CODE_INVALID_ARGUMENT, "page_size", "1073741824"},
+      {"a", 1, 1UL << 31, 0, 0, ENGINE_CODE_INVALID_ARGUMENT, "page_size", "2147483648"},
       {"a", 1, 0, 0, 01000, ENGINE_CODE_INVALID_ARGUMENT, "mode", "01000"},
       {"a", 1, 0, 7, 0, ENGINE_CODE_INVALID_ARGUMENT, "part_max", " 7 "},
       {"a", 1, 0, 1UL << 31, 0, ENGINE_CODE_INVALID_ARGUMENT, "part_max", "2147483648"},
