@@ -6,8 +6,8 @@
 
 guest_packages=(qemu-system-x86 busybox-static kmod cpio zstd e2fsprogs)
 guest_modules=(virtio_pci virtio_blk virtio_console 9pnet_virtio 9p overlay ext4)
-guest_node_mib=1536
-guest_huge_pages=128 # of 2 MiB, each node
+guest_node_mib=3072
+guest_huge_pages=128 # of 2 MiB, each node; and one of 1 GiB
 
 # Prints the one capability that is missing for this bed, or nothing.
 guest_missing() {
@@ -117,7 +117,7 @@ guest_run() {
     -kernel "$guest/vmlinux" -initrd "$guest/initrd" \
     -drive "file=$guest/root.ext4,format=raw,if=virtio,readonly=on,cache=unsafe,file.locking=off" \
     -append "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check systemd.show_status=0 \
-hugepagesz=2M hugepages=0:$guest_huge_pages,1:$guest_huge_pages" \
+hugepagesz=1G hugepages=0:1,1:1 hugepagesz=2M hugepages=0:$guest_huge_pages,1:$guest_huge_pages" \
     -serial "file:$bed_dir/console" -device virtio-serial-pci \
     -chardev "file,id=out,path=$bed_dir/out" -device virtserialport,chardev=out,name=out \
     -chardev "file,id=err,path=$bed_dir/err" -device virtserialport,chardev=err,name=err \

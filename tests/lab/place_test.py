@@ -1,0 +1,211 @@
+"""Two memory nodes: every placement is looked at by move_pages and numa_maps, and what cannot be placed gives all
+back. wkspd is the installed service: a user of its own, without capabilities, behind its system call filter."""
+
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+
+import lab
+import pages
+import tap
+
+lab.bed("guest", lab.debs)
+
+M = 1 << 20
+NAMES = {4096: "4k", 2 * M: "2M", 1024 * M: "1G"}
+KERNEL = {2 * M: "hugepages-2048kB", 1024 * M: "hugepages-1048576kB"}
+
+
+def pool(what="free", page=2 * M):
+    """{node: huge pages}"""
+    found = {}
+    for node in (0, 1):
+        with open(f"/sys/devices/system/node/node{node}/hugepages/{KERNEL[page]}/{what}_hugepages",
+                  encoding="ascii") as f:
+            found[node] = int(f.read())
+    return found
+
+
+def split(cnt, *nodes):
+    """The node of each of cnt pages in contiguous parts, as even as possible."""
+    out = []
+    for i, node in enumerate(nodes):
+        out += [node] * (cnt // len(nodes) + (i < cnt % len(nodes)))
+    return out
+
+
+def in_turn(cnt, *nodes, unit=1):
+    """The node of each of cnt pages, unit after unit in turn."""
+    return [nodes[i // unit % len(nodes)] for i in range(cnt)]
+
+
+def check(name, size, page, want, what):
+    """Every page of it is where want has it, says the kernel in two ways; and wkspd says the same."""
+    with pages.Mapped(name, size, page) as mapped:
+        tap.eq(mapped.nodes(), want, f"{what}: move_pages")
+        counts = {node: want.count(node) for node in sorted(set(want))}
+        if page > 4096:
+            tap.eq(mapped.numa_maps(), counts, f"{what}: numa_maps")
+    placed = lab.ctl("show", name)["placement"]
+    tap.eq({n["node"]: (n["wanted"], n["got"]) for n in placed["nodes"]}, {k: (v, v) for k, v in counts.items()},
+           f"{what}: show")
+    tap.eq(placed["elsewhere"], 0, f"{what}: elsewhere")
+    at, seen = 0, []
+    for run in placed["runs"]:
+        tap.eq(run["first"], at, f"{what}: a run")
+        seen += [run["node"]] * run["cnt"]
+        at += run["cnt"]
+    tap.eq(seen, want, f"{what}: runs")
+
+
+@tap.test(timeout=240)
+def policies():
+    """each policy, in pages of 2 MiB and of 4 KiB, puts every page where it says, and all go back"""
+    lab.apt("install", *lab.deb_files())
+    lab.serving()
+    before = pool()
+    tap.eq(before, {0: 128, 1: 128}, "huge pages")
+    for numa, cpu, shares in (("0", 0, split), ("1", 0, split), ("local", 1, split), ("0,1", 0, in_turn),
+                              ("1,0", 0, in_turn), ("split:0,1,1", 0, split), ("split:1,0,1,0", 0, split),
+                              ("cpu:1", 0, split), ("cpu:0-1,1", 0, split)):
+        nodes = {"0": (0,), "1": (1,), "local": (1,), "0,1": (0, 1), "1,0": (1, 0), "split:0,1,1": (0, 1, 1),
+                 "split:1,0,1,0": (1, 0, 1, 0), "cpu:1": (1,), "cpu:0-1,1": (0, 1, 1)}[numa]
+        for page, cnt in ((2 * M, 41), (4096, 2 * 512 * len(nodes))):
+            what = f"{numa}, {NAMES[page]}"
+            lab.ok("taskset", "-c", cpu, "wkspctl", "create", "w", "--size", cnt * page, "--page", NAMES[page], "--numa",
+                   numa)
+            unit = 512 if page == 4096 else 1
+            want = in_turn(cnt, *nodes, unit=unit) if shares is in_turn else split(cnt, *nodes)
+            check("w", cnt * page, page, want, what)
+            if page > 4096:
+                tap.eq(pool(), {n: before[n] - want.count(n) for n in (0, 1)}, f"{what}: free huge pages")
+            lab.ok("wkspctl", "rm", "w")
+            tap.until(lambda: pool() == before, lab.READY_S, "all huge pages are free again")
+
+
+@tap.test(timeout=120)
+def growth():
+    """what a workspace grows by is placed as the rest, and a restart of the daemon in between does not matter"""
+    lab.ok("wkspctl", "create", "g", "--size", 10 * 2 * M, "--max-size", 60 * 2 * M, "--page", "2M", "--numa",
+           "split:0,1")
+    check("g", 10 * 2 * M, 2 * M, split(60, 0, 1)[:10], "before")
+    old = lab.serving()
+    lab.ok("systemctl", "restart", "wkspd")
+    lab.serving(old)
+    lab.ok("wkspctl", "resize", "g", "--size", 50 * 2 * M)
+    check("g", 50 * 2 * M, 2 * M, split(60, 0, 1)[:50], "grown")
+    lab.ok("wkspctl", "resize", "g", "--size", 4 * 2 * M)
+    check("g", 4 * 2 * M, 2 * M, split(60, 0, 1)[:4], "shrunk")
+    lab.ok("wkspctl", "rm", "g")
+
+
+@tap.test(timeout=120)
+def shortage():
+    """a node that has too few pages is an error with node and figures before any is taken; with --preferred the rest
+    comes from elsewhere and is counted"""
+    before = pool()
+    code, out, err = lab.run("wkspctl", "create", "s", "--size", 150 * 2 * M, "--page", "2M", "--numa", "1")
+    tap.eq((code, out), (1, ""), "create on node 1")
+    for part in ("150 huge pages of 2 MiB are wanted on node 1", "128 are free", "--node 1"):
+        tap.contains(err, part, "error")
+    tap.eq(pool(), before, "free huge pages")
+    made = lab.ctl("create", "s", "--size", 150 * 2 * M, "--page", "2M", "--numa", "1", "--preferred")
+    tap.contains(made["note"], "22 of 150 pages are on other nodes than wanted", "note")
+    placed = lab.ctl("show", "s")["placement"]
+    tap.eq({n["node"]: (n["wanted"], n["got"]) for n in placed["nodes"]}, {0: (0, 22), 1: (150, 128)}, "show")
+    tap.eq(placed["elsewhere"], 22, "elsewhere")
+    plan = lab.run("wkspctl", "--json", "plan", "--size", 150 * 2 * M, "--page", "2M", "--numa", "1")
+    tap.eq(plan[0], 1, "exit status of plan")
+    tap.contains(plan[1], "150 huge pages of 2 MiB are wanted on node 1, 0 are free", "plan")
+    lab.ok("wkspctl", "rm", "s")
+    tap.until(lambda: pool() == before, lab.READY_S, "all huge pages are free again")
+
+
+@tap.test(timeout=240)
+def dry():
+    """a node that runs dry in the middle, since surplus pages were promised that it cannot make: an error with
+    figures, and every page back, surplus ones too"""
+    before, over = pool(), "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages"
+    with open(over, "w", encoding="ascii") as f:
+        f.write("3000")
+    try:
+        code, out, err = lab.run("wkspctl", "create", "d", "--size", 2000 * 2 * M, "--page", "2M", "--numa", "1",
+                                 "--timeout", "100s")
+        tap.diag(err.strip())
+        tap.eq((code, out), (1, ""), "create on node 1")
+        tap.contains(err, "2000 huge pages of 2 MiB are wanted on node 1", "error")
+        tap.until(lambda: pool() == before and pool("surplus") == {0: 0, 1: 0}, lab.READY_S, "all pages are back")
+        # and growth: the size is as it was
+        lab.ok("wkspctl", "create", "d", "--size", 20 * M, "--max-size", 4000 * M, "--page", "2M", "--numa", "1")
+        code, out, err = lab.run("wkspctl", "resize", "d", "--size", 4000 * M, "--timeout", "100s")
+        tap.eq((code, out), (1, ""), "resize on node 1")
+        tap.contains(err, "wanted on node 1", "error")
+        tap.eq(lab.ctl("show", "d")["size"], 20 * M, "size")
+        tap.until(lambda: pool() == {0: before[0], 1: before[1] - 10}, lab.READY_S, "all pages but its own are back")
+        check("d", 20 * M, 2 * M, [1] * 10, "after it")
+        lab.ok("wkspctl", "rm", "d")
+    finally:
+        with open(over, "w", encoding="ascii") as f:
+            f.write("0")
+    tap.until(lambda: pool() == before, lab.READY_S, "all huge pages are free again")
+
+
+@tap.test(timeout=240)
+def giant():
+    """pages of 1 GiB are placed as well, auto takes them where they fit, and none is left when there are too few"""
+    page, before = 1024 * M, pool(page=1024 * M)
+    if before != {0: 1, 1: 1}:
+        tap.skip(f"a page of 1 GiB on each node ({before})")
+    made = lab.ctl("create", "b", "--size", 2 * page, "--numa", "split:1,0", "--timeout", "100s")
+    tap.eq(made["page_size"], page, "page size")
+    check("b", 2 * page, page, [1, 0], "1G")
+    tap.eq(pool(page=page), {0: 0, 1: 0}, "free")
+    code, _, err = lab.run("wkspctl", "create", "c", "--size", "1G", "--page", "1G", "--numa", "0")
+    tap.eq(code, 1, "exit status")
+    tap.contains(err, "1 huge pages of 1 GiB are wanted on node 0, 0 are free", "error")
+    lab.ok("wkspctl", "rm", "b")
+    tap.until(lambda: pool(page=page) == before, lab.READY_S, "they are free again")
+
+
+@tap.test(timeout=120)
+def hidden():
+    """a daemon that may use one node only, as in a container with a cpuset, names it in its errors, counts its pages
+    alone and places on it"""
+    unit = ["systemd-run", "--unit", "hidden", "-p", "AllowedMemoryNodes=0", "-q", "wkspd", "--socket",
+            "/run/hidden.sock", "--state-dir", "/run/hidden"]
+    lab.ok(*unit)
+    try:
+        ctl = ("wkspctl", "--socket", "/run/hidden.sock")
+        tap.until(lambda: lab.run(*ctl, "status")[0] == 0, lab.READY_S, "it serves")
+        code, _, err = lab.run(*ctl, "create", "h", "--size", "8M", "--page", "2M", "--numa", "0,1")
+        tap.eq(code, 1, "exit status")
+        for part in ("node 1 is not among those that the daemon may use", "choose of the nodes 0"):
+            tap.contains(err, part, "error")
+        code, _, err = lab.run(*ctl, "create", "h", "--size", 130 * 2 * M, "--page", "2M")
+        tap.contains(err, "130 huge pages of 2 MiB are wanted, 128 are free", "error")
+        lab.ok("taskset", "-c", "1", *ctl, "create", "h", "--size", 40 * M, "--page", "2M", "--numa", "local")
+        with pages.Mapped("h", 40 * M, 2 * M) as mapped:
+            tap.eq(mapped.nodes(), [0] * 20, "local of a cpu whose node is hidden")
+        lab.ok(*ctl, "rm", "h")
+    finally:
+        lab.run("systemctl", "stop", "hidden")
+
+
+@tap.test(timeout=120)
+def killed():
+    """a daemon that is killed while it takes pages leaves none taken"""
+    before = pool()
+    for after in range(3):
+        proc = subprocess.Popen(["wkspctl", "create", "k", "--size", str(200 * 2 * M), "--page", "2M", "--numa", "0,1",
+                                 "--timeout", "20s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        tap.until(lambda: pool() != before, lab.READY_S, "pages are being taken")
+        lab.ok("systemctl", "kill", "-s", "KILL", "wkspd")
+        proc.wait(60)
+        if lab.run("wkspctl", "show", "k")[0] == 0:  # made again, or already made
+            lab.ok("wkspctl", "rm", "k")
+        tap.until(lambda: pool() == before, lab.READY_S, f"all huge pages are free again ({after})")
+
+
+tap.run()
