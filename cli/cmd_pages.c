@@ -27,6 +27,8 @@ typedef struct holder {
   char name[FD_WKSP_NAME_MAX + 1];
   ulong page_size;
   ulong pages;
+  int removing;   /* its name may be another's already */
+  ulong *by_node; /* of them, on host->node[i]; NULL: not known */
 } holder_t;
 
 /* What of ours is in the pools. */
@@ -49,16 +51,48 @@ static int add_holder(void *arg, wksp_info_t const *info) {
   holder_t *holder = &holders->holder[holders->cnt++];
   snprintf(holder->name, sizeof holder->name, "%s", info->name);
   holder->page_size = info->page_size;
-  holder->pages = info->size / info->page_size;
+  holder->pages = (info->size + info->excess) / info->page_size;
+  holder->removing = (int)info->removing;
+  holder->by_node = NULL;
   return 0;
 }
 
+/* Which of the nodes with memory is the only one, NULL: there are several. */
+static host_node_t const *only_node(host_t const *host) {
+  host_node_t const *only = NULL;
+  for (uint i = 0; i < host->node_cnt; i++) {
+    if (!host->node[i].pooled) continue;
+    if (only) return NULL;
+    only = &host->node[i];
+  }
+  return only;
+}
+
+/* Asks on which nodes the pages of a workspace are. 0, also if the daemon does not say; or -1: no
+ * memory. */
+static int place_holder(cli_t const *cli, host_t const *host, holder_t *holder) {
+  host_node_t const *only = only_node(host);
+  wksp_placement_t placement;
+  if (!only && holder->removing) return 0;
+  if (!only && wksp_client_placement(cli->client, holder->name, &placement)) return 0;
+  holder->by_node = calloc(host->node_cnt, sizeof *holder->by_node);
+  if (holder->by_node && only) holder->by_node[only - host->node] = holder->pages;
+  for (uint i = 0; !only && holder->by_node && i < placement.node_cnt; i++)
+    for (uint j = 0; j < host->node_cnt; j++)
+      if (placement.node[i].node >= 0 && (uint)placement.node[i].node == host->node[j].id)
+        holder->by_node[j] += placement.node[i].got;
+  if (!only) wksp_placement_free(&placement);
+  return holder->by_node ? 0 : -1;
+}
+
 /* Asks the daemon. CLI_OK also when it does not answer: then `why` says so. */
-static int ask_holders(cli_t *cli, holders_t *holders) {
+static int ask_holders(cli_t *cli, host_t const *host, holders_t *holders) {
   cli->client = wksp_client_connect(cli->socket_path);
   int err = cli->client ? 0 : wksp_last_error_code();
   if (!err && cli->timeout_ms) err = wksp_client_deadline_set(cli->client, cli->timeout_ms);
   if (!err) err = wksp_client_list(cli->client, add_holder, holders);
+  for (size_t i = 0; !err && i < holders->cnt; i++)
+    if (place_holder(cli, host, &holders->holder[i])) err = WKSP_E_NOMEM;
   if (!err) return CLI_OK;
   if (err == WKSP_E_NOMEM) return cli_fail_memory(cli);
   holders->why = render_safe(wksp_last_error());
@@ -72,15 +106,16 @@ static ulong held(holders_t const *holders, ulong page_size) {
   return pages;
 }
 
-/* Which of the nodes with memory is the only one, NULL: there are several. */
-static host_node_t const *only_node(host_t const *host) {
-  host_node_t const *only = NULL;
-  for (uint i = 0; i < host->node_cnt; i++) {
-    if (!host->node[i].pooled) continue;
-    if (only) return NULL;
-    only = &host->node[i];
+/* The same on host->node[at]. 1 and *ret_pages; 0: it is not known of all. */
+static int held_on(holders_t const *holders, ulong page_size, uint at, ulong *ret_pages) {
+  ulong pages = 0;
+  for (size_t i = 0; i < holders->cnt; i++) {
+    if (holders->holder[i].page_size != page_size) continue;
+    if (!holders->holder[i].by_node) return 0;
+    pages += holders->holder[i].by_node[at];
   }
-  return only;
+  *ret_pages = pages;
+  return !holders->why;
 }
 
 static json_t *pool_json(host_pool_t const *pool, json_t *ours) {
@@ -97,8 +132,9 @@ static json_t *size_json(host_t const *host, uint at, holders_t const *holders) 
   for (uint i = 0; i < host->node_cnt; i++) {
     host_node_t const *node = &host->node[i];
     if (!node->pooled) continue;
-    int const known = !holders->why && (!ours || node == only_node(host));
-    json_t *entry = pool_json(&node->pool[at], known ? render_json_figure(ours) : json_null());
+    ulong here;
+    int const known = held_on(holders, size->size, i, &here);
+    json_t *entry = pool_json(&node->pool[at], known ? render_json_figure(here) : json_null());
     json_object_set_new(entry, "node", json_integer(node->id));
     json_object_set_new(entry, "allowed", json_boolean(node->allowed));
     json_array_append_new(nodes, entry);
@@ -113,16 +149,23 @@ static json_t *size_json(host_t const *host, uint at, holders_t const *holders) 
   return object;
 }
 
+static json_t *holder_json(host_t const *host, holder_t const *holder) {
+  json_t *nodes = holder->by_node ? json_array() : json_null();
+  for (uint i = 0; holder->by_node && i < host->node_cnt; i++)
+    if (holder->by_node[i])
+      json_array_append_new(nodes, json_pack("{s:I, s:o}", "node", (json_int_t)host->node[i].id,
+                                             "pages", render_json_figure(holder->by_node[i])));
+  return json_pack("{s:o, s:o, s:o, s:o}", "name", render_json_text(holder->name), "page_size",
+                   render_json_figure(holder->page_size), "pages",
+                   render_json_figure(holder->pages), "nodes", nodes);
+}
+
 static json_t *pools_json(host_t const *host, holders_t const *holders) {
   json_t *pools = json_array(), *ours = json_array();
   for (uint i = 0; i < host->size_cnt; i++)
     json_array_append_new(pools, size_json(host, i, holders));
-  for (size_t i = 0; i < holders->cnt; i++) {
-    holder_t const *holder = &holders->holder[i];
-    json_array_append_new(ours, json_pack("{s:o, s:o, s:o}", "name", render_json_text(holder->name),
-                                          "page_size", render_json_figure(holder->page_size),
-                                          "pages", render_json_figure(holder->pages)));
-  }
+  for (size_t i = 0; i < holders->cnt; i++)
+    json_array_append_new(ours, holder_json(host, &holders->holder[i]));
   if (holders->why) {
     json_decref(ours);
     ours = json_null();
@@ -150,10 +193,11 @@ static int print_pools(cli_t const *cli, host_t const *host, holders_t const *ho
     render_text_t const ours_text = render_number(ours), reserved = render_number(size->reserved);
     for (uint i = 0; i < host->node_cnt; i++) {
       host_node_t const *node = &host->node[i];
-      int const known = !holders->why && (!ours || node == only_node(host));
+      ulong here = 0;
+      int const known = held_on(holders, size->size, i, &here);
+      render_text_t const id = render_number(node->id), here_text = render_number(here);
       if (node->pooled)
-        pool_row(table, render_number(node->id).s, size->size, &node->pool[at], "",
-                 known ? ours_text.s : "?");
+        pool_row(table, id.s, size->size, &node->pool[at], "", known ? here_text.s : "?");
     }
     pool_row(table, "all", size->size, &size->all, reserved.s, holders->why ? "?" : ours_text.s);
   }
@@ -167,15 +211,29 @@ static int print_pools(cli_t const *cli, host_t const *host, holders_t const *ho
   return CLI_OK;
 }
 
-static int print_holders(cli_t const *cli, holders_t const *holders) {
-  static render_column_t const columns[] = {{"WORKSPACE", 0}, {"PAGE", 1}, {"PAGES", 1}};
+/* "0:12 1:4", "?" if it is not known; cut at cap bytes. */
+static char const *holder_nodes(host_t const *host, holder_t const *holder, char *out, size_t cap) {
+  size_t len = 0;
+  snprintf(out, cap, "?");
+  for (uint i = 0; holder->by_node && i < host->node_cnt && len < cap; i++)
+    if (holder->by_node[i])
+      len += (size_t)snprintf(out + len, cap - len, "%s%u:%lu", len ? " " : "", host->node[i].id,
+                              holder->by_node[i]);
+  return out;
+}
+
+static int print_holders(cli_t const *cli, host_t const *host, holders_t const *holders) {
+  static render_column_t const columns[] = {
+      {"WORKSPACE", 0}, {"PAGE", 1}, {"PAGES", 1}, {"NODE:PAGES", 0}};
+  char nodes[256];
   if (!holders->cnt) return CLI_OK;
   putchar('\n');
-  render_table_t *table = render_table_new(columns, 3);
+  render_table_t *table = render_table_new(columns, 4);
   for (size_t i = 0; i < holders->cnt; i++) {
     render_text_t const size = render_size(holders->holder[i].page_size),
                         pages = render_number(holders->holder[i].pages);
-    char const *cells[] = {holders->holder[i].name, size.s, pages.s};
+    char const *cells[] = {holders->holder[i].name, size.s, pages.s,
+                           holder_nodes(host, &holders->holder[i], nodes, sizeof nodes)};
     render_table_row(table, cells);
   }
   return render_table_print(table) ? cli_fail_memory(cli) : CLI_OK;
@@ -186,13 +244,14 @@ int cmd_hugepages(cli_t *cli, cli_args_t const *args) {
   holders_t holders = {.cnt = 0};
   int status = read_host(cli, &host);
   if (status) return status;
-  status = ask_holders(cli, &holders);
+  status = ask_holders(cli, &host, &holders);
   if (!status && cli->json) {
     status = render_json(cli, pools_json(&host, &holders));
   } else if (!status) {
     status = print_pools(cli, &host, &holders);
-    if (!status) status = print_holders(cli, &holders);
+    if (!status) status = print_holders(cli, &host, &holders);
   }
+  for (size_t i = 0; i < holders.cnt; i++) free(holders.holder[i].by_node);
   free(holders.holder);
   free(holders.why);
   host_free(&host);

@@ -161,7 +161,9 @@ def hugepages_ours():
         d.ok("create", "huge", "--size", "6M", "--page", "2M")
         answer = d.json("hugepages")
         tap.eq(answer["not_known"], None)
+        keys(answer["workspaces"][0], "name page_size pages nodes")
         tap.eq([(w["name"], w["page_size"], w["pages"]) for w in answer["workspaces"]], [("huge", 2 * MIB, 3)])
+        tap.eq(sum(node["pages"] for node in answer["workspaces"][0]["nodes"]), 3, "pages on all nodes")
         sizes = {entry["page_size"]: entry for entry in answer["pools"]}
         tap.eq({size: entry["ours"] for size, entry in sizes.items()},
                {size: 3 if size == 2 * MIB else 0 for size in sizes})
@@ -169,7 +171,8 @@ def hugepages_ours():
         tap.eq(text[0].split("\n")[0].split(), "NODE PAGE TOTAL FREE RESERVED SURPLUS OURS".split())
         row = [line.split() for line in text[0].splitlines() if line.split()[:3] == ["all", "2", "MiB"]][0]
         tap.eq(row[-1], "3", "ours of all nodes")
-        looks(text[1], "WORKSPACE PAGE PAGES\nhuge 2 MiB 3")
+        looks(text[1], "WORKSPACE PAGE PAGES NODE:PAGES\nhuge 2 MiB 3 <any>")
+        tap.eq(sum(n["ours"] for n in sizes[2 * MIB]["nodes"]), 3, "ours of each node")
         d.ok("rm", "huge")
         tap.eq(d.json("hugepages")["workspaces"], [])
 
