@@ -15,6 +15,7 @@
 #include "core/alloc.h"
 #include "core/fail.h"
 #include "core/map.h"
+#include "core/private.h"
 
 #define GATE_WAIT_NS \
   20000000UL /* for a thread to leave its call: a thousand times what a call takes */
@@ -190,7 +191,7 @@ static int region_free(wksp__op_t *op, fd_wksp_part_t const *part, uint64_t *fre
    wrong, which costs a look. */
 static void recount_pool(wksp__op_t *op) {
   uint32_t cnt = 0;
-  for (uint32_t span = 0; span < wksp__span_cnt(op->wksp); span++) {
+  for (uint32_t span = 0, end = wksp__span_end(&op->call); span < end; span++) {
     uint64_t e = wksp__ld(&wksp__span_words(op->wksp)[span]);
     cnt += SPAN_STATE(e) == WKSP_SPAN_POOL && SPAN_HEAP(e) == op->alloc->home;
   }

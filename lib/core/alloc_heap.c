@@ -14,6 +14,7 @@
 #include "core/alloc_hard.h"
 #include "core/fail.h"
 #include "core/map.h"
+#include "core/private.h"
 
 #include <string.h>
 
@@ -263,7 +264,7 @@ static int refile(wksp__op_t *op, wksp__heap_t *heap, uint32_t span) {
 
 uint32_t wksp__heap_rebuild(wksp__op_t *op, wksp__heap_t *heap, uint32_t id) {
   uint64_t *words = wksp__span_words(op->wksp);
-  uint32_t cnt = wksp__span_cnt(op->wksp), kept = 0;
+  uint32_t cnt = wksp__span_end(&op->call), kept = 0;
   wksp__mag_flush(op, heap, id);
   for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) {
     wksp__st(&heap->mag[cls].cur, 0U);
@@ -300,7 +301,7 @@ uint32_t wksp__heap_rebuild(wksp__op_t *op, wksp__heap_t *heap, uint32_t id) {
 /* Moves the spans of a heap that the caller has just taken to his own. Returns how many. */
 static uint32_t merge(wksp__op_t *op, wksp__heap_t *from, uint32_t from_id) {
   uint64_t *words = wksp__span_words(op->wksp);
-  uint32_t cnt = wksp__span_cnt(op->wksp), moved = 0;
+  uint32_t cnt = wksp__span_end(&op->call), moved = 0;
   if (!wksp__heap_rebuild(op, from, from_id)) return 0; /* flushes its magazines, too */
   for (uint32_t span = 0; span < cnt; span++) {
     uint64_t e = wksp__ld_acquire(&words[span]);

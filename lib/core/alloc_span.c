@@ -282,11 +282,11 @@ static uint32_t take_spare(wksp__op_t *op, uint32_t cls) {
 static int from_pool_narrow(wksp__op_t *op, uint32_t cls, uint32_t *ret_span) {
   struct fd_alloc *alloc = op->alloc;
   for (uint32_t i = 0, span; i < WKSP_POOL_HINTS && (span = pool_hint(alloc)) != UINT32_MAX; i++) {
-    if (span >= wksp__span_cnt(op->wksp) || !set_up(op, span, cls)) continue;
+    if (span >= wksp__span_end(&op->call) || !set_up(op, span, cls)) continue;
     *ret_span = span;
     return 1;
   }
-  uint32_t cnt = wksp__span_cnt(op->wksp), from = wksp__ld(&alloc->pool_scan);
+  uint32_t cnt = wksp__span_end(&op->call), from = wksp__ld(&alloc->pool_scan);
   if ((int32_t)wksp__ld(&alloc->pool_cnt) <= 0) return 0;
   for (uint32_t i = 0; i < cnt; i++) {
     uint32_t span = (uint32_t)(((uint64_t)from + i) % cnt);
@@ -305,7 +305,7 @@ static int from_pool_narrow(wksp__op_t *op, uint32_t cls, uint32_t *ret_span) {
    time, or at all. */
 static int from_pool_wide(wksp__op_t *op, uint32_t cls, uint32_t lg, int all, uint32_t *ret_span) {
   struct fd_alloc *alloc = op->alloc;
-  uint32_t cnt = wksp__span_cnt(op->wksp), step = 1U << lg;
+  uint32_t cnt = wksp__span_end(&op->call), step = 1U << lg;
   uint32_t most = all || cnt < LOOK_WIDE << lg ? cnt + step : LOOK_WIDE << lg;
   if (!all && (int32_t)(wksp__ld(&alloc->pool_cnt) - step) < 0) return 0;
   for (uint32_t i = 0; i < 64; i++) {

@@ -176,6 +176,7 @@ fd_wksp_t *fd_wksp_new_private(char const *name, fd_wksp_private_t const *how) {
     return NULL;
   }
   own->addr = addr;
+  own->end = first_end(&geom, own->unit);
   uint64_t data_sz = first_end(&geom, own->unit) - geom.data_lo;
   if (!wksp__new(addr, name, how->seed, geom.part_max, geom.data_max, data_sz) ||
       wksp__map_add_own((fd_wksp_t *)addr, own, unmap)) {
@@ -216,6 +217,7 @@ static int grow_by(wksp__call_t *call, wksp__own_t *own, uint64_t data_sz, uint6
     if (to == end) return 0;
     if (open_up(own, (char *)wksp + end, (char *)wksp + to)) continue;
     wksp__resized_t resized;
+    wksp__st(&own->end, to);
     return !wksp__part_resize(call, WKSP_LOCK_CALL_NS, to - wksp->data_lo, own->unit, &resized);
   }
   return 0;

@@ -140,6 +140,11 @@ int pre_start(void) {
   return pre.join != NULL;
 }
 
+/* A program that never allocates has its report as well. */
+__attribute__((constructor)) static void at_start(void) {
+  pre_start();
+}
+
 __attribute__((destructor)) static void at_exit(void) {
   if (pre.stats_fd >= 0) pre_report(pre.stats_fd);
 }

@@ -79,7 +79,7 @@ static NOINLINE void *malloc_other(ulong align, ulong sz, int *ret_zeroed) {
 
 static inline void *malloc_aligned(ulong align, ulong sz) {
   int zeroed;
-  if (PRE_LIKELY(sz <= FD_ALLOC_SMALL_MAX)) {
+  if (PRE_LIKELY(sz <= FD_ALLOC_SMALL_MAX && align <= ALIGN_MOST)) {
     void *ptr = fd_alloc_malloc(pre.join, align, sz);
     if (PRE_LIKELY(ptr != NULL)) return ptr;
   }
