@@ -108,7 +108,8 @@ static uint64_t hash_all(void) {
     for (unsigned long at = lo; at < hi; at += 4096) {
       if (mincore((void *)at, 4096, resident) || !(*resident & 1)) continue;
       for (uint64_t *word = (uint64_t *)at; word < (uint64_t *)(at + 4096); word++)
-        hash = (hash ^ *word) * 0x9e3779b97f4a7c15UL;
+        if (*word) /* zeros may become resident by themselves */
+          hash = (hash ^ *word ^ (uintptr_t)word) * 0x9e3779b97f4a7c15UL;
     }
   }
   return hash;
@@ -271,7 +272,7 @@ static void *exec_now(void *arg) {
 }
 
 static void execs(void) {
-  char *argv[] = {"true", NULL};
+  char name[] = "true", *argv[] = {name, NULL};
   for (int volatile i = 0; i < 20; i++) {
     pid_t pid = vfork();
     if (!pid) {
