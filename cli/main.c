@@ -5,6 +5,7 @@
    check of arguments, the list of commands and --help are all made from the row, so they agree. */
 
 #include "cli.h"
+#include "complete.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -326,6 +327,15 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl doctor\n"
                 "  wkspctl doctor --json\n",
     .run = cmd_doctor },
+  { .name = "metrics",
+    .options = {{"format", "FORMAT", "openmetrics or prometheus (openmetrics)", 0, 0}},
+    .what = "print the figures of the daemon and its workspaces as metrics",
+    .text = "openmetrics: OpenMetrics 1.0. prometheus: what promtool and the textfile\n"
+            "collector read. Of a workspace that we may not read, or that is damaged, only\n"
+            "what ls says.\n",
+    .examples = "  wkspctl metrics\n"
+                "  wkspctl metrics --format prometheus\n",
+    .run = cmd_metrics },
   { .name = NULL },
 };
 /* clang-format on */
@@ -454,6 +464,7 @@ int main(int argc, char **argv) {
   /* A reader that has gone away shows as EPIPE in cli_flush. */
   signal(SIGPIPE, SIG_IGN);
 
+  if (argc > 1 && !strcmp(argv[1], "__complete")) return complete(commands, argc - 2, argv + 2);
   cli_t cli = {0};
   cli_args_t args;
   int status = cli_args_read(&cli, commands, argc, argv, &args);

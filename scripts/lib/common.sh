@@ -18,7 +18,7 @@ packages_heap=(libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 redis-server red
 # Tests that want one of these are skipped where it is missing.
 # shellcheck disable=SC2034
 packages_nice=(shellcheck clang-format-14 systemd libclang-rt-14-dev mandoc "${packages_heap[@]}" "${packages_lab[@]}"
-  libc++-14-dev libc++abi-14-dev
+  libc++-14-dev libc++abi-14-dev python3-prometheus-client bash-completion zsh
   golang-go golang-github-containerd-ttrpc-dev golang-google-protobuf-dev protobuf-compiler)
 # What scripts/bench measures beside us.
 # shellcheck disable=SC2034
@@ -60,6 +60,20 @@ packages_need() {
     tail -n 20 "$log" >&2
     die "apt-get failed; all that it said is in $log"
   fi
+}
+
+# tool_need LOG DIR PACKAGE PROGRAM: sees to it that PROGRAM is on the PATH, out of a package that had better not be
+# installed, since that would start a service. If it cannot be had, tests that want it say so.
+tool_need() {
+  local log=$1 dir=$2
+  PATH+=:$dir
+  command -v "$4" >/dev/null && return
+  say "fetching $4"
+  if ! { mkdir -p "$dir/unpacked" && (cd "$dir" && apt-get download -q "$3") &&
+    dpkg -x "$dir/$3"_*.deb "$dir/unpacked" && cp "$dir/unpacked/usr/bin/$4" "$dir"; } >>"$log" 2>&1; then
+    say "no $4"
+  fi
+  rm -rf "$dir/unpacked" "$dir/$3"_*.deb
 }
 
 # Prints the folder for build folders: build/ in the checkout, or, if this user may not write there,

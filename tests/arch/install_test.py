@@ -23,6 +23,7 @@ WANTED = [
     "*/include/wksp/wksp.hpp",
     "**/system/wkspd.service", "**/system/wkspd.socket", "**/user/wkspd.service", "**/user/wkspd.socket",
     "**/system/wkspd-hugepages.service",
+    "*/share/bash-completion/completions/wkspctl", "*/share/zsh/site-functions/_wkspctl",
     "**/sysusers.d/wkspd.conf", "**/tmpfiles.d/wkspd.conf", "**/system-preset/50-wkspd.preset",
 ]
 # Where systemd knows what stands in it, 254 and later; where scdoc is there to make them.

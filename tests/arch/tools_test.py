@@ -15,7 +15,7 @@ import tap
 ROOT = os.environ.get("WKSP_SOURCE_DIR") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 SCRIPTS = ["scripts/quickstart", "scripts/test", "scripts/bench", "scripts/torture", "scripts/lab",
            "scripts/lib/common.sh", "scripts/lib/lab/wkspd-lab-run", "scripts/lib/lab/guest-init",
-           "examples/go/build", ".ci/run"]
+           "examples/go/build", "cli/completion/wkspctl.bash", ".ci/run"]
 
 
 def run(*command, **kw):

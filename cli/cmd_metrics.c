@@ -1,0 +1,254 @@
+/* cmd_metrics: metrics - the daemon and its workspaces as metrics for a monitoring system.
+
+   The problem: two text formats are about that differ in little. OpenMetrics names a counter's
+   family without the _total that its sample ends in, knows the type info, and ends with # EOF;
+   Prometheus' own older format, which promtool and node_exporter's textfile collector read, has the
+   sample's name everywhere and no such type. Both are written from one table here.
+
+   A metric's name is part of the interface: they are added, never renamed. docs/metrics.md says
+   what each means; names, types and help come from here. */
+
+#include "render.h"
+#include "sample.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FORMAT_OPENMETRICS, FORMAT_PROMETHEUS, FORMAT_JSON };
+
+typedef enum metric_type { GAUGE, COUNTER, INFO } metric_type_t;
+
+static char const *const type_words[] = {[GAUGE] = "gauge", [COUNTER] = "counter", [INFO] = "info"};
+
+typedef struct writer {
+  int format;
+  json_t *array; /* FORMAT_JSON */
+  int failed;    /* no memory */
+  char const *name;
+  metric_type_t type;
+} writer_t;
+
+/* name: without _total or _info. */
+static void family(writer_t *w, metric_type_t type, char const *name, char const *help) {
+  w->name = name;
+  w->type = type;
+  if (w->format == FORMAT_JSON) return;
+  char const *suffix = "", *word = type_words[type];
+  if (w->format == FORMAT_PROMETHEUS) {
+    suffix = type == COUNTER ? "_total" : type == INFO ? "_info" : "";
+    if (type == INFO) word = type_words[GAUGE];
+  }
+  printf("# HELP %s%s %s\n# TYPE %s%s %s\n", name, suffix, help, name, suffix, word);
+}
+
+typedef struct label {
+  char const *name, *value; /* name NULL: none */
+} label_t;
+
+/* With '\', '"' and line ends written as the formats want them. */
+static void print_label(label_t const *label, char before) {
+  printf("%c%s=\"", before, label->name);
+  for (char const *c = label->value; *c; c++) {
+    if (*c == '\\' || *c == '"') putchar('\\');
+    if (*c == '\n')
+      fputs("\\n", stdout);
+    else
+      putchar(*c);
+  }
+  putchar('"');
+}
+
+#define LABELS_MAX 2
+
+/* A sample of the family. */
+static void sample(writer_t *w, label_t const labels[LABELS_MAX], double value) {
+  char const *suffix = w->type == COUNTER ? "_total" : w->type == INFO ? "_info" : "";
+  if (w->format == FORMAT_JSON) {
+    json_t *named = json_object();
+    for (int i = 0; i < LABELS_MAX && labels[i].name; i++)
+      w->failed |= json_object_set_new(named, labels[i].name, render_json_text(labels[i].value));
+    json_t *object = json_pack("{s:s+, s:s, s:o, s:f}", "name", w->name, suffix, "type",
+                               type_words[w->type], "labels", named, "value", value);
+    w->failed |= json_array_append_new(w->array, object);
+    return;
+  }
+  printf("%s%s", w->name, suffix);
+  for (int i = 0; i < LABELS_MAX && labels[i].name; i++) print_label(&labels[i], i ? ',' : '{');
+  if (labels[0].name) putchar('}');
+  printf(" %.17g\n", value); /* bytes below 2^53 are whole */
+}
+
+static label_t const no_labels[LABELS_MAX] = {{NULL, NULL}, {NULL, NULL}};
+
+static void write_daemon(writer_t *w, sample_t const *s) {
+  char layout[16];
+  snprintf(layout, sizeof layout, "%u", s->version.layout);
+  family(w, INFO, "wkspd", "The daemon's version and the layout version of workspaces it makes.");
+  sample(w, (label_t[LABELS_MAX]){{"version", s->version.daemon}, {"layout", layout}}, 1);
+
+  wksp_status_t const *t = &s->status;
+  struct {
+    char const *name;
+    metric_type_t type;
+    double value;
+    char const *help;
+  } const rows[] = {
+      {"wkspd_uptime_seconds", GAUGE, (double)t->uptime_ns / 1e9, "Time since the daemon started."},
+      {"wkspd_memory_outlives_daemon", GAUGE, t->fd_store,
+       "1 if systemd or a supervisor keeps the memory over a restart of the daemon."},
+      {"wkspd_workspaces", GAUGE, t->workspace_cnt, "Workspaces that there are."},
+      {"wkspd_workspaces_quarantined", GAUGE, t->quarantined_cnt,
+       "Workspaces that are kept and not served."},
+      {"wkspd_workspaces_removing", GAUGE, (double)s->removing_cnt,
+       "Workspaces that were removed by force while in use."},
+      {"wkspd_workspaces_lost", GAUGE, t->lost_cnt,
+       "Workspaces whose memory nobody had kept when this daemon started."},
+      {"wkspd_workspaces_bytes", GAUGE, (double)t->bytes, "Memory held in workspaces."},
+      {"wkspd_leases", GAUGE, t->lease_cnt, "Leases that are held."},
+      {"wkspd_connections", GAUGE, t->connection_cnt, "Connections of clients."},
+      {"wkspd_jobs", GAUGE, t->job_cnt, "Workers running."},
+      {"wkspd_open_fds", GAUGE, t->fd_cnt, "Descriptors open in the daemon."},
+      {"wkspd_requests", COUNTER, (double)t->request_cnt, "Requests served since the start."},
+      {"wkspd_requests_refused", COUNTER, (double)t->refused_cnt,
+       "Requests answered with an error since the start."},
+      {"wkspd_violations", COUNTER, (double)t->violation_cnt,
+       "Connections closed for breaking the protocol since the start."},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    family(w, rows[i].type, rows[i].name, rows[i].help);
+    sample(w, no_labels, rows[i].value);
+  }
+}
+
+/* Of a workspace. */
+typedef enum fact {
+  SIZE,
+  MAX_SIZE,
+  PAGE_SIZE,
+  CREATED,
+  QUARANTINED,
+  ATTACHED_RW,
+  ATTACHED_RO,
+  READABLE,
+  DATA, /* this and what follows: only if it is readable */
+  USED,
+  FREE,
+  FREE_MAX,
+  FRAGMENTATION,
+  PARTS,
+  PARTS_MAX,
+  LOCK_WAIT
+} fact_t;
+
+static double value_of(sample_t const *s, sample_wksp_t const *wksp, fact_t fact) {
+  wksp_info_t const *info = &wksp->info;
+  fd_wksp_usage_t const *usage = &wksp->usage;
+  ulong const since = wksp->holder.since_ns;
+  switch (fact) {
+  case SIZE:
+    return (double)info->size;
+  case MAX_SIZE:
+    return (double)info->max_size;
+  case PAGE_SIZE:
+    return (double)info->page_size;
+  case CREATED:
+    return (double)info->created_ns / 1e9;
+  case QUARANTINED:
+    return info->quarantined;
+  case ATTACHED_RW:
+    return info->attached_rw;
+  case ATTACHED_RO:
+    return info->attached_ro;
+  case READABLE:
+    return !wksp->err;
+  case DATA:
+    return (double)usage->total_sz;
+  case USED:
+    return (double)usage->used_sz;
+  case FREE:
+    return (double)usage->free_sz;
+  case FREE_MAX:
+    return (double)usage->free_sz_max;
+  case FRAGMENTATION:
+    return sample_fragmentation(usage);
+  case PARTS:
+    return (double)usage->total_cnt;
+  case PARTS_MAX:
+    return (double)usage->total_max;
+  case LOCK_WAIT:
+    return since && s->time_ns > since ? (double)(s->time_ns - since) / 1e9 : 0;
+  }
+  return 0;
+}
+
+static void write_workspaces(writer_t *w, sample_t const *s) {
+  static struct {
+    char const *name;
+    fact_t fact;
+    char const *help, *mode;
+  } const rows[] = {
+      {"wkspd_workspace_size_bytes", SIZE, "Bytes that the workspace takes at present.", NULL},
+      {"wkspd_workspace_max_size_bytes", MAX_SIZE, "Bytes that it can be resized to.", NULL},
+      {"wkspd_workspace_page_size_bytes", PAGE_SIZE, "Size of its pages.", NULL},
+      {"wkspd_workspace_created_timestamp_seconds", CREATED, "When it was made.", NULL},
+      {"wkspd_workspace_quarantined", QUARANTINED, "1 if it is kept and not served.", NULL},
+      {"wkspd_workspace_leases", ATTACHED_RW, "Leases by what they allow.", "rw"},
+      {"wkspd_workspace_leases", ATTACHED_RO, NULL, "ro"},
+      {"wkspd_workspace_readable", READABLE,
+       "1 if what follows could be read: by its owner and mode, and sound.", NULL},
+      {"wkspd_workspace_data_bytes", DATA, "Bytes for data at present.", NULL},
+      {"wkspd_workspace_used_bytes", USED, "Bytes in used partitions.", NULL},
+      {"wkspd_workspace_free_bytes", FREE, "Bytes in free partitions.", NULL},
+      {"wkspd_workspace_largest_free_bytes", FREE_MAX, "Bytes in the largest free partition.",
+       NULL},
+      {"wkspd_workspace_fragmentation_ratio", FRAGMENTATION,
+       "Part of the free bytes that does not lie in the largest free partition.", NULL},
+      {"wkspd_workspace_partitions", PARTS, "Partitions, free ones included.", NULL},
+      {"wkspd_workspace_partitions_max", PARTS_MAX, "Partitions that there can be.", NULL},
+      {"wkspd_workspace_lock_wait_seconds", LOCK_WAIT,
+       "For how long somebody has been waiting for its lock, 0 if nobody has.", NULL},
+  };
+  /* A family's samples stand together, so those of one name follow each other by workspace. */
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    if (rows[i].help) family(w, GAUGE, rows[i].name, rows[i].help);
+    for (ulong k = 0; k < s->cnt; k++) {
+      sample_wksp_t const *wksp = &s->wksps[k];
+      if (rows[i].fact >= DATA && wksp->err) continue;
+      sample(w,
+             (label_t[LABELS_MAX]){{"workspace", wksp->info.name},
+                                   {rows[i].mode ? "mode" : NULL, rows[i].mode}},
+             value_of(s, wksp, rows[i].fact));
+    }
+  }
+}
+
+/* FORMAT_*, or -1. */
+static int format_of(cli_t const *cli, char const *format) {
+  int const prometheus = format && !strcmp(format, "prometheus");
+  if (format && !prometheus && strcmp(format, "openmetrics")) return -1;
+  return cli->json ? FORMAT_JSON : prometheus ? FORMAT_PROMETHEUS : FORMAT_OPENMETRICS;
+}
+
+int cmd_metrics(cli_t *cli, cli_args_t const *args) {
+  writer_t w = {.format = format_of(cli, cli_arg(args, "format"))};
+  if (w.format < 0)
+    return cli_fail_usage(cli, "--format '%s' is neither openmetrics nor prometheus",
+                          cli_arg(args, "format"));
+  int const status = cli_connect(cli);
+  if (status) return status;
+  sample_t s;
+  int const err = sample_take(cli->client, &s);
+  if (err) return cli_fail_wksp(cli, err);
+  w.array = w.format == FORMAT_JSON ? json_array() : NULL;
+  write_daemon(&w, &s);
+  write_workspaces(&w, &s);
+  sample_free(&s);
+  if (w.format == FORMAT_JSON) {
+    json_t *object = w.failed ? NULL : json_pack("{s:O}", "metrics", w.array);
+    json_decref(w.array);
+    return render_json(cli, object);
+  }
+  if (w.format == FORMAT_OPENMETRICS) puts("# EOF");
+  return CLI_OK;
+}

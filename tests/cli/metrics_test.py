@@ -1,0 +1,164 @@
+"""wkspctl metrics: what it says, that monitoring systems read it, and that the alerts are about metrics that exist."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+
+import tap
+from clilib import fails
+from daemon import Daemon
+
+ROOT = os.environ.get("WKSP_SOURCE_DIR") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
+ALERTS = os.path.join(ROOT, "contrib/prometheus/wkspd-alerts.yml")
+SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
+
+
+def samples(text):
+    """{name{labels}: value} of a text in either format; fails on a line that is none."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        match = SAMPLE.fullmatch(line)
+        tap.true(match, f"a sample: {line!r}")
+        key = match[1] + ("{" + match[2] + "}" if match[2] else "")
+        tap.true(key not in found, f"{key} is there once")
+        found[key] = float(match[3])
+    return found
+
+
+def standing(found):
+    """Those that do not change from one moment to the next."""
+    return {k: v for k, v in found.items() if not k.startswith(("wkspd_uptime", "wkspd_requests_total"))}
+
+
+def promtool(*args, **kw):
+    """Runs promtool, which must have nothing to say."""
+    if not shutil.which("promtool"):
+        tap.skip("promtool (package prometheus)")
+    done = subprocess.run(["promtool", *args], capture_output=True, text=True, check=False, **kw)
+    tap.eq((done.returncode, done.stderr), (0, ""), f"promtool {' '.join(args)}\n{done.stdout}")
+
+
+@tap.test
+def figures():
+    """the figures are those that status, ls and usage show"""
+    with Daemon() as d:
+        d.ok("create", "demo", "--size", "8M", "--max-size", "16M", "--page", "4k")
+        d.ok("create", "other", "--size", "2M", "--page", "4k")
+        d.ok("alloc", "demo", "--size", "1M", "--tag", "7")
+        d.ctl("show", "nobody")
+        got = samples(d.ok("metrics"))
+        status, shown, used = d.status(), d.json("show", "demo"), d.json("usage", "demo")["usage"]
+        tap.true(got["wkspd_requests_total"] < status["request_cnt"], "requests")
+        for name, want in {"wkspd_workspaces": 2, "wkspd_leases": 0, "wkspd_memory_outlives_daemon": 0,
+                           "wkspd_workspaces_bytes": status["bytes"], "wkspd_requests_refused_total": 1,
+                           "wkspd_violations_total": 0, "wkspd_workspaces_lost": 0}.items():
+            tap.eq(got[name], want, name)
+        for name, want in {"size_bytes": shown["size"], "max_size_bytes": shown["max_size"], "page_size_bytes": 4096,
+                           "data_bytes": used["total_size"], "used_bytes": used["used_size"],
+                           "free_bytes": used["free_size"], "largest_free_bytes": used["free_size_max"],
+                           "partitions": used["total_cnt"], "partitions_max": used["total_max"], "readable": 1,
+                           "quarantined": 0, "lock_wait_seconds": 0}.items():
+            tap.eq(got[f'wkspd_workspace_{name}{{workspace="demo"}}'], want, name)
+        tap.eq(got['wkspd_workspace_used_bytes{workspace="other"}'], 0)
+        tap.true(abs(got['wkspd_workspace_created_timestamp_seconds{workspace="demo"}'] -
+                     shown["created_ns"] / 1e9) < 1e-3, "time of creation")
+        version = d.json("version")
+        tap.eq(got[f'wkspd_info{{version="{version["daemon"]}",layout="{version["layout"]}"}}'], 1)
+        fragmentation = 1 - used["free_size_max"] / used["free_size"]
+        tap.true(abs(got['wkspd_workspace_fragmentation_ratio{workspace="demo"}'] - fragmentation) < 1e-9, "ratio")
+
+
+@tap.test
+def formats():
+    """both formats and JSON have the same samples; OpenMetrics ends as it must and its counters' families lack
+    _total, Prometheus' have it"""
+    with Daemon() as d:
+        d.ok("create", "demo", "--size", "8M", "--page", "4k")
+        openmetrics, prometheus = d.ok("metrics"), d.ok("metrics", "--format", "prometheus")
+        first, second = samples(openmetrics), samples(prometheus)
+        tap.eq(standing(first), standing(second))
+        third = {}
+        for metric in d.json("metrics")["metrics"]:
+            labels = ",".join(f'{k}="{v}"' for k, v in metric["labels"].items())
+            third[metric["name"] + (f"{{{labels}}}" if labels else "")] = metric["value"]
+        tap.eq(standing(first), standing(third))
+        tap.true(openmetrics.endswith("\n# EOF\n"), "the end of OpenMetrics")
+        tap.contains(openmetrics, "# TYPE wkspd_requests counter\n")
+        tap.contains(prometheus, "# TYPE wkspd_requests_total counter\n")
+        fails(d, 2, ["metrics", "--format", "xml"], "'xml'", "openmetrics", "prometheus")
+
+
+@tap.test
+def unreadable():
+    """a workspace that the asker may not read is there with its size and without what is in it"""
+    if os.getuid():
+        tap.skip("root")
+    with Daemon() as d:
+        os.chmod(d.dir, 0o755)
+        os.chmod(d.socket, 0o666)
+        d.ok("create", "mine", "--size", "2M", "--page", "4k", "--mode", "0600")
+        done = subprocess.run([os.path.join(os.environ["WKSP_BIN_DIR"], "cli/wkspctl"), "metrics"], env=d.env,
+                              capture_output=True, text=True, check=False, user=65534, group=65534, extra_groups=[])
+        tap.eq((done.returncode, done.stderr), (0, ""), "metrics as another user")
+        got = samples(done.stdout)
+        tap.eq(got['wkspd_workspace_readable{workspace="mine"}'], 0)
+        tap.eq(got['wkspd_workspace_size_bytes{workspace="mine"}'], 2 << 20)
+        tap.true('wkspd_workspace_used_bytes{workspace="mine"}' not in got, "what is in it is not told")
+
+
+@tap.test
+def promtool_metrics():
+    """promtool check metrics has nothing to say about --format prometheus"""
+    with Daemon() as d:
+        for name in ("a", "b"):
+            d.ok("create", name, "--size", "2M", "--page", "4k")
+        promtool("check", "metrics", input=d.ok("metrics", "--format", "prometheus"))
+
+
+@tap.test
+def openmetrics_parser():
+    """the parser of Prometheus' own Python client, which is strict, reads the OpenMetrics text"""
+    try:
+        from prometheus_client.openmetrics import parser
+    except ImportError:
+        tap.skip("python3-prometheus-client")
+    with Daemon() as d:
+        d.ok("create", "a", "--size", "2M", "--page", "4k")
+        text = d.ok("metrics")
+        families = list(parser.text_string_to_metric_families(text))
+        tap.eq(sum(len(f.samples) for f in families), len(samples(text)), "samples that it found")
+        tap.true(all(f.documentation for f in families), "each family has help")
+
+
+@tap.test
+def alerts():
+    """promtool check rules accepts the alerts, and every metric that they and docs/metrics.md name exists, and none
+    is missing there"""
+    with Daemon() as d:
+        d.ok("create", "a", "--size", "2M", "--page", "4k")
+        names = {key.split("{")[0] for key in samples(d.ok("metrics"))}
+    with open(ALERTS, encoding="utf-8") as f:
+        rules = re.findall(r"wkspd_\w+", " ".join(re.findall(r"expr:.*?\n(?=        \w)", f.read(), re.DOTALL)))
+    tap.true(len(set(rules)) > 10, f"metrics in rules: {rules}")
+    tap.eq(sorted(set(rules) - names), [], "metrics in rules that do not exist")
+    with open(os.path.join(ROOT, "docs/metrics.md"), encoding="utf-8") as f:
+        documented = set(re.findall(r"^\| `(wkspd_\w+)`", f.read(), re.MULTILINE))
+    tap.eq(sorted(documented ^ names), [], "metrics that are only here or only in docs/metrics.md")
+    promtool("check", "rules", ALERTS)
+
+
+@tap.test
+def no_daemon():
+    """without a daemon it prints nothing and exits with 3, so that what collects it notices"""
+    with Daemon() as d:
+        d.stop()
+        fails(d, 3, ["metrics"], d.socket)
+
+
+tap.run()
