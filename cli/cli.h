@@ -170,6 +170,7 @@ int cmd_reload(cli_t *cli, cli_args_t const *args);
 int cmd_version(cli_t *cli, cli_args_t const *args);
 int cmd_watch(cli_t *cli, cli_args_t const *args);
 int cmd_metrics(cli_t *cli, cli_args_t const *args);
+int cmd_top(cli_t *cli, cli_args_t const *args);
 
 int cmd_topology(cli_t *cli, cli_args_t const *args);
 int cmd_hugepages(cli_t *cli, cli_args_t const *args);

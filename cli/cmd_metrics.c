@@ -238,7 +238,7 @@ int cmd_metrics(cli_t *cli, cli_args_t const *args) {
   int const status = cli_connect(cli);
   if (status) return status;
   sample_t s;
-  int const err = sample_take(cli->client, &s);
+  int const err = sample_take(cli->client, 1, &s);
   if (err) return cli_fail_wksp(cli, err);
   w.array = w.format == FORMAT_JSON ? json_array() : NULL;
   write_daemon(&w, &s);

@@ -327,6 +327,15 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl doctor\n"
                 "  wkspctl doctor --json\n",
     .run = cmd_doctor },
+  { .name = "top",
+    .options = {{"interval", "TIME", "between two looks (2s)", 0, 0}},
+    .what = "watch the daemon and its workspaces live",
+    .text = "A line for each workspace: what is used of it, its largest free piece, how much\n"
+            "of what is free does not lie in that (FRAG), who is attached. Enter shows one:\n"
+            "its tags, fd_allocs and size classes. Wants a terminal.\n",
+    .examples = "  wkspctl top\n"
+                "  wkspctl top --interval 500ms\n",
+    .run = cmd_top },
   { .name = "metrics",
     .options = {{"format", "FORMAT", "openmetrics or prometheus (openmetrics)", 0, 0}},
     .what = "print the figures of the daemon and its workspaces as metrics",

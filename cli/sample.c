@@ -32,8 +32,7 @@ static int add(void *arg, wksp_info_t const *info) {
   return 0;
 }
 
-/* Looks into one. 0, or what means that there is no daemon to ask any more. */
-static int look(wksp_client_t *client, sample_wksp_t *wksp) {
+int sample_look(wksp_client_t *client, sample_wksp_t *wksp) {
   static ulong const no_tag = NO_TAG;
   wksp_query_t query;
   if (wksp->info.quarantined) {
@@ -50,14 +49,14 @@ static int look(wksp_client_t *client, sample_wksp_t *wksp) {
   return 0;
 }
 
-int sample_take(wksp_client_t *client, sample_t *ret_sample) {
+int sample_take(wksp_client_t *client, int look, sample_t *ret_sample) {
   sample_t sample = {.wksps = NULL};
   int err = wksp_client_version(client, &sample.version);
   if (!err) err = wksp_client_status(client, &sample.status);
   if (!err) err = wksp_client_list(client, add, &sample);
   ulong kept = 0;
   for (ulong i = 0; i < sample.cnt && !err; i++) {
-    err = look(client, &sample.wksps[i]);
+    err = look ? sample_look(client, &sample.wksps[i]) : 0;
     /* One that was removed meanwhile has nothing to be told of. */
     if (sample.wksps[i].err != WKSP_E_NOTFOUND) sample.wksps[kept++] = sample.wksps[i];
   }

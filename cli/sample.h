@@ -24,9 +24,14 @@ typedef struct sample {
   ulong removing_cnt;
 } sample_t;
 
-/* Asks the daemon. 0 and *ret_sample, to be given to sample_free; or a WKSP_E_*, with its sentence.
-   The client is connected. */
-int sample_take(wksp_client_t *client, sample_t *ret_sample);
+/* Asks the daemon. look: into each workspace, too; else usage and holder are all 0. 0 and
+   *ret_sample, to be given to sample_free; or a WKSP_E_*, with its sentence. The client is
+   connected. */
+int sample_take(wksp_client_t *client, int look, sample_t *ret_sample);
+
+/* Looks into one. 0, also if that failed, for which wksp->err is; or E_NODAEMON. */
+int sample_look(wksp_client_t *client, sample_wksp_t *wksp);
+
 void sample_free(sample_t *sample);
 
 /* How much of what is free does not lie in the largest free piece: 0 to 1. */

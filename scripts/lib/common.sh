@@ -7,7 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # To build wkspd, and for its main job. dpkg-dev: without it meson does not know where Debian has libraries.
 # shellcheck disable=SC2034  # used by the scripts that source this
 packages_build=(gcc libc6-dev dpkg-dev meson ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev
-  libuv1-dev libnuma-dev libjansson-dev libsmartcols-dev libinih-dev libseccomp-dev)
+  libuv1-dev libnuma-dev libjansson-dev libncurses-dev libsmartcols-dev libinih-dev libseccomp-dev)
 # To test it as well.
 # shellcheck disable=SC2034
 packages_test=(g++ clang binutils libcmocka-dev python3)
@@ -18,7 +18,7 @@ packages_heap=(libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 redis-server red
 # Tests that want one of these are skipped where it is missing.
 # shellcheck disable=SC2034
 packages_nice=(shellcheck clang-format-14 systemd libclang-rt-14-dev mandoc "${packages_heap[@]}" "${packages_lab[@]}"
-  libc++-14-dev libc++abi-14-dev python3-prometheus-client bash-completion zsh
+  libc++-14-dev libc++abi-14-dev python3-prometheus-client bash-completion zsh tmux
   golang-go golang-github-containerd-ttrpc-dev golang-google-protobuf-dev protobuf-compiler)
 # What scripts/bench measures beside us.
 # shellcheck disable=SC2034

@@ -53,6 +53,7 @@ LIBRARIES = {
     "seccomp.h": {"daemon/child"},
     "linux/seccomp.h": {"daemon/child"},
     "jansson.h": {"cli"},
+    "curses.h": {"cli"},
     "libsmartcols/": {"cli"},
     "libsmartcols.h": {"cli"},
 }

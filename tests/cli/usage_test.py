@@ -47,6 +47,7 @@ VALID = [
     (["version"], 1),
     (["watch", "demo", "--count", "1"], 1),
     (["metrics", "--format", "prometheus"], 1),
+    (["top", "--interval", "1s"], 1),
 ]
 
 # The same for commands that do without a daemon.
@@ -98,7 +99,7 @@ def too_short():
         for n in range(len(line)):
             prefix = line[:n]
             forgotten = n and prefix[-1] in ("--size", "--page", "--mode", "--seed", "--tag", "--align", "--cgroup",
-                                             "--limit", "--count", "--node", "--file")
+                                             "--limit", "--count", "--node", "--file", "--format", "--interval")
             if prefix == ["hugepages"] or n >= enough and not forgotten:
                 continue
             tried += 1

@@ -278,7 +278,8 @@ class Daemon:
         """Starts a program with WKSPD_SOCKET set; it is killed at the end if it still runs. What it prints goes
         nowhere unless stdout is given."""
         kw.setdefault("stdout", subprocess.DEVNULL)
-        proc = subprocess.Popen([str(part) for part in command], env=self.env, preexec_fn=_die_with_parent, **kw)
+        kw.setdefault("env", self.env)
+        proc = subprocess.Popen([str(part) for part in command], preexec_fn=_die_with_parent, **kw)
         self.clients.append(proc)
         return proc
 
