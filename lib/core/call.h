@@ -51,7 +51,8 @@ typedef struct wksp__slot {
   uint32_t intent_heap; /* directory id of the heap in whose magazines the block is, or goes */
   uint32_t intent_seq;  /* number of the last intent */
   uint64_t heap;        /* gaddr of the heap that the short forms work on */
-  uint64_t pad[11];
+  uint64_t bracket; /* how many brackets the owner is inside of (pause.c). Written by him only */
+  uint64_t pad[10];
 } wksp__slot_t;
 
 _Static_assert(sizeof(wksp__slot_t) == 256, "slots do not share lines");
@@ -267,10 +268,10 @@ fd_wksp_t *wksp__map_containing(void const *laddr);
 
 /* For loops that wait for another thread's store, turn counting from 0: first only a pause, then a
    yield, then short sleeps, so that a thread which lost its core inside a call gets it back. */
-void wksp__relax(uint32_t turn);
+WKSP_PRIVATE void wksp__relax(uint32_t turn);
 
 /* Monotonic and real time, ns. */
-uint64_t wksp__now_ns(void);
-uint64_t wksp__real_ns(void);
+WKSP_PRIVATE uint64_t wksp__now_ns(void);
+WKSP_PRIVATE uint64_t wksp__real_ns(void);
 
 #endif

@@ -20,6 +20,7 @@
 #ifndef WKSP_CORE_LAYOUT_H
 #define WKSP_CORE_LAYOUT_H
 
+#include "core/export.h"
 #include "wksp/fd_wksp.h"
 
 #include <stdint.h>
@@ -76,7 +77,7 @@ typedef struct wksp__geom {
 } wksp__geom_t;
 
 /* 0, or WKSP_E_INVAL for numbers outside their ranges (nothing reported). */
-int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max);
+WKSP_PRIVATE int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max);
 
 /* Over what must agree between all who map a workspace: size classes, span, record, slot and lock
  * layout, sizeof of the C library's mutex. */
@@ -93,7 +94,7 @@ typedef struct wksp__known {
 } wksp__known_t;
 
 /* That of a layout: of our own FULL, of an older one what layout.c's table says, else NONE. */
-int wksp__layout_access(uint32_t layout_version, uint64_t geometry_hash);
+WKSP_PRIVATE int wksp__layout_access(uint32_t layout_version, uint64_t geometry_hash);
 
 /* By a table of cnt others beside our own; for tests, and for the above. */
 int wksp__layout_access_by(uint32_t layout_version, uint64_t geometry_hash,
@@ -101,7 +102,7 @@ int wksp__layout_access_by(uint32_t layout_version, uint64_t geometry_hash,
 
 /* That of a workspace with this header: by its layout, and by the features that it uses; nothing
    else of the header is looked at. */
-int wksp__access(struct fd_wksp const *hdr);
+WKSP_PRIVATE int wksp__access(struct fd_wksp const *hdr);
 
 /* That of a library of this version that was built otherwise. Those cannot share workspaces:
    without threads nothing is atomic, and what a hardened one finds in a free block another must
@@ -122,7 +123,7 @@ uint64_t wksp__geometry_hash_of(uint32_t flavour);
 
 /* Whether a header that can be read says what this library can serve: 0, E_CORRUPT or E_VERSION
  * (reported). map_size: bytes that are mapped, 0 if unknown. */
-int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size);
+WKSP_PRIVATE int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size);
 
 /* As fd_wksp_new, but of the data only the first data_sz bytes, a multiple of spans, are usable
    until a resize: the pages behind these need not be there, or be mapped. */

@@ -28,6 +28,7 @@ typedef struct wksp__seat {
   uint64_t name;
   int fenced;      /* the kernel refused membarrier: calls fence */
   int held;        /* the lock is held by fd_wksp_lock, inside a call that ends with the unlock */
+  int paused;      /* brackets are closed by wksp_pause */
   uint32_t epoch;  /* counts heaps taken: see wksp__heap_owner_word */
   uint64_t shared; /* our name while we have the shared slot, else 0 */
   wksp__slot_t *nested[WKSP_SEAT_NESTED]; /* slots of calls inside of calls, NULL */

@@ -187,6 +187,7 @@ static int claim(wksp__call_t *call, uint32_t idx, uint64_t lease) {
   mark_dead(call->wksp, slot);
   wksp__st(&slot->announce, 0UL);
   wksp__st(&slot->in, wksp__ld(&slot->out));
+  wksp__st(&slot->bracket, 0UL);
   wksp__st(&slot->pid, wksp__pid());
   wksp__st(&slot->tid, (uint32_t)syscall(SYS_gettid));
   wksp__st(&slot->since_ns, wksp__real_ns());

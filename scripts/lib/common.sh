@@ -7,7 +7,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # To build wkspd, and for its main job. dpkg-dev: without it meson does not know where Debian has libraries.
 # shellcheck disable=SC2034  # used by the scripts that source this
 packages_build=(gcc libc6-dev dpkg-dev meson ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev
-  libuv1-dev libnuma-dev libjansson-dev libncurses-dev libsmartcols-dev libinih-dev libseccomp-dev)
+  libuv1-dev libnuma-dev libjansson-dev libncurses-dev libsmartcols-dev libinih-dev libseccomp-dev
+  libzstd-dev liblz4-dev libxxhash-dev)
 # To test it as well.
 # shellcheck disable=SC2034
 packages_test=(g++ clang binutils libcmocka-dev python3)

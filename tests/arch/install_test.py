@@ -19,6 +19,8 @@ WANTED = [
     "*/lib*/**/libwksp.so", "*/lib*/**/libwksp.so.1", "*/lib*/**/libwksp.so.1.0.0", "*/lib*/**/libwksp.a",
     "*/lib*/**/pkgconfig/wksp.pc", "*/bin/wkspd", "*/bin/wkspctl", "*/share/wkspd/wkspd.proto",
     "*/include/wksp/wksp.h", "*/include/wksp/client.h", "*/include/wksp/error.h", "*/include/wksp/types.h",
+    "*/lib*/**/libwksp-ckpt.so", "*/lib*/**/libwksp-ckpt.so.1", "*/lib*/**/libwksp-ckpt.so.1.0.0",
+    "*/lib*/**/libwksp-ckpt.a", "*/lib*/**/pkgconfig/wksp-ckpt.pc", "*/include/wksp/ckpt.h", "*/include/wksp/pause.h",
     "*/include/wksp/fd_wksp.h", "*/include/wksp/fd_alloc.h", "*/include/wksp/valloc.h", "*/include/wksp/compat.h",
     "*/include/wksp/wksp.hpp",
     "**/system/wkspd.service", "**/system/wkspd.socket", "**/user/wkspd.service", "**/user/wkspd.socket",

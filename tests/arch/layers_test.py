@@ -86,11 +86,14 @@ def includes_planted():
 
 @tap.test
 def undefined_symbols():
-    """lib/core, lib/ttrpc and daemon/core call nothing outside their allow-lists"""
+    """lib/core, lib/ckpt, lib/ttrpc and daemon/core call nothing outside their allow-lists; lib/ckpt what libwksp
+    exports, too"""
     found = []
     for folder, (allowed, by_file) in checks.LAYERS.items():
         objects = checks.objects_of(bin_dir(), folder)
         tap.true(objects, f"no objects of {folder} in {bin_dir()}: has a library been renamed?")
+        if folder == "lib/ckpt":
+            allowed = allowed | set(checks.exported(os.path.join(bin_dir(), "lib/libwksp.so")))
         found += [f"{folder}: {f}" for f in checks.symbol_findings(objects, allowed, by_file)]
     none(found)
 
@@ -168,6 +171,14 @@ def exports():
     library = os.path.join(bin_dir(), "lib/libwksp.so")
     tap.true(len(checks.declared_api(ROOT)) > 50, "the headers declare too little: has WKSP_API been renamed?")
     none(checks.export_findings(ROOT, library))
+
+
+@tap.test
+def exports_ckpt():
+    """libwksp-ckpt.so exports what wksp/ckpt.h declares, and nothing else"""
+    library = os.path.join(bin_dir(), "lib/ckpt/libwksp-ckpt.so")
+    tap.true(len(checks.declared_api(ROOT, checks.HEADERS_CKPT)) > 20, "the header declares too little")
+    none(checks.export_findings(ROOT, library, "lib/ckpt/libwksp-ckpt.map", checks.HEADERS_CKPT))
 
 
 @tap.test

@@ -35,7 +35,7 @@ ROOT = os.environ.get("WKSP_SOURCE_DIR") or os.path.abspath(os.path.join(os.path
 LAB = os.path.join(ROOT, "scripts/lab")
 TIMEOUT_S = 5000 if tap.full() else 500
 READY_S = 60
-PACKAGES = ("wkspd", "libwksp1", "libwksp-dev")
+PACKAGES = ("wkspd", "libwksp1", "libwksp-ckpt1", "libwksp-dev")
 # What dpkg-buildpackage wants besides what builds the tree by meson.
 BUILD_TOOLS = ("dpkg-buildpackage", "dh", "scdoc")
 # Folders of the tree that go into a package's source, and are what it is built from.

@@ -1,0 +1,331 @@
+/* restore: a workspace from a checkpoint, in fresh memory.
+
+   Order: metadata from the tables (lib/core/remake.c knows how), then the bytes of chunks, by
+   several threads, each chunk digested on the way; then the heads of fd_allocs, over the bytes that
+   were read for them; then the verify of the whole. The magic number is written by that, so
+   whatever fails before leaves memory that nobody takes for a workspace.
+
+   Some tags only: partitions with these; an fd_alloc with the partition in which its head lies, and
+   with it all that it has, whatever its tag; roots that lead into what is kept. Addresses stay, so
+   the rest is free.
+
+   What it refuses: another layout than this library's; memory that is too small; to guess at
+   anything that is missing. */
+
+#include "ckpt/store.h"
+#include "ckpt/work.h"
+
+#include "core/call.h"
+#include "core/fail.h"
+#include "core/remake.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct bench {
+  wksp__ck_coder_t *coder;
+  char *raw, *stored;
+} bench_t;
+
+typedef struct restore {
+  wksp_ckpt_t const *ckpt;
+  wksp_ckpt_restore_opts_t const *opts;
+  fd_wksp_t *wksp;
+  uint64_t data_sz;
+  uchar *keep; /* of each part: 1; NULL: all */
+  uint64_t part_cnt, root_cnt, alloc_cnt, suspect_cnt, live_sz;
+  wksp__ck_reader_t reader;
+  bench_t *benches;
+  uint32_t thread_cnt;
+} restore_t;
+
+/* What is kept
+ * ---------------------------------------------------------------------------------------------- */
+
+static int kept_at(restore_t const *self, uint64_t gaddr) {
+  wksp__ck_tables_t const *tables = &self->ckpt->tables;
+  wksp__ck_part_t const *part = self->keep ? wksp__ck_part_at(tables, gaddr) : NULL;
+  return !self->keep || (part && self->keep[part - tables->parts]);
+}
+
+static int tagged(wksp_ckpt_restore_opts_t const *opts, uint64_t tag) {
+  for (uint64_t i = 0; i < opts->tag_cnt; i++)
+    if (opts->tags[i] == tag) return 1;
+  return 0;
+}
+
+static int keep_make(restore_t *self) {
+  wksp__ck_tables_t const *tables = &self->ckpt->tables;
+  if (!self->opts->tag_cnt) return 0;
+  self->keep = calloc(tables->part_cnt + 1, 1);
+  if (!self->keep) return wksp__fail(WKSP_E_NOMEM, "restore: no memory");
+  for (uint64_t i = 0; i < tables->part_cnt; i++)
+    self->keep[i] = (tables->parts[i].kind & 255U) == FD_WKSP_KIND_USER &&
+                    tagged(self->opts, tables->parts[i].tag);
+  for (uint64_t i = 0; i < tables->part_cnt; i++) {
+    uint64_t home = wksp__ck_home(tables, tables->parts[i].kind >> 8);
+    if ((tables->parts[i].kind & 255U) != FD_WKSP_KIND_USER)
+      self->keep[i] = (uchar)kept_at(self, home);
+  }
+  return 0;
+}
+
+/* Metadata
+ * ---------------------------------------------------------------------------------------------- */
+
+static int parts_make(restore_t *self) {
+  wksp__ck_tables_t const *tables = &self->ckpt->tables;
+  for (uint64_t i = 0; i < tables->part_cnt; i++) {
+    wksp__ck_part_t const *part = &tables->parts[i];
+    if (self->keep && !self->keep[i]) continue;
+    wksp__remake_part(self->wksp, self->part_cnt++, part->gaddr, part->size, part->tag, part->kind);
+  }
+  int err = wksp__remake_parts_end(self->wksp, self->part_cnt, self->data_sz);
+  for (uint64_t i = 0; i < tables->root_cnt && !err; i++) {
+    if (!kept_at(self, tables->roots[i].root.gaddr)) continue;
+    wksp__remake_root(self->wksp, tables->roots[i].place, &tables->roots[i].root);
+    self->root_cnt++;
+  }
+  return err;
+}
+
+/* Homes before heaps: the directory is in the order of ids, which says nothing about that. */
+static void dir_make(restore_t *self) {
+  wksp__ck_tables_t const *tables = &self->ckpt->tables;
+  for (uint64_t i = 0; i < tables->dir_cnt; i++) {
+    wksp__ck_dir_t const *dir = &tables->dir[i];
+    if (!kept_at(self, dir->gaddr)) continue;
+    if (dir->what == DIR_HOME) {
+      wksp__remake_home(self->wksp, dir->id, dir->gaddr);
+      self->alloc_cnt++;
+    } else {
+      wksp__ck_part_t const *part = wksp__ck_part_at(tables, dir->gaddr);
+      wksp__remake_heap(self->wksp, dir->id, dir->gaddr, wksp__ck_home(tables, part->kind >> 8));
+    }
+  }
+}
+
+static void spans_make(restore_t *self) {
+  wksp__ck_tables_t const *tables = &self->ckpt->tables;
+  for (uint64_t i = 0; i < tables->part_cnt; i++) {
+    wksp__ck_part_t const *part = &tables->parts[i];
+    if ((part->kind & 255U) != FD_WKSP_KIND_SPANS || (self->keep && !self->keep[i])) continue;
+    for (uint64_t at = 0; at < part->size; at += WKSP_SPAN_SZ)
+      wksp__remake_pool(self->wksp, wksp__span_of(self->wksp, part->gaddr + at), part->kind >> 8);
+  }
+  for (uint64_t i = 0; i < tables->span_cnt; i++) {
+    wksp__ck_span_t const *span = &tables->spans[i];
+    uint64_t gaddr = wksp__span_gaddr(self->wksp, span->span);
+    if (!kept_at(self, gaddr)) continue;
+    wksp__remake_span(self->wksp, span->span, span->cls, span->heap,
+                      wksp__ck_part_at(tables, gaddr)->kind >> 8, tables->bits + span->first);
+  }
+}
+
+/* How many of a home's 64 KiB are in its pool. */
+static uint32_t pool_cnt(restore_t const *self, uint32_t home) {
+  wksp__ck_tables_t const *tables = &self->ckpt->tables;
+  uint64_t cnt = 0;
+  for (uint64_t i = 0; i < tables->part_cnt; i++)
+    if (tables->parts[i].kind == (FD_WKSP_KIND_SPANS | home << 8))
+      cnt += tables->parts[i].size >> WKSP_SPAN_LG;
+  for (uint64_t i = 0; i < tables->span_cnt; i++) {
+    uint64_t gaddr = wksp__span_gaddr(self->wksp, tables->spans[i].span);
+    if (wksp__ck_part_at(tables, gaddr)->kind >> 8 == home)
+      cnt -= 1UL << wksp__class(self->wksp, tables->spans[i].cls)->lg;
+  }
+  return (uint32_t)cnt;
+}
+
+static void heads_make(restore_t *self) {
+  wksp__ck_tables_t const *tables = &self->ckpt->tables;
+  for (uint64_t i = 0; i < tables->dir_cnt; i++) {
+    wksp__ck_dir_t const *dir = &tables->dir[i];
+    if (dir->what != DIR_HOME || !kept_at(self, dir->gaddr)) continue;
+    wksp__remake_head_t head = {.gaddr = dir->gaddr,
+                                .tag = dir->tag,
+                                .flags = dir->flags,
+                                .lease = dir->lease,
+                                .bad_free_cnt = dir->bad_free_cnt,
+                                .late_write_cnt = dir->late_write_cnt,
+                                .id = dir->id,
+                                .region_spans = dir->region_spans,
+                                .pool_cnt = pool_cnt(self, dir->id)};
+    wksp__remake_head(self->wksp, &head);
+  }
+  for (uint64_t i = 0; i < tables->suspect_cnt; i++) {
+    wksp__ck_suspect_t const *suspect = &tables->suspects[i];
+    if (!kept_at(self, suspect->alloc)) continue;
+    wksp__remake_suspect(self->wksp, suspect->alloc, suspect->gaddr);
+    self->suspect_cnt++;
+  }
+}
+
+/* Bytes
+ * ---------------------------------------------------------------------------------------------- */
+
+/* Of a chunk: what it consists of, as far as it is kept. */
+typedef struct scatter {
+  restore_t *self;
+  char const *from;
+  uint64_t runs, len, gaddr; /* counted: how many, bytes, where the last is */
+} scatter_t;
+
+static void count_run(void *arg, uint64_t gaddr, uint64_t len) {
+  scatter_t *scatter = arg;
+  if (!kept_at(scatter->self, gaddr)) return;
+  scatter->runs++;
+  scatter->len += len;
+  scatter->gaddr = gaddr;
+}
+
+static void scatter_run(void *arg, uint64_t gaddr, uint64_t len) {
+  scatter_t *scatter = arg;
+  if (kept_at(scatter->self, gaddr))
+    memcpy(fd_wksp_laddr_fast(scatter->self->wksp, gaddr), scatter->from, len);
+  scatter->from += len;
+}
+
+/* Whole chunks of one range are decoded to where they belong. */
+static int chunk_piece(void *arg, uint32_t thread, uint64_t idx, wksp__ck_work_t *work) {
+  restore_t *self = arg;
+  bench_t *bench = &self->benches[thread];
+  wksp__ck_tables_t const *tables = &self->ckpt->tables;
+  wksp__ck_chunk_t const *chunk = &tables->chunks[idx];
+  wksp__ck_ref_t const *ref = &self->ckpt->refs[idx];
+  scatter_t scatter = {.self = self};
+  wksp__ck_runs(tables, chunk, count_run, &scatter);
+  int err = 0, straight = scatter.runs == 1 && scatter.len == chunk->raw_len;
+  char *to = straight ? fd_wksp_laddr_fast(self->wksp, scatter.gaddr) : bench->raw;
+  if (scatter.runs)
+    err = wksp__ck_reader_get(&self->reader, bench->coder, ref, 0, bench->stored, to);
+  if (err) return err;
+  scatter.from = bench->raw;
+  if (scatter.runs && !straight) wksp__ck_runs(tables, chunk, scatter_run, &scatter);
+  __atomic_fetch_add(&self->live_sz, scatter.len, __ATOMIC_RELAXED);
+  wksp__ck_work_done(work, chunk->raw_len, scatter.len);
+  return 0;
+}
+
+static void benches_free(restore_t *self) {
+  for (uint32_t i = 0; self->benches && i < self->thread_cnt; i++) {
+    wksp__ck_coder_free(self->benches[i].coder);
+    free(self->benches[i].raw);
+    free(self->benches[i].stored);
+  }
+  free(self->benches);
+}
+
+static int benches_make(restore_t *self) {
+  uint64_t chunk = 1UL << self->ckpt->tables.chunk_lg;
+  self->benches = calloc(self->thread_cnt, sizeof *self->benches);
+  int err = self->benches ? 0 : wksp__fail(WKSP_E_NOMEM, "restore: no memory");
+  for (uint32_t i = 0; i < self->thread_cnt && !err; i++) {
+    err = wksp__ck_coder_new(&self->benches[i].coder);
+    self->benches[i].raw = malloc(chunk);
+    self->benches[i].stored = malloc(sizeof(wksp__ck_frame_t) + chunk);
+    if (!err && (!self->benches[i].raw || !self->benches[i].stored))
+      err = wksp__fail(WKSP_E_NOMEM, "restore: no memory for buffers");
+  }
+  return err;
+}
+
+static int bytes_make(restore_t *self) {
+  wksp_ckpt_info_t const *info = &self->ckpt->info;
+  self->thread_cnt = wksp__ck_threads(self->opts->threads, info->live_sz);
+  int err = wksp__ck_reader_begin(&self->reader, self->ckpt);
+  if (err) return err;
+  err = benches_make(self);
+  wksp__ck_job_t job = {.piece = chunk_piece,
+                        .arg = self,
+                        .cnt = info->chunk_cnt,
+                        .threads = self->thread_cnt,
+                        .phase = WKSP_CKPT_PHASE_READ,
+                        .total_sz = info->live_sz,
+                        .on_progress = self->opts->on_progress,
+                        .progress_arg = self->opts->progress_arg};
+  if (!err) err = wksp__ck_work(&job);
+  benches_free(self);
+  wksp__ck_reader_end(&self->reader);
+  return err;
+}
+
+/* All of it
+ * ---------------------------------------------------------------------------------------------- */
+
+static int preflight(restore_t *self) {
+  wksp_ckpt_restore_opts_t const *opts = self->opts;
+  wksp__ck_tables_t const *tables = &self->ckpt->tables;
+  struct fd_wksp const *hdr = &tables->hdr;
+  uint64_t need = 0;
+  if (!opts->shmem || (opts->tag_cnt && !opts->tags))
+    return wksp__fail(WKSP_E_INVAL, "restore: shmem or tags is NULL");
+  if (opts->map_sz < hdr->footprint)
+    return wksp__fail(WKSP_E_LIMIT,
+                      "restore: %lu bytes are mapped, the workspace takes %lu bytes of addresses",
+                      opts->map_sz, hdr->footprint);
+  if (wksp__layout_access(hdr->layout_version, hdr->geometry_hash) != WKSP_ACCESS_FULL)
+    return wksp__fail(WKSP_E_VERSION, "restore: this library can only read layout %u",
+                      hdr->layout_version);
+  self->data_sz = opts->data_sz ? opts->data_sz : tables->data_sz;
+  int err = keep_make(self);
+  for (uint64_t i = 0; i < tables->part_cnt && !err; i++)
+    if (!self->keep || self->keep[i])
+      need = tables->parts[i].gaddr + tables->parts[i].size - hdr->data_lo;
+  if (err) return err;
+  if (self->data_sz % WKSP_SPAN_SZ || self->data_sz > hdr->data_max)
+    return wksp__fail(WKSP_E_INVAL, "restore: %lu bytes of data: a multiple of %lu up to %lu",
+                      self->data_sz, WKSP_SPAN_SZ, hdr->data_max);
+  if (self->data_sz < need)
+    return wksp__fail(WKSP_E_LIMIT,
+                      "restore: %lu bytes of data are too few: what is to be restored ends after "
+                      "%lu, so %lu bytes of memory are needed in all",
+                      self->data_sz, need,
+                      hdr->data_lo + ((need + WKSP_SPAN_SZ - 1) & ~(WKSP_SPAN_SZ - 1)));
+  return 0;
+}
+
+static int run(restore_t *self) {
+  wksp_ckpt_restore_opts_t const *opts = self->opts;
+  wksp_ckpt_info_t const *info = &self->ckpt->info;
+  wksp__remake_t what = {.name = opts->name ? opts->name : info->name,
+                         .uuid = opts->uuid ? opts->uuid : info->uuid,
+                         .seed = opts->seed_set ? opts->seed : info->seed,
+                         .part_max = info->part_max,
+                         .data_max = info->data_max,
+                         .data_sz = self->data_sz};
+  int err = preflight(self);
+  if (err) return err;
+  what.data_sz = self->data_sz;
+  self->wksp = wksp__remake_begin(opts->shmem, &what);
+  if (!self->wksp) return wksp_last_error_code();
+  err = parts_make(self);
+  if (err) return err;
+  dir_make(self);
+  spans_make(self);
+  err = bytes_make(self);
+  if (err) return err;
+  heads_make(self);
+  return wksp__remake_end(self->wksp);
+}
+
+int wksp_ckpt_restore(wksp_ckpt_t const *ckpt, wksp_ckpt_restore_opts_t const *opts,
+                      wksp_ckpt_restored_t *ret_restored) {
+  if (!ckpt || !opts) return wksp__fail(WKSP_E_INVAL, "restore: ckpt or opts is NULL");
+  restore_t self = {.ckpt = ckpt, .opts = opts};
+  uint64_t begin = wksp__now_ns();
+  int err = run(&self);
+  for (uint64_t i = 0; !err && opts->on_suspect && i < ckpt->tables.suspect_cnt; i++)
+    if (kept_at(&self, ckpt->tables.suspects[i].alloc))
+      opts->on_suspect(opts->suspect_arg, ckpt->tables.suspects[i].alloc,
+                       ckpt->tables.suspects[i].gaddr);
+  free(self.keep);
+  if (!err && ret_restored)
+    *ret_restored = (wksp_ckpt_restored_t){.live_sz = self.live_sz,
+                                           .part_cnt = self.part_cnt,
+                                           .root_cnt = self.root_cnt,
+                                           .alloc_cnt = self.alloc_cnt,
+                                           .suspect_cnt = self.suspect_cnt,
+                                           .took_ns = wksp__now_ns() - begin};
+  return err;
+}
