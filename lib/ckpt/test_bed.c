@@ -323,6 +323,7 @@ void sample_same(sample_t const *sample, fd_wksp_t *wksp) {
  * ---------------------------------------------------------------------------------------------- */
 
 typedef struct folding {
+  sample_t const *sample;
   fd_wksp_t *wksp;
   uint64_t sum;
 } folding_t;
@@ -334,19 +335,20 @@ static void fold(folding_t *folding, void const *bytes, ulong len) {
 static void fold_run(void *arg, uint64_t gaddr, uint64_t len) {
   folding_t *folding = arg;
   fold(folding, &gaddr, sizeof gaddr);
+  if (gaddr - folding->sample->alloc_gaddr < FD_ALLOC_FOOTPRINT) return;
   fold(folding, fd_wksp_laddr_fast(folding->wksp, gaddr), len);
 }
 
-wksp__ck_digest_t sample_digest(fd_wksp_t *wksp) {
-  folding_t folding = {.wksp = wksp};
+uint64_t sample_digest(sample_t const *sample, fd_wksp_t *wksp) {
+  folding_t folding = {.sample = sample, .wksp = wksp};
   wksp__ck_tables_t tables = {0};
-  fd_wksp_part_t part;
   assert_int_equal(wksp__ck_capture(wksp, 0, &tables), 0);
-  for (uint64_t i = 0; i < tables.part_cnt; i++) fold(&folding, &tables.parts[i], sizeof part);
+  for (uint64_t i = 0; i < tables.part_cnt; i++)
+    fold(&folding, &tables.parts[i], sizeof tables.parts[i]);
   for (uint64_t i = 0; i < tables.root_cnt; i++)
     fold(&folding, &tables.roots[i], sizeof tables.roots[i]);
   for (uint64_t i = 0; i < tables.chunk_cnt; i++)
     wksp__ck_runs(&tables, &tables.chunks[i], fold_run, &folding);
   wksp__ck_tables_free(&tables);
-  return (wksp__ck_digest_t){folding.sum, 0};
+  return folding.sum;
 }

@@ -65,7 +65,8 @@ void restored_end(restored_t *restored);
 /* Everything in it is as it is in sample, and its fd_alloc works. */
 void sample_same(sample_t const *sample, fd_wksp_t *wksp);
 
-/* A digest over what lives in a workspace: partitions, roots, bytes of live blocks. */
-wksp__ck_digest_t sample_digest(fd_wksp_t *wksp);
+/* A number that stands for what lives in it: partitions, roots, bytes of live blocks; but for the
+   head of its fd_alloc, which has caches. */
+uint64_t sample_digest(sample_t const *sample, fd_wksp_t *wksp);
 
 #endif
