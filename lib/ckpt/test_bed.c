@@ -23,6 +23,20 @@ static mem_file_t *find(mem_store_t *mem, char const *name) {
   return NULL;
 }
 
+static mem_op_t *record(mem_store_t *mem, int kind, uint serial, char const *name) {
+  if (mem->op_cnt == mem->op_cap) {
+    mem->op_cap = mem->op_cap ? 2 * mem->op_cap : 64;
+    mem->ops = realloc(mem->ops, mem->op_cap * sizeof *mem->ops);
+    assert_non_null(mem->ops);
+  }
+  mem_op_t *op = &mem->ops[mem->op_cnt++];
+  memset(op, 0, sizeof *op);
+  op->kind = kind;
+  op->serial = serial;
+  if (name) snprintf(op->name, sizeof op->name, "%s", name);
+  return op;
+}
+
 #define ENTER(mem) pthread_mutex_lock(&(mem)->mutex)
 #define LEAVE(mem) pthread_mutex_unlock(&(mem)->mutex)
 
@@ -35,7 +49,11 @@ static int mem_open(void *self, char const *name, uint how, int *ret_file) {
     if (file) err = -EEXIST;
     file = find(mem, "");
     if (!err && !file) err = -ENOSPC;
-    if (!err) snprintf(file->name, sizeof file->name, "%s", name);
+    if (!err) {
+      snprintf(file->name, sizeof file->name, "%s", name);
+      file->serial = ++mem->serial;
+      record(mem, MEM_MAKE, file->serial, name);
+    }
   }
   if (!err && !file) err = -ENOENT;
   if (!err) *ret_file = (int)(file - mem->files);
@@ -48,19 +66,31 @@ static void mem_close(void *self, int file) {
   (void)file;
 }
 
+static void put(mem_file_t *file, void const *bytes, ulong len, ulong off) {
+  if (off + len > file->cap) {
+    file->cap = 2 * (off + len);
+    file->bytes = realloc(file->bytes, file->cap);
+    assert_non_null(file->bytes);
+  }
+  if (off > file->len) memset(file->bytes + file->len, 0, off - file->len);
+  memcpy(file->bytes + off, bytes, len);
+  if (off + len > file->len) file->len = off + len;
+}
+
 static long mem_pwrite(void *self, int at, void const *bytes, ulong len, ulong off) {
   mem_store_t *mem = self;
   mem_file_t *file = &mem->files[at];
   ENTER(mem);
   long rc = fault(mem, &len);
-  if (!rc && off + len > file->cap) {
-    file->cap = 2 * (off + len);
-    file->bytes = realloc(file->bytes, file->cap);
-    assert_non_null(file->bytes);
+  if (!rc) {
+    put(file, bytes, len, off);
+    mem_op_t *op = record(mem, MEM_WRITE, file->serial, NULL);
+    op->bytes = malloc(len + 1);
+    assert_non_null(op->bytes);
+    memcpy(op->bytes, bytes, len);
+    op->len = len;
+    op->off = off;
   }
-  if (!rc && off > file->len) memset(file->bytes + file->len, 0, off - file->len);
-  if (!rc) memcpy(file->bytes + off, bytes, len);
-  if (!rc && off + len > file->len) file->len = off + len;
   LEAVE(mem);
   return rc ? rc : (long)len;
 }
@@ -90,9 +120,9 @@ static int mem_size(void *self, int at, ulong *ret_size) {
 
 static int mem_fsync(void *self, int at) {
   mem_store_t *mem = self;
-  (void)at;
   ENTER(mem);
   int err = fault(mem, NULL);
+  if (!err) record(mem, MEM_SYNC, mem->files[at].serial, NULL);
   LEAVE(mem);
   return err;
 }
@@ -109,7 +139,11 @@ static int mem_rename(void *self, char const *from, char const *to) {
   mem_file_t *file = find(mem, from), *old = find(mem, to);
   if (!err && !file) err = -ENOENT;
   if (!err && old) drop(old);
-  if (!err) snprintf(file->name, sizeof file->name, "%s", to);
+  if (!err) {
+    snprintf(file->name, sizeof file->name, "%s", to);
+    mem_op_t *op = record(mem, MEM_RENAME, file->serial, from);
+    snprintf(op->to, sizeof op->to, "%s", to);
+  }
   LEAVE(mem);
   return err;
 }
@@ -120,13 +154,21 @@ static int mem_unlink(void *self, char const *name) {
   int err = fault(mem, NULL);
   mem_file_t *file = find(mem, name);
   if (!err && !file) err = -ENOENT;
-  if (!err) drop(file);
+  if (!err) {
+    record(mem, MEM_UNLINK, file->serial, name);
+    drop(file);
+  }
   LEAVE(mem);
   return err;
 }
 
 static int mem_fsync_folder(void *self) {
-  return mem_fsync(self, 0);
+  mem_store_t *mem = self;
+  ENTER(mem);
+  int err = fault(mem, NULL);
+  if (!err) record(mem, MEM_SYNC_FOLDER, 0, NULL);
+  LEAVE(mem);
+  return err;
 }
 
 static int mem_list(void *self, int (*on_name)(void *arg, char const *name), void *arg) {
@@ -146,6 +188,8 @@ void mem_store_new(mem_store_t *mem) {
 
 void mem_store_end(mem_store_t *mem) {
   for (uint i = 0; i < MEM_FILES_MAX; i++) drop(&mem->files[i]);
+  for (ulong i = 0; i < mem->op_cnt; i++) free(mem->ops[i].bytes);
+  free(mem->ops);
   pthread_mutex_destroy(&mem->mutex);
 }
 
@@ -172,6 +216,71 @@ mem_file_t *mem_file(mem_store_t *mem, char const *suffix, uint idx) {
     if (dot && !strcmp(dot + 1, suffix) && !idx--) return &mem->files[i];
   }
   return NULL;
+}
+
+/* A power failure
+ * ---------------------------------------------------------------------------------------------- */
+
+/* Where the last sync of a file (serial), or of the folder (0), among the first cnt is; 0: none. */
+static ulong last_sync(mem_store_t const *mem, ulong cnt, uint serial) {
+  while (cnt && (mem->ops[cnt - 1].kind != (serial ? MEM_SYNC : MEM_SYNC_FOLDER) ||
+                 mem->ops[cnt - 1].serial != serial))
+    cnt--;
+  return cnt;
+}
+
+/* What a change of names does to a table of them. */
+static void rename_apply(mem_store_t *to, mem_op_t const *op) {
+  mem_file_t *old = find(to, op->name);
+  if (op->kind != MEM_MAKE && old) drop(old);
+  if (op->kind == MEM_UNLINK) return;
+  char const *name = op->kind == MEM_RENAME ? op->to : op->name;
+  mem_file_t *file = find(to, name);
+  if (file) drop(file);
+  file = find(to, "");
+  if (!file) abort();
+  snprintf(file->name, sizeof file->name, "%s", name);
+  file->serial = op->serial;
+}
+
+/* Whether an operation that was not durable has happened. *prefix: none does from the first that
+   has not. */
+static int happened(int how, testing_rng_t *rng, int *prefix) {
+  if (how == POWER_GONE || how == POWER_KEPT) return how == POWER_KEPT;
+  if (how == POWER_PREFIX && !*prefix) return 0;
+  *prefix = (int)testing_below(rng, how == POWER_PREFIX ? 4 : 2) != 0;
+  return *prefix;
+}
+
+static void file_power(mem_store_t const *mem, ulong cnt, int how, testing_rng_t *rng,
+                       mem_file_t *file) {
+  ulong synced = last_sync(mem, cnt, file->serial);
+  int prefix = 1;
+  for (ulong i = 0; i < cnt; i++) {
+    mem_op_t const *op = &mem->ops[i];
+    if (op->kind != MEM_WRITE || op->serial != file->serial) continue;
+    ulong len = op->len;
+    if (i >= synced && !happened(how, rng, &prefix)) {
+      if (how != POWER_MIXED || testing_below(rng, 2)) continue;
+      len = testing_below(rng, len + 1); /* a part of it */
+    }
+    put(file, op->bytes, len, op->off);
+  }
+}
+
+void mem_store_power(mem_store_t const *mem, ulong cnt, int how, testing_rng_t *rng,
+                     mem_store_t *ret) {
+  ulong synced = last_sync(mem, cnt, 0);
+  int prefix = 1;
+  mem_store_new(ret);
+  for (ulong i = 0; i < cnt; i++) {
+    mem_op_t const *op = &mem->ops[i];
+    if (op->kind != MEM_MAKE && op->kind != MEM_RENAME && op->kind != MEM_UNLINK) continue;
+    if (i < synced || happened(how, rng, &prefix)) rename_apply(ret, op);
+  }
+  for (uint i = 0; i < MEM_FILES_MAX; i++)
+    if (ret->files[i].name[0]) file_power(mem, cnt, how, rng, &ret->files[i]);
+  ret->serial = mem->serial;
 }
 
 /* A workspace with something in it

@@ -19,7 +19,18 @@ typedef struct mem_file {
   char name[WKSP_CKPT_FILE_NAME_MAX + 1]; /* "": none */
   uchar *bytes;
   ulong len, cap;
+  uint serial; /* which file it is, whatever its name */
 } mem_file_t;
+
+/* What was done to the store, in order. */
+enum { MEM_MAKE = 1, MEM_WRITE, MEM_SYNC, MEM_RENAME, MEM_UNLINK, MEM_SYNC_FOLDER };
+typedef struct mem_op {
+  int kind;
+  uint serial;
+  char name[WKSP_CKPT_FILE_NAME_MAX + 1], to[WKSP_CKPT_FILE_NAME_MAX + 1];
+  uchar *bytes;
+  ulong len, off;
+} mem_op_t;
 
 typedef struct mem_store {
   mem_file_t files[MEM_FILES_MAX];
@@ -27,11 +38,21 @@ typedef struct mem_store {
   ulong fault_at; /* number of the call, from 1; 0: none */
   int fault;      /* MEM_FAULT_* */
   pthread_mutex_t mutex;
+  mem_op_t *ops;
+  ulong op_cnt, op_cap;
+  uint serial;
 } mem_store_t;
 
 void mem_store_new(mem_store_t *mem);
 void mem_store_end(mem_store_t *mem);
 wksp_ckpt_store_t *mem_store_open(mem_store_t *mem);
+/* What is left in *ret after a power failure behind the first cnt of mem's operations. A name is as
+   it was when the folder was last synced, and each later change of it has happened or not, by
+   itself; a file has what was written before it was last synced, and of the rest nothing (GONE),
+   all (KEPT), a prefix (PREFIX: names and writes in order), or any part (MIXED). */
+enum { POWER_GONE = 0, POWER_KEPT, POWER_PREFIX, POWER_MIXED, POWER_HOWS };
+void mem_store_power(mem_store_t const *mem, ulong cnt, int how, testing_rng_t *rng,
+                     mem_store_t *ret);
 mem_file_t *mem_file(mem_store_t *mem, char const *suffix, uint idx); /* NULL: no more */
 
 /* A workspace with user partitions, roots and an fd_alloc with small and large blocks, all filled
