@@ -30,7 +30,7 @@ void browse_get(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
   ws_t *ws = ws_lookup(e, req->u.get.name, &fault);
 
-  if (!ws) {
+  if (!ws || fault_rights(&ws->spec, call->conn, WANT_READ, &fault)) {
     call_fail(e, call, &fault);
     return;
   }
@@ -62,8 +62,8 @@ static int token_parse(engine_t const *e, char const *token, size_t *ret_place) 
   return 1;
 }
 
-static int list_shows(ws_t const *ws, int all) {
-  return ws_visible(ws) || (all && ws->state == WS_REMOVING);
+static int list_shows(ws_t const *ws, conn_t const *conn, int all) {
+  return (ws_visible(ws) || (all && ws->state == WS_REMOVING)) && rights_sees(&ws->spec, conn);
 }
 
 static int fault_list(engine_request_t const *req, engine_reply_t *ret_fault) {
@@ -100,7 +100,7 @@ void browse_list(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_workspace_t *views = emit_alloc(e, left < page ? left : page, sizeof(*views));
   if (!views) return;
   for (; place < names->cnt && !after; place++) {
-    if (!list_shows(names->items[place], req->u.list.all)) continue;
+    if (!list_shows(names->items[place], call->conn, req->u.list.all)) continue;
     if (cnt == page) {
       after = names->items[place];
     } else {

@@ -10,15 +10,43 @@
 #include "daemon/core/lease.h"
 #include "daemon/core/registry.h"
 
-conn_t *calls_conn_add(calls_t *calls, uint64_t conn_id) {
+user_t *calls_user(calls_t const *calls, uint32_t uid) {
+  return idmap_get(&calls->users, (uint64_t)uid + 1);
+}
+
+static void user_leave(calls_t *calls, user_t *user) {
+  if (--user->conn_cnt) return;
+  idmap_remove(&calls->users, (uint64_t)user->uid + 1);
+  free(user);
+}
+
+/* NULL: no memory. */
+static user_t *user_enter(calls_t *calls, uint32_t uid) {
+  user_t *user = calls_user(calls, uid);
+
+  if (!user) {
+    user = calloc(1, sizeof(*user));
+    if (!user) return NULL;
+    user->uid = uid;
+    if (idmap_add(&calls->users, (uint64_t)uid + 1, user)) {
+      free(user);
+      return NULL;
+    }
+  }
+  user->conn_cnt++;
+  return user;
+}
+
+conn_t *calls_conn_add(calls_t *calls, uint64_t conn_id, uint32_t uid) {
   conn_t *conn = calloc(1, sizeof(*conn));
   if (!conn) return NULL;
-  if (idmap_add(&calls->conns, conn_id, conn)) {
-    free(conn);
-    return NULL;
-  }
   conn->conn = conn_id;
-  return conn;
+  conn->uid = uid;
+  conn->user = user_enter(calls, uid);
+  if (conn->user && !idmap_add(&calls->conns, conn_id, conn)) return conn;
+  if (conn->user) user_leave(calls, conn->user);
+  free(conn);
+  return NULL;
 }
 
 conn_t *calls_conn(calls_t const *calls, uint64_t conn) {
@@ -28,14 +56,9 @@ conn_t *calls_conn(calls_t const *calls, uint64_t conn) {
 void calls_conn_remove(calls_t *calls, conn_t *conn) {
   assert(!conn->calls);
   idmap_remove(&calls->conns, conn->conn);
+  user_leave(calls, conn->user);
+  free(conn->gids);
   free(conn);
-}
-
-uint32_t calls_uid_cnt(calls_t const *calls, uint32_t uid) {
-  uint32_t cnt = 0;
-  size_t place = 0;
-  for (conn_t const *conn; (conn = idmap_next(&calls->conns, &place));) cnt += conn->uid == uid;
-  return cnt;
 }
 
 call_t *calls_add(calls_t *calls, conn_t *conn, uint32_t stream, int method) {
@@ -48,6 +71,7 @@ call_t *calls_add(calls_t *calls, conn_t *conn, uint32_t stream, int method) {
   if (conn->calls) conn->calls->prev = call;
   conn->calls = call;
   conn->call_cnt++;
+  conn->user->call_cnt++;
   calls->call_cnt++;
   return call;
 }
@@ -89,6 +113,7 @@ void calls_remove(calls_t *calls, call_t *call) {
     conn->calls = call->next;
   if (call->next) call->next->prev = call->prev;
   conn->call_cnt--;
+  conn->user->call_cnt--;
   calls->call_cnt--;
   free(call->fault);
   free(call);
@@ -104,9 +129,27 @@ static char const *call_check(call_t const *call) {
   return NULL;
 }
 
+static char const *users_check(calls_t const *calls) {
+  uint64_t conn_cnt = 0, call_cnt = 0;
+  size_t place = 0;
+
+  if (!idmap_check(&calls->users)) return "users by uid";
+  for (user_t const *user; (user = idmap_next(&calls->users, &place));) {
+    if (!user->conn_cnt) return "a user has connections";
+    conn_cnt += user->conn_cnt;
+    call_cnt += user->call_cnt;
+  }
+  return conn_cnt == calls->conns.cnt && call_cnt == calls->call_cnt
+             ? NULL
+             : "the counts of users agree with the connections";
+}
+
 char const *calls_check(calls_t const *calls) {
   uint32_t call_cnt = 0, watch_cnt = 0;
   size_t place = 0;
+  char const *broken_user = users_check(calls);
+
+  if (broken_user) return broken_user;
 
   if (!idmap_check(&calls->conns)) return "connections by number";
   for (conn_t const *conn; (conn = idmap_next(&calls->conns, &place));) {
@@ -119,6 +162,7 @@ char const *calls_check(calls_t const *calls) {
       conn_calls++;
       conn_watches += (uint32_t)call->watching;
     }
+    if (conn->user != calls_user(calls, conn->uid)) return "a connection has its uid's user";
     if (conn_calls != conn->call_cnt || conn_watches != conn->watch_cnt)
       return "a connection's counts agree with its calls";
     if (conn_calls > ENGINE_STREAMS_MAX || conn_watches > ENGINE_CONN_WATCHES_MAX)
@@ -144,8 +188,12 @@ void calls_clear(calls_t *calls) {
       free(call->fault);
       free(call);
     }
+    free(conn->gids);
     free(conn);
   }
   idmap_clear(&calls->conns);
+  place = 0;
+  for (user_t *user; (user = idmap_next(&calls->users, &place));) free(user);
+  idmap_clear(&calls->users);
   *calls = (calls_t){0};
 }

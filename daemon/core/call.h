@@ -8,6 +8,7 @@
    Invariants (calls_check):
      a call is in the list of its connection; call_cnt is the sum of those of all connections
      a call that waits for a thing is what that thing calls back
+     a user is there as long as it has connections; its counts are theirs
      watch_cnt counts calls in the list of watches, per connection and in all */
 
 #ifndef WKSPD_CORE_CALL_H
@@ -23,9 +24,19 @@ struct ws;
 struct lease;
 struct job;
 
+/* A uid that has connections, and what it has. */
+typedef struct user {
+  uint32_t uid, conn_cnt, call_cnt;
+} user_t;
+
 typedef struct conn {
   uint64_t conn;
+  user_t *user;
+  uint64_t since_ns; /* since 1970 */
   uint32_t uid, gid;
+  uint32_t *gids; /* gid_cnt further groups; owned */
+  uint32_t gid_cnt;
+  int admin; /* may do everything */
   int32_t pid;
   struct call *calls;
   uint32_t call_cnt, watch_cnt;
@@ -48,20 +59,21 @@ typedef struct call {
 
 typedef struct calls {
   idmap_t conns;
+  idmap_t users; /* uid + 1 -> user_t, those that have connections */
   call_t *watches;
   uint32_t call_cnt, watch_cnt;
 } calls_t;
 
 /* A new connection; its number must be new. NULL: no memory. */
-conn_t *calls_conn_add(calls_t *calls, uint64_t conn);
+conn_t *calls_conn_add(calls_t *calls, uint64_t conn, uint32_t uid);
 
 conn_t *calls_conn(calls_t const *calls, uint64_t conn);
 
 /* It must have no calls. */
 void calls_conn_remove(calls_t *calls, conn_t *conn);
 
-/* How many connections this uid has. Linear. */
-uint32_t calls_uid_cnt(calls_t const *calls, uint32_t uid);
+/* NULL: it has no connection. */
+user_t *calls_user(calls_t const *calls, uint32_t uid);
 
 /* A new call; NULL: no memory. */
 call_t *calls_add(calls_t *calls, conn_t *conn, uint32_t stream, int method);

@@ -22,10 +22,18 @@
 
 #define CREATE_MODE_DEFAULT 0660U
 
-/* The name is taken: by what? */
-static void fault_taken(ws_t const *ws, engine_reply_t *ret_fault) {
+/* The name is taken: by what? That is for those who may know of it. */
+static void fault_taken(ws_t const *ws, conn_t const *conn, engine_reply_t *ret_fault) {
   int published = ws_visible(ws);
   int undone = ws_undone(ws);
+
+  if (!rights_sees(&ws->spec, conn)) {
+    fault_set(ret_fault, ENGINE_CODE_ALREADY_EXISTS, "name", "the name \"%s\" is taken",
+              ws->spec.name);
+    fault_workspace(ret_fault, ws->spec.name);
+    fault_hint(ret_fault, "choose another name");
+    return;
+  }
 
   fault_set(ret_fault, ENGINE_CODE_ALREADY_EXISTS, "name", "the name \"%s\" is taken: %s",
             ws->spec.name,
@@ -37,14 +45,14 @@ static void fault_taken(ws_t const *ws, engine_reply_t *ret_fault) {
                                   : "choose another name or try again in a moment");
 }
 
-static int fault_admission(engine_t const *e, engine_request_t const *req,
+static int fault_admission(engine_t const *e, conn_t const *conn, engine_request_t const *req,
                            engine_reply_t *ret_fault) {
   ws_t const *ws;
 
   if (fault_create(e, req, ret_fault)) return 1;
   ws = registry_by_name(&e->registry, req->u.create.name);
   if (ws) {
-    fault_taken(ws, ret_fault);
+    fault_taken(ws, conn, ret_fault);
     return 1;
   }
   if (registry_by_uuid(&e->registry, req->u.create.uuid)) {
@@ -53,7 +61,9 @@ static int fault_admission(engine_t const *e, engine_request_t const *req,
     fault_hint(ret_fault, "try again");
     return 1;
   }
-  if (fault_limit("workspaces", e->registry.by_id.cnt, e->config.workspaces_max, ret_fault))
+  uint64_t bytes = req->u.create.max_size ? req->u.create.max_size : req->u.create.size;
+  if (fault_limit("workspaces", e->registry.by_id.cnt, e->config.workspaces_max, ret_fault) ||
+      fault_share_create(e, conn, bytes, ret_fault))
     return 1;
   return fault_kept(e, ret_fault);
 }
@@ -62,7 +72,7 @@ void create_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
   place_policy_t policy;
 
-  if (fault_admission(e, req, &fault) || plan_policy(req, &policy, &fault)) {
+  if (fault_admission(e, call->conn, req, &fault) || plan_policy(req, &policy, &fault)) {
     call_fail(e, call, &fault);
     return;
   }
@@ -141,7 +151,7 @@ static void create_publish(engine_t *e, ws_t *ws) {
            ws->spec.uid);
   engine_workspace_t *view = browse_view(e, ws);
   call_answer(e, call)->u.workspace = view;
-  emit_event(e, ENGINE_EVENT_CREATED, ws->spec.name);
+  emit_event(e, ENGINE_EVENT_CREATED, &ws->spec);
 }
 
 int create_persisted(engine_t *e, ws_t *ws, engine_event_t const *event) {

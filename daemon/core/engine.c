@@ -53,6 +53,8 @@ static int engine_start(engine_t *e, engine_event_t const *event) {
   *config = event->u.start;
   config->daemon_version[sizeof(config->daemon_version) - 1] = 0;
   limit_settle(&config->conns_max, ENGINE_CONNS_MAX, ENGINE_CONNS_MAX);
+  limit_settle(&config->uid_conns_max, ENGINE_UID_CONNS_MAX, ENGINE_CONNS_MAX);
+  limit_settle(&config->uid_workspaces_max, ENGINE_UID_WORKSPACES_MAX, ENGINE_WORKSPACES_MAX);
   limit_settle(&config->workspaces_max, ENGINE_WORKSPACES_MAX, ENGINE_WORKSPACES_MAX);
   limit_settle(&config->leases_max, ENGINE_LEASES_MAX, ENGINE_LEASES_MAX);
   limit_settle(&config->kept_max, ENGINE_WORKSPACES_MAX + ENGINE_LEASES_MAX,
@@ -68,44 +70,6 @@ static int engine_start(engine_t *e, engine_event_t const *event) {
 /* Connections
  * ------------------------------------------------------------------------------------------------
  */
-
-static char const *conn_refusal(engine_t const *e, uint32_t uid) {
-  uint32_t max = e->config.conns_max;
-  uint32_t root = max > ENGINE_CONNS_ROOT * 2 ? ENGINE_CONNS_ROOT : 0;
-
-  if (e->stopping) return "the daemon is stopping";
-  if (e->calls.conns.cnt >= max) return "the limit of connections is reached";
-  if (!uid) return NULL;
-  if (e->calls.conns.cnt >= max - root) return "the last connections are kept for root";
-  if (calls_uid_cnt(&e->calls, uid) >= ENGINE_UID_CONNS_MAX)
-    return "the limit of connections of one user is reached";
-  return NULL;
-}
-
-static int conn_open(engine_t *e, engine_event_t const *event) {
-  uint64_t number = event->u.conn_open.conn;
-  uint32_t uid = event->u.conn_open.uid;
-
-  if (e->phase != ENGINE_PHASE_SERVING || !number || calls_conn(&e->calls, number))
-    return WKSP_E_INVAL;
-  char const *why = conn_refusal(e, uid);
-  if (why) {
-    engine_effect_t *effect = emit(e, ENGINE_FX_CLOSE_CONN);
-    effect->u.close_conn.conn = number;
-    effect->u.close_conn.why = why;
-    emit_log(e, ENGINE_LOG_WARN,
-             "event=connection-refused conn=%" PRIu64 " uid=%" PRIu32 " pid=%" PRId32
-             " reason=\"%s\"",
-             number, uid, event->u.conn_open.pid, why);
-    return 0;
-  }
-  conn_t *conn = calls_conn_add(&e->calls, number);
-  if (!conn) return WKSP_E_NOMEM;
-  conn->uid = uid;
-  conn->gid = event->u.conn_open.gid;
-  conn->pid = event->u.conn_open.pid;
-  return 0;
-}
 
 /* Lets go of what the call waits for. It is then to be answered or removed. */
 static void call_abandon(engine_t *e, call_t *call) {
@@ -154,9 +118,7 @@ static int fault_request(engine_t const *e, conn_t const *conn, engine_event_t c
     fault_hint(ret_fault, "give it more time");
     return 1;
   }
-  return fault_limit("requests of this connection", conn->call_cnt, ENGINE_STREAMS_MAX,
-                     ret_fault) ||
-         fault_limit("requests", e->calls.call_cnt, ENGINE_CALLS_MAX, ret_fault);
+  return fault_share_call(e, conn, ret_fault);
 }
 
 static int request_route(engine_t *e, call_t *call, engine_request_t const *req) {
@@ -325,7 +287,7 @@ static int event_route(engine_t *e, engine_event_t const *event) {
     recover_end(e);
     return 0;
   case ENGINE_EV_CONN_OPEN:
-    return conn_open(e, event);
+    return share_conn_open(e, event);
   case ENGINE_EV_CONN_CLOSED:
     return conn_closed(e, event);
   case ENGINE_EV_REQUEST:

@@ -168,7 +168,10 @@ typedef struct engine_config {
                              a number that cannot have been reached will do */
   uint64_t lease_id_high; /* and above those of all RECOVERED_*. Opens end at
                              ENGINE_LEASE_ID_MAX */
-  int32_t pid;            /* for Stats */
+  uint32_t uid_conns_max, uid_workspaces_max; /* of one uid; 0: the constant */
+  uint64_t uid_bytes_max;  /* of all workspaces of one uid, as max_size; 0: no bound */
+  uint32_t admin_gid;      /* members administer, as root does; 0: no group does */
+  int32_t pid;             /* for Stats */
   uint32_t layout_version; /* for Version: what this daemon makes */
   uint64_t geometry_hash;
   char daemon_version[32];
@@ -273,8 +276,11 @@ typedef struct engine_event {
     } recovered_lease;
     struct {
       uint64_t conn;     /* > 0 */
-      uint32_t uid, gid; /* SO_PEERCRED; supplementary groups are not known and do not count */
+      uint32_t uid, gid; /* SO_PEERCRED */
       int32_t pid;
+      uint32_t const *gids; /* SO_PEERGROUPS: gid_cnt further groups; copied by the engine */
+      uint32_t gid_cnt;     /* at most ENGINE_GIDS_MAX */
+      int admin;            /* 1: it speaks for who configures the daemon, whatever its uid */
     } conn_open;
     struct {
       uint64_t conn;

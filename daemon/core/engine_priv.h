@@ -10,6 +10,8 @@
      resize.c   growing and shrinking a workspace
      work.c     jobs: query, compact, reap, resize
      browse.c   get, list, watch, version, stats
+     share.c    what one user may have; connections that come
+     rights.c   who may do what, and know what
      fault.c    what is wrong with a request, in words
      update.c   the effects of a step
 
@@ -49,6 +51,7 @@ struct engine {
   uint64_t await_cnt; /* answers under way: PERSISTED, REMOVED, MEMORY_MADE, MEMORY_RESIZED,
                          LEASE_MADE */
   uint64_t request_cnt, refused_cnt, violation_cnt, repeat_cnt;
+  uint64_t refused_conn_cnt;
   engine_update_t *update;        /* of the step */
   engine_effect_t scratch_effect; /* where effects go that had no memory */
   engine_reply_t scratch_reply;
@@ -71,8 +74,8 @@ void emit_lease_drop(engine_t *e, lease_t const *lease);
 void emit_log(engine_t *e, int level, char const *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Tells the watches of this name. */
-void emit_event(engine_t *e, int kind, char const *name);
+/* Tells the watches of this name, those that may know of it. */
+void emit_event(engine_t *e, int kind, spec_t const *spec);
 
 /* Forgets the call and returns its reply, code OK, to be filled in. Never NULL. */
 engine_reply_t *call_answer(engine_t *e, call_t *call);
@@ -112,18 +115,48 @@ int fault_limit(char const *what, uint64_t in_use, uint64_t limit, engine_reply_
 /* The same for what is kept for us, workspaces and leases together. */
 int fault_kept(engine_t const *e, engine_reply_t *ret_fault);
 
-/* Finds a published workspace by the name in a request. NULL and *ret_fault. */
-ws_t *ws_lookup(engine_t *e, char const *name, engine_reply_t *ret_fault);
-
-/* What the peer wants to do with a workspace. */
-enum { WANT_READ = 1, WANT_WRITE = 2, WANT_DELETE = 4 };
-int fault_rights(spec_t const *spec, conn_t const *conn, int want, engine_reply_t *ret_fault);
-
 /* Refuses what cannot be served: being removed, quarantined. */
 int fault_served(ws_t const *ws, engine_reply_t *ret_fault);
 
 /* Refuses what cannot be written, as well. */
 int fault_writable(ws_t const *ws, engine_reply_t *ret_fault);
+
+/* rights.c
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* Finds a published workspace by the name in a request. NULL and *ret_fault. Whether the peer may
+   know of it is for fault_rights, which has to be next. */
+ws_t *ws_lookup(engine_t *e, char const *name, engine_reply_t *ret_fault);
+
+/* What the peer wants to do with a workspace. Who may not read it is told that it is not there. */
+enum { WANT_READ = 1, WANT_WRITE = 2, WANT_DELETE = 4 };
+int fault_rights(spec_t const *spec, conn_t const *conn, int want, engine_reply_t *ret_fault);
+
+/* 1 if the peer may know of it. */
+int rights_sees(spec_t const *spec, conn_t const *conn);
+
+/* 1 if the peer is in that group; 1 if it may do everything. */
+int rights_member(conn_t const *conn, uint32_t gid);
+int rights_admin(engine_config_t const *config, conn_t const *conn);
+
+/* share.c
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* What a uid has. */
+typedef struct share {
+  uint32_t workspace_cnt;
+  uint64_t bytes;
+} share_t;
+
+int share_conn_open(engine_t *e, engine_event_t const *event); /* CONN_OPEN */
+void share_of(engine_t const *e, uint32_t uid, share_t *ret_share);
+
+/* 1 and *ret_fault if one more is too much: a request, a workspace of so many bytes. */
+int fault_share_call(engine_t const *e, conn_t const *conn, engine_reply_t *ret_fault);
+int fault_share_create(engine_t const *e, conn_t const *conn, uint64_t bytes,
+                       engine_reply_t *ret_fault);
 
 /* Rules
  * ------------------------------------------------------------------------------------------------

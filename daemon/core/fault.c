@@ -143,42 +143,6 @@ int fault_create(engine_t const *e, engine_request_t const *req, engine_reply_t 
   return 0;
 }
 
-ws_t *ws_lookup(engine_t *e, char const *name, engine_reply_t *ret_fault) {
-  if (fault_name(name, ret_fault)) return NULL;
-  ws_t *ws = registry_by_name(&e->registry, name);
-  if (ws && ws_visible(ws)) return ws;
-
-  fault_set(ret_fault, ENGINE_CODE_NOT_FOUND, "unknown", "there is no workspace \"%s\"%s", name,
-            !ws             ? ""
-            : ws_undone(ws) ? "; one of that name could not be made and is being undone"
-                            : " yet; it is being made");
-  fault_workspace(ret_fault, name);
-  fault_hint(ret_fault, "list the workspaces there are");
-  return NULL;
-}
-
-int fault_rights(spec_t const *spec, conn_t const *conn, int want, engine_reply_t *ret_fault) {
-  uint32_t bits = conn->gid == spec->gid ? spec->mode >> 3 : spec->mode;
-
-  if (!conn->uid || conn->uid == spec->uid) return 0;
-  int refused = want;
-  if (bits & 04) refused &= ~WANT_READ;
-  if (bits & 02) refused &= ~WANT_WRITE;
-  if (!refused) return 0;
-
-  fault_set(ret_fault, ENGINE_CODE_PERMISSION_DENIED, "permission",
-            "uid %" PRIu32 " gid %" PRIu32 " may not %s workspace \"%s\" of uid %" PRIu32
-            " gid %" PRIu32 " mode 0%03o",
-            conn->uid, conn->gid,
-            refused & WANT_DELETE  ? "remove"
-            : refused & WANT_WRITE ? "write"
-                                   : "read",
-            spec->name, spec->uid, spec->gid, spec->mode);
-  fault_workspace(ret_fault, spec->name);
-  fault_hint(ret_fault, "ask its owner (uid %" PRIu32 ") or root", spec->uid);
-  return 1;
-}
-
 int fault_served(ws_t const *ws, engine_reply_t *ret_fault) {
   if (ws->state == WS_SPEC_REMOVING || ws->state == WS_REMOVING) {
     fault_set(ret_fault, ENGINE_CODE_FAILED_PRECONDITION, "removing",

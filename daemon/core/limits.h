@@ -6,20 +6,30 @@
 #ifndef WKSPD_CORE_LIMITS_H
 #define WKSPD_CORE_LIMITS_H
 
-/* Connections. One descriptor and some 20 KiB of buffers each: 80 MiB at the most. */
-#define ENGINE_CONNS_MAX 4096U
+/* Connections. One descriptor each, or two on a kernel before 6.5, and little memory while they are
+   idle (bench/README.md); what they may hold when they are not is bounded for each uid. */
+#define ENGINE_CONNS_MAX 16384U
 
-/* Of these, what only root gets, so that an operator can always look. */
+/* Of these, what only those who administer get, so that an operator can always look. */
 #define ENGINE_CONNS_ROOT 64U
 
-/* Connections of one uid (not root's): half, so that no user locks out the others. */
-#define ENGINE_UID_CONNS_MAX 2048U
+/* Connections of one uid that does not administer: so that no user locks out the others. */
+#define ENGINE_UID_CONNS_MAX 10240U
+
+/* Further groups of a peer that count. The kernel allows 65,536; nobody uses them. */
+#define ENGINE_GIDS_MAX 256U
 
 /* Requests in flight on one connection. A client library has one per thread that calls. */
 #define ENGINE_STREAMS_MAX 64U
 
 /* Requests in flight in all: 16,384 of some 200 bytes, and 4 for each connection. */
 #define ENGINE_CALLS_MAX 16384U
+
+/* Of these, those of one uid: 64 busy connections. */
+#define ENGINE_UID_CALLS_MAX 4096U
+
+/* Workspaces of one uid: half. */
+#define ENGINE_UID_WORKSPACES_MAX 5120U
 
 /* Workspaces, those being made and removed included. One descriptor each in the fd store, whose
    names share one environment string of an exec (128 KiB): 10,240 short names fit. */

@@ -134,7 +134,7 @@ int open_made(engine_t *e, engine_event_t const *event) {
   reply->u.open.workspace = view;
   reply->u.open.lease_id = lease->lease_id;
   reply->u.open.mode = lease->mode;
-  emit_event(e, ENGINE_EVENT_ATTACHED, ws->spec.name);
+  emit_event(e, ENGINE_EVENT_ATTACHED, &ws->spec);
   return 0;
 }
 
@@ -158,7 +158,7 @@ int open_hangup(engine_t *e, engine_event_t const *event) {
   }
   /* Whoever has the name of a removed one now did not lose a lease. */
   if (visible)
-    emit_event(e, ENGINE_EVENT_DETACHED, ws->spec.name);
+    emit_event(e, ENGINE_EVENT_DETACHED, &ws->spec);
   else
     remove_if_unheld(e, ws);
   return 0;

@@ -129,7 +129,7 @@ void remove_commit(engine_t *e, ws_t *ws) {
            ws->spec.name, ws->spec.ws_id, ws_lease_cnt(ws));
 
   if (!ws->leases) {
-    emit_event(e, ENGINE_EVENT_REMOVED, ws->spec.name);
+    emit_event(e, ENGINE_EVENT_REMOVED, &ws->spec);
     remove_rest(e, ws);
     return;
   }
@@ -143,7 +143,7 @@ void remove_commit(engine_t *e, ws_t *ws) {
     call->ws = NULL;
     call_answer(e, call)->u.del.deferred = 1;
   }
-  emit_event(e, ENGINE_EVENT_REMOVED, ws->spec.name);
+  emit_event(e, ENGINE_EVENT_REMOVED, &ws->spec);
 }
 
 static void retry_later(engine_t *e, ws_t *ws) {
@@ -285,6 +285,6 @@ int remove_quarantine(engine_t *e, engine_event_t const *event) {
   work_cancel_workspace(e, ws, &fault);
   emit_log(e, ENGINE_LOG_ERROR, "event=quarantined workspace=%s id=%" PRIu64 " reason=\"%s\"",
            ws->spec.name, ws->spec.ws_id, ws->reason);
-  emit_event(e, ENGINE_EVENT_QUARANTINED, ws->spec.name);
+  emit_event(e, ENGINE_EVENT_QUARANTINED, &ws->spec);
   return 0;
 }

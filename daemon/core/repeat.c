@@ -135,6 +135,7 @@ static int fault_repeat(call_t const *call, spec_t const *spec, spec_done_t cons
 int repeat_answer(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
   ws_t *ws;
+  conn_t const *conn = call->conn;
 
   if (!op_of(req->method)) return 0;
   if (fault_call_id(req, &fault)) {
@@ -143,9 +144,11 @@ int repeat_answer(engine_t *e, call_t *call, engine_request_t const *req) {
   }
   if (!req->call_id_len) return 0;
   spec_t const *spec = repeat_find(e, name_of(req), req->call_id, &ws);
+  if (spec && !rights_sees(spec, conn)) return 0;
   if (!spec) {
     ws = registry_by_name(&e->registry, name_of(req));
     if (req->method != ENGINE_RESIZE || !ws || ws->state != WS_RESIZING ||
+        !rights_sees(&ws->spec, conn) ||
         memcmp(ws->resize.call_id, req->call_id, SPEC_CALL_ID_SIZE) != 0)
       return 0;
     fault_under_way(ws->spec.name, "being resized", &fault);

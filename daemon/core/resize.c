@@ -307,7 +307,7 @@ int resize_persisted(engine_t *e, ws_t *ws, engine_event_t const *event) {
   if (!ws->resize.same) {
     emit_log(e, ENGINE_LOG_INFO, "event=resized workspace=%s id=%" PRIu64 " size=%" PRIu64,
              ws->spec.name, ws->spec.ws_id, ws->spec.size);
-    emit_event(e, ENGINE_EVENT_RESIZED, ws->spec.name);
+    emit_event(e, ENGINE_EVENT_RESIZED, &ws->spec);
   }
   if (ws->resize.settling)
     resize_settled(e, ws);

@@ -131,9 +131,12 @@ void emit_log(engine_t *e, int level, char const *format, ...) {
   keep_quoted(effect->u.log.text);
 }
 
-void emit_event(engine_t *e, int kind, char const *name) {
+void emit_event(engine_t *e, int kind, spec_t const *spec) {
+  char const *name = spec->name;
+
   for (call_t const *watch = e->calls.watches; watch; watch = watch->w_next) {
     if (watch->name[0] && strcmp(watch->name, name) != 0) continue;
+    if (!rights_sees(spec, watch->conn)) continue;
     engine_effect_t *effect = emit(e, ENGINE_FX_STREAM_EVENT);
     effect->u.stream_event.conn = watch->conn->conn;
     effect->u.stream_event.stream = watch->stream;

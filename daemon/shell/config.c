@@ -9,6 +9,8 @@
 
 #include "daemon/shell/config.h"
 
+#include "daemon/shell/declared.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -20,7 +22,8 @@
 
 typedef struct reader {
   config_t *config;
-  unsigned seen_socket, seen_state_dir, seen_level, seen_workers;
+  unsigned seen_socket, seen_state_dir, seen_level, seen_workers, seen_admin, seen_uid_workspaces,
+      seen_uid_bytes;
 } reader_t;
 
 static int set_path(char *ret_path, char const *value, size_t len_max) {
@@ -30,12 +33,36 @@ static int set_path(char *ret_path, char const *value, size_t len_max) {
   return 1;
 }
 
-static int set_workers(unsigned *ret_workers, char const *value) {
+static int set_number(unsigned *ret_number, char const *value, unsigned long max) {
   char *end;
   unsigned long number = strtoul(value, &end, 10);
-  if (value[0] < '1' || value[0] > '9' || *end || number > CONFIG_WORKERS_MAX) return 0;
-  *ret_workers = (unsigned)number;
+  if (value[0] < '1' || value[0] > '9' || *end || number > max) return 0;
+  *ret_number = (unsigned)number;
   return 1;
+}
+
+/* Who may do and have what. NULL, or what the value should have been; *ret_seen NULL: no such key.
+ */
+static char const *set_share(reader_t *reader, char const *name, char const *value,
+                             unsigned **ret_seen) {
+  config_t *config = reader->config;
+  if (!strcmp(name, "admin_group")) {
+    *ret_seen = &reader->seen_admin;
+    return declared_group(value, &config->admin_gid) && config->admin_gid
+               ? NULL
+               : "a group or gid of this machine, but 0";
+  }
+  if (!strcmp(name, "uid_workspaces")) {
+    *ret_seen = &reader->seen_uid_workspaces;
+    return set_number(&config->uid_workspaces, value, CONFIG_UID_WORKSPACES_MAX)
+               ? NULL
+               : "a number from 1 to 10240";
+  }
+  if (!strcmp(name, "uid_bytes")) {
+    *ret_seen = &reader->seen_uid_bytes;
+    return declared_bytes(value, &config->uid_bytes) ? NULL : "a size such as 16G, at most 64T";
+  }
+  return NULL;
 }
 
 static void on_key(confile_t *file, char const *section, char const *name, char const *value) {
@@ -59,9 +86,14 @@ static void on_key(confile_t *file, char const *section, char const *name, char 
     if (!log_level_parse(value, &config->log_level)) want = "debug, info, warn or error";
   } else if (!strcmp(name, "workers")) {
     seen = &reader->seen_workers;
-    if (!set_workers(&config->workers, value)) want = "a number from 1 to 64";
+    if (!set_number(&config->workers, value, CONFIG_WORKERS_MAX)) want = "a number from 1 to 64";
   } else {
-    confile_refuse(file, "unknown key '%.100s' (known: socket, state_dir, log_level, workers)",
+    want = set_share(reader, name, value, &seen);
+  }
+  if (!seen) {
+    confile_refuse(file,
+                   "unknown key '%.100s' (known: socket, state_dir, log_level, workers, "
+                   "admin_group, uid_workspaces, uid_bytes)",
                    name);
     return;
   }
@@ -206,6 +238,7 @@ int config_read(config_t *ret_config, int argc, char **argv, char *error) {
   strcpy(config.socket, CONFIG_SOCKET_DEFAULT);
   strcpy(config.state_dir, CONFIG_STATE_DIR_DEFAULT);
   config.log_level = LOG_LEVEL_INFO;
+  if (!declared_group(CONFIG_ADMIN_GROUP_DEFAULT, &config.admin_gid)) config.admin_gid = 0;
   memcpy(config.file, over.file, sizeof config.file);
   if (!config.file[0]) default_file(&config);
   if (config.file[0] && (over.what == CONFIG_RUN || over.what == CONFIG_CHECK)) {
@@ -234,7 +267,8 @@ char const *config_help(void) {
          "\n"
          "  --socket PATH      listen here (" CONFIG_SOCKET_DEFAULT ")\n"
          "  --state-dir DIR    keep specs of workspaces here (" CONFIG_STATE_DIR_DEFAULT ")\n"
-         "  --config FILE      section [wkspd], keys socket, state_dir, log_level, workers; then\n"
+         "  --config FILE      section [wkspd], keys socket, state_dir, log_level, workers,\n"
+         "                     admin_group, uid_workspaces, uid_bytes; then\n"
          "                     FILE.d/*.conf; options win. workspaces.d/NAME.conf beside it "
          "declares\n"
          "                     a workspace: [workspace], size, max_size, page_size, mode, owner, "

@@ -20,6 +20,12 @@ typedef enum config_do {
   CONFIG_CHECK,
 } config_do_t;
 
+/* The group whose members administer, unless another is named. It need not exist. */
+#define CONFIG_ADMIN_GROUP_DEFAULT "wkspd-admin"
+
+/* Workspaces of one uid, the most that can be asked for (ENGINE_WORKSPACES_MAX). */
+#define CONFIG_UID_WORKSPACES_MAX 10240U
+
 /* Workers at a time, the most that can be asked for (ENGINE_JOBS_RUNNING_MAX). */
 #define CONFIG_WORKERS_MAX 64U
 
@@ -29,8 +35,11 @@ typedef struct config {
   char file[CONFIG_PATH_MAX]; /* "" none */
   int file_optional;          /* nobody named it: it need not be there */
   log_level_t log_level;
-  int log_level_given; /* on the command line */
-  unsigned workers;    /* 0: as many as is usual */
+  int log_level_given;     /* on the command line */
+  unsigned workers;        /* 0: as many as is usual */
+  uint32_t admin_gid;      /* of admin_group; 0: none */
+  uint32_t uid_workspaces; /* of one uid; 0: as many as is usual */
+  uint64_t uid_bytes;      /* of one uid; 0: no bound */
   int supervise;
   config_do_t what;
   int argc; /* of the command line, for reading all of it again */

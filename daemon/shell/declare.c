@@ -124,6 +124,7 @@ static void begin_item(struct declare *declare) {
   event.u.conn_open.conn = declare->conn;
   event.u.conn_open.uid = item->uid;
   event.u.conn_open.gid = item->gid;
+  event.u.conn_open.admin = 1; /* what is there of that name is looked at, whosesoever it is */
   loop_post(declare->loop, &event, NULL);
   snprintf(req.u.get.name, sizeof req.u.get.name, "%s", item->name);
   if (declare->conn == conn) post(declare, STEP_GET, &req, NULL); /* else it was refused */
@@ -290,6 +291,9 @@ static int read_again(struct declare *declare) {
     note_restart(declare, "socket", strcmp(config->socket, old->socket) != 0);
     note_restart(declare, "state_dir", strcmp(config->state_dir, old->state_dir) != 0);
     note_restart(declare, "workers", config->workers != old->workers);
+    note_restart(declare, "admin_group", config->admin_gid != old->admin_gid);
+    note_restart(declare, "uid_workspaces", config->uid_workspaces != old->uid_workspaces);
+    note_restart(declare, "uid_bytes", config->uid_bytes != old->uid_bytes);
   }
   free(config);
   return bad;

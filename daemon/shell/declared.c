@@ -51,7 +51,7 @@ static int number(char const *text, int base, uint64_t max, uint64_t *ret) {
 }
 
 /* Bytes, with k, M, G or T for powers of 1,024. */
-static int size_of(char const *text, uint64_t *ret) {
+int declared_bytes(char const *text, uint64_t *ret) {
   static char const units[] = "kMGT";
   char digits[32];
   size_t len = strlen(text);
@@ -112,7 +112,7 @@ static int owner_of(char const *text, reader_t *reader) {
   return 1;
 }
 
-static int group_of(char const *text, uint32_t *ret_gid) {
+int declared_group(char const *text, uint32_t *ret_gid) {
   struct group const *group;
   if (u32_of(text, 10, UINT32_MAX - 1, ret_gid)) return 1;
   if (!(group = getgrnam(text))) return 0;
@@ -126,9 +126,9 @@ static char const *set_key(reader_t *reader, int key, char const *value) {
   uint64_t part_max;
   switch (key) {
   case KEY_SIZE:
-    return size_of(value, &to->size) ? NULL : "a size such as 64M, at most 64T";
+    return declared_bytes(value, &to->size) ? NULL : "a size such as 64M, at most 64T";
   case KEY_MAX_SIZE:
-    return size_of(value, &to->max_size) ? NULL : "a size such as 1G, at most 64T";
+    return declared_bytes(value, &to->max_size) ? NULL : "a size such as 1G, at most 64T";
   case KEY_PAGE_SIZE:
     return page_of(value, &to->page_size) ? NULL : "auto, 4k, 2M or 1G";
   case KEY_MODE:
@@ -137,7 +137,7 @@ static char const *set_key(reader_t *reader, int key, char const *value) {
   case KEY_OWNER:
     return owner_of(value, reader) ? NULL : "a user or uid of this machine";
   case KEY_GROUP:
-    return group_of(value, &to->gid) ? NULL : "a group or gid of this machine";
+    return declared_group(value, &to->gid) ? NULL : "a group or gid of this machine";
   case KEY_SEED:
     return u32_of(value, 10, UINT32_MAX, &to->seed) ? NULL : "a number from 0 to 4294967295";
   case KEY_NUMA:

@@ -40,6 +40,10 @@ typedef void (*declared_bad_t)(void *arg, char const *sentence);
 size_t declared_read(char const *folder, declared_bad_t bad, void *arg, declared_list_t *ret_list);
 void declared_free(declared_list_t *list);
 
+/* A size in bytes, with k, M, G or T; a group by name or gid. 1 and the value, or 0. */
+int declared_bytes(char const *text, uint64_t *ret_bytes);
+int declared_group(char const *text, uint32_t *ret_gid);
+
 /* Reads one file; name is the workspace's. 0, or 2 and a sentence. */
 int declared_file(char const *path, char const *name, declared_t *ret_declared, char *ret_error);
 

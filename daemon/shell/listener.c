@@ -1,9 +1,9 @@
 /* The problem: connections must be known by who made them, and a process without descriptors must
    not spin.
 
-   The model: a readable listening socket gives some connections a turn; SO_PEERCRED is what the
-   kernel knew at connect time. When there are no descriptors left, accepting pauses and clients
-   wait in the backlog.
+   The model: a readable listening socket gives some connections a turn; SO_PEERCRED and
+   SO_PEERGROUPS are what the kernel knew at connect time. When there are no descriptors left,
+   accepting pauses and clients wait in the backlog.
 
    Refuses: to limit; the engine does, by closing. */
 
@@ -43,6 +43,19 @@ static void pause_accepting(struct listener *listener, int err) {
   uv_timer_start(&listener->timer, on_pause_over, LISTENER_PAUSE_MS, 0);
 }
 
+/* Who made the connection. A peer in more groups than count has those beyond for nothing: the
+   kernel gives all or none, so then its gid alone counts. 0, or 1: the kernel does not say. */
+static int identify(int fd, serve_who_t *ret_who) {
+  struct ucred cred;
+  socklen_t len = sizeof cred;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len)) return 1;
+  *ret_who = (serve_who_t){.uid = cred.uid, .gid = cred.gid, .pid = cred.pid};
+  len = sizeof ret_who->gids;
+  if (!getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, ret_who->gids, &len))
+    ret_who->gid_cnt = (uint32_t)(len / sizeof *ret_who->gids);
+  return 0;
+}
+
 static void on_readable(uv_poll_t *poll, int status, int events) {
   struct listener *listener = poll->data;
   for (int i = 0; i < LISTENER_ACCEPTS_MAX; i++) {
@@ -52,13 +65,12 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
       if (errno != EAGAIN) pause_accepting(listener, errno);
       return;
     }
-    struct ucred cred;
-    socklen_t len = sizeof cred;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len)) {
+    serve_who_t who;
+    if (identify(fd, &who)) {
       close(fd);
       continue;
     }
-    serve_open(listener->loop, fd, cred.uid, cred.gid, cred.pid);
+    serve_open(listener->loop, fd, &who);
   }
 }
 

@@ -237,7 +237,10 @@ static engine_config_t engine_config(loop_t const *loop, rlim_t files) {
                             .layout_version = WKSP_LAYOUT_VERSION,
                             .geometry_hash = wksp__geometry_hash(),
                             .daemon_version = WKSP_VERSION,
-                            .jobs_running_max = loop->config->workers};
+                            .jobs_running_max = loop->config->workers,
+                            .admin_gid = loop->config->admin_gid,
+                            .uid_workspaces_max = loop->config->uid_workspaces,
+                            .uid_bytes_max = loop->config->uid_bytes};
   struct sysinfo info;
   if (files > 1U << 20) files = 1U << 20;
   share_files(&config, files);

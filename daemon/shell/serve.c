@@ -33,7 +33,16 @@ typedef struct conn {
   uint32_t uid;
   int32_t pid;
   unsigned mistakes;
+  int admin;
 } conn_t;
+
+static int administers(loop_t const *loop, serve_who_t const *who) {
+  uint32_t gid = loop->config->admin_gid;
+  if (!who->uid || (gid && who->gid == gid)) return 1;
+  for (uint32_t i = 0; gid && i < who->gid_cnt; i++)
+    if (who->gids[i] == gid) return 1;
+  return 0;
+}
 
 static void forget(conn_t *conn) {
   idmap_remove(&conn->loop->peers, conn->id);
@@ -119,14 +128,14 @@ int serve_uuid(uint8_t ret_uuid[16]) {
   return 0;
 }
 
-/* Only for root and the user of the daemon. */
+/* Only for those who administer and the user of the daemon. */
 static void reload(conn_t *conn, uint32_t stream) {
-  if (!conn->uid || conn->uid == geteuid())
+  if (conn->admin || conn->uid == geteuid())
     declare_reload_for(conn->loop, conn->id, stream);
   else
-    serve_reload_refused(
-        conn->loop, conn->id, stream, ENGINE_CODE_PERMISSION_DENIED, "permission",
-        "only root and the user of the daemon may have the configuration read again");
+    serve_reload_refused(conn->loop, conn->id, stream, ENGINE_CODE_PERMISSION_DENIED, "permission",
+                         "only root, the administrators' group and the user of the daemon may have "
+                         "the configuration read again");
 }
 
 static void request(conn_t *conn, ttrpc_frame_t const *frame) {
@@ -198,13 +207,14 @@ static unsigned half_frame_ms(void) {
   return ms > 0 && ms < PEER_HALF_FRAME_MS ? (unsigned)ms : PEER_HALF_FRAME_MS;
 }
 
-void serve_open(loop_t *loop, int fd, uint32_t uid, uint32_t gid, int32_t pid) {
+/* Only called from the loop's own turns, so what the event points to lives through its step. */
+void serve_open(loop_t *loop, int fd, serve_who_t const *who) {
   conn_t *conn = calloc(1, sizeof *conn);
   if (!conn) {
     close(fd);
     return;
   }
-  *conn = (conn_t){.loop = loop, .id = ++loop->conn_last, .uid = uid, .pid = pid};
+  *conn = (conn_t){.loop = loop, .id = ++loop->conn_last, .uid = who->uid, .pid = who->pid};
   if (idmap_add(&loop->peers, conn->id, conn)) {
     free(conn);
     close(fd);
@@ -215,12 +225,15 @@ void serve_open(loop_t *loop, int fd, uint32_t uid, uint32_t gid, int32_t pid) {
     forget(conn);
     return;
   }
-  log_debug(loop->log, "connected", "conn=%lu uid=%u pid=%d", conn->id, uid, pid);
+  conn->admin = administers(loop, who);
+  log_debug(loop->log, "connected", "conn=%lu uid=%u pid=%d", conn->id, who->uid, who->pid);
   engine_event_t event = {.kind = ENGINE_EV_CONN_OPEN};
   event.u.conn_open.conn = conn->id;
-  event.u.conn_open.uid = uid;
-  event.u.conn_open.gid = gid;
-  event.u.conn_open.pid = pid;
+  event.u.conn_open.uid = who->uid;
+  event.u.conn_open.gid = who->gid;
+  event.u.conn_open.pid = who->pid;
+  event.u.conn_open.gids = who->gids;
+  event.u.conn_open.gid_cnt = who->gid_cnt;
   loop_post(loop, &event, NULL);
 }
 

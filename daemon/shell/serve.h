@@ -9,8 +9,16 @@
  * messages); after so many a connection is closed as violating. */
 #define SERVE_MISTAKES_MAX 32U
 
+/* Who made a connection. */
+typedef struct serve_who {
+  uint32_t uid, gid;
+  int32_t pid;
+  uint32_t gid_cnt;
+  uint32_t gids[ENGINE_GIDS_MAX]; /* further groups */
+} serve_who_t;
+
 /* Takes over an accepted connection. */
-void serve_open(loop_t *loop, int fd, uint32_t uid, uint32_t gid, int32_t pid);
+void serve_open(loop_t *loop, int fd, serve_who_t const *who);
 
 /* Carries out the effects of these names. */
 void serve_reply(loop_t *loop, engine_reply_t const *reply);

@@ -81,6 +81,7 @@ typedef struct sim_pending {
 typedef struct sim_conn {
   uint64_t conn;
   uint32_t uid, gid;
+  uint32_t gids[4], gid_cnt; /* further groups */
   uint32_t stream_high;
 } sim_conn_t;
 
@@ -196,6 +197,9 @@ int sim_step_kind(sim_t *sim, int kind);
 
 /* Peers. A refused connection is 0. */
 uint64_t sim_conn(sim_t *sim, uint32_t uid, uint32_t gid);
+/* The same with further groups, cnt of them. */
+uint64_t sim_conn_groups(sim_t *sim, uint32_t uid, uint32_t gid, uint32_t const *gids,
+                         uint32_t cnt);
 void sim_close(sim_t *sim, uint64_t conn);
 /* Returns the stream. timeout_ns 0: none. */
 uint32_t sim_send(sim_t *sim, uint64_t conn, engine_request_t const *req, uint64_t timeout_ns);

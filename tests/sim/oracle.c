@@ -77,15 +77,18 @@ static void check_refusal(sim_t *sim, engine_reply_t const *reply) {
 static void check_open(sim_t *sim, sim_request_t const *request) {
   sim_lifeline_t const *line = sim_lifeline(sim, request->reply.u.open.lease_id);
   spec_t const *spec = &request->view.spec;
-  uint32_t uid = ~0U, gid = ~0U;
+  uint32_t uid = ~0U;
+  int member = 0;
 
-  for (size_t i = 0; i < sim->conns.cnt; i++)
-    if (sim->conns.items[i].conn == request->conn) {
-      uid = sim->conns.items[i].uid;
-      gid = sim->conns.items[i].gid;
-    }
+  for (size_t i = 0; i < sim->conns.cnt; i++) {
+    sim_conn_t const *conn = &sim->conns.items[i];
+    if (conn->conn != request->conn) continue;
+    uid = conn->uid;
+    member = conn->gid == spec->gid;
+    for (uint32_t k = 0; k < conn->gid_cnt; k++) member |= conn->gids[k] == spec->gid;
+  }
   uint32_t need = request->reply.u.open.mode == ENGINE_OPEN_RO ? 4 : 6;
-  uint32_t have = gid == spec->gid ? spec->mode >> 3 : spec->mode;
+  uint32_t have = member ? spec->mode >> 3 : spec->mode;
   if (uid && uid != spec->uid && (have & need) != need)
     sim_broken(sim, "uid %u opened \"%s\" of uid %u mode %o", uid, spec->name, spec->uid,
                spec->mode);

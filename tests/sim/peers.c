@@ -7,6 +7,11 @@
 #include "fixture.h"
 
 uint64_t sim_conn(sim_t *sim, uint32_t uid, uint32_t gid) {
+  return sim_conn_groups(sim, uid, gid, NULL, 0);
+}
+
+uint64_t sim_conn_groups(sim_t *sim, uint32_t uid, uint32_t gid, uint32_t const *gids,
+                         uint32_t cnt) {
   engine_event_t event = {.kind = ENGINE_EV_CONN_OPEN};
   uint64_t conn = ++sim->conn_high, closed_cnt = sim->closed_cnt;
 
@@ -16,11 +21,15 @@ uint64_t sim_conn(sim_t *sim, uint32_t uid, uint32_t gid) {
     assert_non_null(sim->conns.items);
   }
   sim->conns.items[sim->conns.cnt++] =
-      (sim_conn_t){.conn = conn, .uid = uid, .gid = gid, .stream_high = 0};
+      (sim_conn_t){.conn = conn, .uid = uid, .gid = gid, .gid_cnt = cnt};
+  assert_true(cnt <= 4);
+  if (cnt) memcpy(sim->conns.items[sim->conns.cnt - 1].gids, gids, cnt * sizeof(*gids));
   event.u.conn_open.conn = conn;
   event.u.conn_open.uid = uid;
   event.u.conn_open.gid = gid;
   event.u.conn_open.pid = (int32_t)(1000 + conn);
+  event.u.conn_open.gids = gids;
+  event.u.conn_open.gid_cnt = cnt;
   sim_step(sim, &event);
   return sim->closed_cnt == closed_cnt ? conn : 0;
 }

@@ -125,9 +125,12 @@ static void random_request(sim_t *sim) {
   default:
     break;
   }
+  sim_conn_t const *from = &sim->conns.items[sim_random(sim) % sim->conns.cnt];
   if (sim_chance(sim, 2)) pick_call_id(sim, &req);
+  /* Nobody has another user's ids: to who may not know of a call, the same id is another one. */
+  if (req.call_id_len == SPEC_CALL_ID_SIZE) req.call_id[0] = (uint8_t)from->uid;
   uint64_t timeout = sim_chance(sim, 3) ? 1 + sim_random(sim) % (SIM_SEC / 10) : 0;
-  sim_send(sim, sim->conns.items[sim_random(sim) % sim->conns.cnt].conn, &req, timeout);
+  sim_send(sim, from->conn, &req, timeout);
 }
 
 static void random_conn(sim_t *sim) {
