@@ -230,20 +230,17 @@ static void fast_on(wksp__op_t const *op) {
   if (!seat || !op->heap || !seat->heap_cnt || seat->heap[0].owner != &op->heap->owner) return;
   if (wksp__ld(&op->call.slot->fenced) & WKSP_FENCED_CALLS) return;
   fd_wksp_t *wksp = op->wksp;
-  wksp__fast_t *fast = &wksp__fast;
+  wksp__fast_t *fast = &seat->fast;
   fast->heap = op->heap;
   /* Not a step of anything: it means something only with a flight that comes later. */
   op->call.slot->heap = fd_wksp_gaddr_fast(wksp, op->heap);
   fast->base = (uintptr_t)wksp;
   fast->words = wksp__span_words(wksp) - (wksp->data_lo >> WKSP_SPAN_LG);
   fast->me = (uint32_t)SPAN_WORD(0, op->heap_id, 0, WKSP_SPAN_OWNED);
-  fast->tails = (uint32_t)SPAN_WORD(0, op->alloc->home, 0, WKSP_SPAN_TAIL);
-  fast->classes = wksp__class(wksp, 0);
   fast->data_hi = wksp->data_hi;
-  seat->slot_off = (uintptr_t)op->call.slot - (uintptr_t)&wksp__no_slot;
-  fast->slot_off = &seat->slot_off;
-  wksp__compiler_fence(); /* a signal handler sees it on when the rest is there */
+  fast->slot = op->call.slot;
   fast->join = (uintptr_t)op->join;
+  wksp__fast_set(fast);
 }
 
 /* While the call still lasts: a call in a signal handler must not look at our gate in between. */

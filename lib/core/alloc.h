@@ -14,7 +14,8 @@
      FULL     a heap's; its owner has set it aside: whoever frees a block in it tells
      PENDING  as FULL, and somebody who freed a block has told the owner, or is about to
      TAKEN    on its way back to the workspace, by whoever has the alloc's compactor token
-     TAIL     of the alloc whose home id is in the heap field; part of a span that starts before it
+     TAIL     part of a span that starts before it and is of the heap in the heap field, or, with a
+              home id there, of whichever heap of that alloc the span's own word says
 
      NONE  -> POOL           with the partition, in one change; TAKEN -> NONE likewise
      POOL  -> SETUP -> OWNED the heap's owner
@@ -24,6 +25,7 @@
      PENDING -> OWNED        the heap's owner
      POOL <-> TAKEN          who compacts
      POOL <-> TAIL           the owner of the heap that has the span's first 64 KiB in SETUP
+     TAIL's heap <-> home    the owner of the span's heap: never another's, before or after
 
    The version goes up whenever a span changes hands.
 
@@ -135,16 +137,17 @@ _Static_assert(sizeof(wksp__rec_t) == 128, "two lines a span");
 /* What a heap has of one class. The array's places lie behind the heap; top, lo and hi are offsets
    from the heap in bytes.
 
-     lo <= top <= hi, but for a call on its way; lo, hi, size, recip, limit, in_span are constant
+     lo <= top <= hi, but for a call on its way; lo, hi, size, recip, in_span are constant
      the places [lo, top) hold gaddrs of free blocks of the class, in spans of the alloc
+     the WKSP_MAG_BELOW places below lo hold 0
      bit i of mask is 1 => mbase + i * size is a free block; all of one word of a span of the heap
  */
 typedef struct wksp__mag {
   uint32_t top, lo, hi;
   uint32_t size;
   uint64_t mask, mbase;
-  uint64_t recip;           /* ceil(2^64 / size): x is a multiple of size <=> x * recip < recip */
-  uint32_t limit;           /* where a span's blocks end */
+  uint64_t recip; /* wksp__recip64 */
+  uint32_t pad;
   uint32_t in_span;         /* a span's size - 1 */
   uint32_t cur, part, full; /* span index + 1: in use, having free blocks, set aside */
   uint32_t look;            /* where the next look through full goes on */
@@ -382,6 +385,10 @@ void wksp__span_given(wksp__op_t *op, uint32_t span);
  * is no live block (not reported). */
 int wksp__span_give_elsewhere(wksp__op_t *op, uint64_t gaddr, uint32_t span, uint64_t e);
 
+/* The rest of a wide span of a heap that the caller owns says that it is of the heap with that id,
+   or says the alloc's home. Afterwards free needs one look for a block there, or two. */
+void wksp__tails_set(wksp__op_t *op, uint32_t span, uint32_t cls, uint32_t id);
+
 /* Brings what others have told into the heap's lists. */
 void wksp__span_drain(wksp__op_t *op, wksp__heap_t *heap, uint32_t heap_id);
 
@@ -425,8 +432,23 @@ static inline uint32_t wksp__mag_top(fd_wksp_t const *wksp, wksp__heap_t const *
   return top < lo || top > wksp__mag_hi(wksp, cls) + 8 * WKSP_MAG_ABOVE || (top & 7U) ? lo : top;
 }
 
-static inline uint64_t wksp__recip64(uint32_t size) {
-  return ~0UL / size + 1UL;
+/* Whether a block starts x bytes from the start of a span of the class, in one multiplication:
+
+     wksp__starts(x, recip) <=> x is a multiple of size below cnt * size, for x < 2^20
+
+   recip = (2^64 + e) / size with the least e that makes this a whole number and cnt * e >= 2^40. So
+   x * recip mod 2^64 is q * e for x = q * size, which is below 2^40 if q < cnt: (cnt - 1) * e is,
+   for cnt * cnt * size < 2^40. For x = q * size + r it is q * e + r * recip, which lies between
+   recip, beyond 2^49, and 2^64 - recip + (q + 1) * e. */
+#define WKSP_RECIP_LG 40
+static inline uint64_t wksp__recip64(uint32_t size, uint32_t cnt) {
+  uint64_t e = ((1UL << WKSP_RECIP_LG) + cnt - 1) / cnt, over = ~0UL % size + 1;
+  e += (size - (over + e) % size) % size;
+  return ~0UL / size + (over + e) / size;
+}
+
+static inline int wksp__starts(uint64_t x, uint64_t recip) {
+  return !(x * recip >> WKSP_RECIP_LG);
 }
 
 static inline uint64_t *wksp__mag_place(wksp__heap_t const *heap, uint32_t at) {
@@ -573,7 +595,7 @@ int wksp__reap(fd_wksp_t *wksp, uint64_t lease);
 /* Whether the 64 KiB with that index can have that word: of a span that a heap has; of the rest of
    one. */
 int wksp__span_possible(fd_wksp_t const *wksp, uint32_t span, uint64_t e);
-int wksp__tail_good(fd_wksp_t const *wksp, uint32_t span, uint64_t e);
+int wksp__tail_good(fd_wksp_t const *wksp, uint32_t span, uint32_t home, uint64_t e);
 
 /* Whether a span with that word has the rest that it must have if it is wide and live, before the
    end of its partition, or in those of the same alloc that follow it without a gap: the pool does

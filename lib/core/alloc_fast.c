@@ -4,9 +4,10 @@
    Problem: a pair should cost a few nanoseconds, and a kill at any of its instructions may lose
    nothing but the block that it is about.
 
-   Model. What is needed lies in thread-local memory (wksp__fast, map.h) and in three lines of
-   shared memory: the slot, the magazine's, and the array's top. The slot's flight is the bracket
-   and the memory of the block at once, and no word is ever changed by more than one plain store:
+   Model. What is needed lies in a line of the thread's seat (wksp__fast_t, seat.h) and in three
+   lines of shared memory: the slot, the magazine's, and the array's top. The slot's flight is the
+   bracket and the memory of the block at once, and no word is ever changed by more than one plain
+   store:
 
      malloc   flight = BUSY | TOP      inside, about the array of a class; then the gate
               top                      the block is taken
@@ -22,14 +23,20 @@
               flight = 0               outside
 
    The stores to flight and the loads of the gate pair with a closer's store to the gate, his
-   barrier and his load of flight, as `in` and `out` do for other calls (call.h). A closed gate, a
-   notice in it, a signal handler that finds its thread inside, an empty or a full magazine, a large
-   or invalid request and everything unusual lead to the long forms in alloc.c, which begin anew.
+   barrier and his load of flight, as `in` and `out` do for other calls (call.h). An array is empty
+   where the place below its top holds 0. A closed gate, a notice in it, a signal handler that finds
+   its thread inside, a large or invalid request and everything unusual lead to the long forms in
+   alloc.c, which begin anew. An empty or a full magazine leads out of the bracket and into an
+   operation as the long forms are, only begun by what fast says; a full one gets the block, then
+   gives back, so that a kill has nothing but one block in flight at any time.
+
+   What a pair costs is the number of its instructions: some 90, four to five a cycle. Taking away
+   the stores to flight saves nothing, each check what its instructions cost.
 
    Blocks of other heaps' spans go into the freer's own magazine, whatever their size: blocks below
    64 bytes may so come to share lines between threads, which costs less than an atomic each.
 
-   What it refuses: to read the pair of a block that is freed. */
+   What it refuses: to read the pair of a block that is freed, and a second span word. */
 
 #include "core/alloc.h"
 #include "core/map.h"
@@ -38,11 +45,11 @@
 
 #define HANDLE(join) ((uintptr_t)(join) & ~(FD_ALLOC_ALIGN - 1))
 
-/* The thread's slot, or one that is always busy: also in a child of fork, whose seats are wiped
-   (live.h), so that it stays away from its parent's. */
-#define SLOT(off) ((wksp__slot_t *)((uintptr_t)&wksp__no_slot + *(off)))
-#define INLINE    static inline __attribute__((always_inline))
-#define NOINLINE  __attribute__((noinline))
+#define INLINE   static inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
+
+/* Once for a call: a signal handler may change it. */
+#define FAST() __atomic_load_n(&wksp__fast, __ATOMIC_RELAXED)
 
 /* Where the magazine of a class lies in a heap, and where its index stands in a span's word. */
 #define MAG_AT(cls)   ((uint32_t)(offsetof(wksp__heap_t, mag) + (cls) * sizeof(wksp__mag_t)))
@@ -54,33 +61,29 @@ static NOINLINE void *malloc_long(fd_alloc_t *join, ulong align, ulong sz) {
   return wksp__malloc(join, align, sz, &max);
 }
 
-/* Comes in: the heap, or NULL if fast is off, the thread is inside a call already, the gate is not
-   open, or fast is about another join. A signal handler before the first store may have come
+/* Comes in: 1 and the heap, or 0 if fast is off, the thread is inside a call already, the gate is
+   not open, or fast is about another join. A signal handler before the first store may have come
    through the gate in our place, and found that the heap is no longer ours, or turned to another
-   fd_alloc; later on it may turn to one of another workspace, where it finds the thread outside. So
-   what fast says is read inside, and the join last: it does not come back to ours while we are
-   inside. Nor may the slot be another workspace's, from which a handler has turned to ours.
-   Afterwards fast is not looked at any more: it may be off, or about another.
+   fd_alloc; then fast is off, or about that. So what it says is read inside, and the join last: it
+   does not come back to ours while we are inside. Only the seat's slot does not change. A child of
+   fork finds no slot, for its seats are wiped (live.h), and stays away from its parent's.
+   Afterwards fast is not looked at any more.
 
    The plain loads of what others store: between two compiler fences it is one load, and may be part
    of the instruction that needs it. */
-INLINE wksp__heap_t *enter(wksp__fast_t const *fast, uintptr_t join, uint64_t flight,
-                           wksp__slot_t **ret_slot, uintptr_t *ret_base) {
-  uintptr_t const *slot_off = fast->slot_off;
-  wksp__slot_t *slot = SLOT(slot_off);
-  if (wksp__unlikely(slot->flight & WKSP_FLIGHT_BUSY)) return NULL; /* only we write it */
+INLINE int enter(wksp__fast_t const *fast, uintptr_t join, uint64_t flight, wksp__slot_t **ret_slot,
+                 wksp__heap_t **ret_heap, uintptr_t *ret_base) {
+  wksp__slot_t *slot = fast->slot;
+  if (wksp__unlikely(!slot) || wksp__unlikely(slot->flight & WKSP_FLIGHT_BUSY)) /* only we write */
+    return 0;
   wksp__st(&slot->flight, flight);
-  wksp__heap_t *heap = fast->heap;
-  uintptr_t base = fast->base;
+  *ret_slot = slot;
+  *ret_heap = fast->heap;
+  *ret_base = fast->base;
   wksp__compiler_fence();
-  if (wksp__likely(!wksp__peek(&slot->gate)) && wksp__likely(fast->slot_off == slot_off) &&
-      wksp__likely(fast->join == join)) {
-    *ret_slot = slot;
-    *ret_base = base;
-    return heap;
-  }
+  if (wksp__likely(!wksp__peek(&slot->gate)) && wksp__likely(fast->join == join)) return 1;
   wksp__st_release(&slot->flight, 0UL);
-  return NULL;
+  return 0;
 }
 
 /* release: what was done to the heap comes before; pairs with the acquire in slot_outside */
@@ -91,54 +94,85 @@ INLINE void leave(wksp__slot_t *slot, uint64_t flight) {
 /* Keeps a value in its register: the compiler would compute it anew after every store. */
 #define KEEP(x) __asm__("" : "+r"(x))
 
-/* In a build by gcc with its sanitizers the address is hidden from it: its check for NULL, of a
-   thread-local variable's address, can branch on flags that are not about it (gcc 12.2). */
-#ifdef __SANITIZE_ADDRESS__
-#define FAST()                            \
-  ({                                      \
-    wksp__fast_t const *at = &wksp__fast; \
-    KEEP(at);                             \
-    at;                                   \
-  })
-#else
-#define FAST() (&wksp__fast)
-#endif
-
-/* From the mask, inside; else the long form. */
-static NOINLINE void *malloc_masked(fd_alloc_t *join, ulong align, ulong sz, wksp__slot_t *slot,
-                                    wksp__mag_t *mag, uintptr_t base) {
-  uint64_t mask = mag->mask;
-  if (wksp__likely(mask)) {
-    uint64_t gaddr = mag->mbase + (uint64_t)(uint32_t)__builtin_ctzl(mask) * mag->size;
-    wksp__st(&slot->flight, gaddr | WKSP_FLIGHT_BUSY);
-    wksp__st(&mag->mask, mask & (mask - 1));
-    leave(slot, gaddr);
-    return (void *)(base + gaddr);
+/* Begins an operation as wksp__op_begin and wksp__heap_peek do, if fast still is about the join,
+   the thread outside and nothing unusual: 1, and wksp__op_end must follow; else 0. */
+static int op_begin(wksp__fast_t *fast, uintptr_t join, wksp__op_t *ret_op) {
+  wksp__slot_t *slot = fast->slot;
+  if (!slot || !wksp__slot_outside(slot)) return 0;
+  wksp__st(&slot->in, wksp__ld(&slot->in) + 1); /* then the gate, as in call_begin */
+  if (wksp__ld(&slot->fenced) | wksp__ld(&slot->gate) || fast->join != join) {
+    wksp__st(&slot->in, wksp__ld(&slot->in) - 1);
+    return 0;
   }
-  leave(slot, 0);
-  return malloc_long(join, align, sz);
+  wksp__seat_t *seat = (wksp__seat_t *)((uintptr_t)fast - offsetof(wksp__seat_t, fast));
+  struct fd_alloc *alloc = (struct fd_alloc *)HANDLE(join);
+  wksp__op_t *op = ret_op;
+  op->call = (wksp__call_t){seat->wksp, slot, seat->name, seat};
+  op->wksp = seat->wksp;
+  op->join = (fd_alloc_t *)join;
+  op->alloc = alloc;
+  op->alloc_gaddr = (uintptr_t)alloc - fast->base;
+  op->heap = fast->heap;
+  op->heap_id = seat->heap[0].id; /* see fast_on (alloc.c) */
+  op->sent_cnt = op->late_cnt = 0;
+  wksp__fast_off();
+  return 1;
+}
+
+/* Both the array and the mask are empty. */
+static NOINLINE void *malloc_refill(fd_alloc_t *join, ulong align, ulong sz) {
+  wksp__op_t op;
+  uint32_t cls = wksp__class_for(align, sz);
+  if (!op_begin(FAST(), (uintptr_t)join, &op)) return malloc_long(join, align, sz);
+  /* Its spans are of other classes. */
+  uint64_t gaddr = op.alloc->flags & FD_ALLOC_FLAG_ALIGNED ? 0 : wksp__mag_malloc(&op, cls);
+  wksp__op_end(&op);
+  return gaddr ? fd_wksp_laddr_fast(op.wksp, gaddr) : malloc_long(join, align, sz);
+}
+
+/* The array is full, or the block none. 1 free, 0 if that takes the long form. */
+static int free_full(wksp__fast_t *fast, uintptr_t join, uint64_t gaddr, uint32_t span,
+                     uint64_t e) {
+  wksp__op_t op;
+  if (!op_begin(fast, join, &op)) return 0;
+  int err = WKSP_E_NOTFOUND;
+  if (SPAN_HEAP(e) == op.heap_id || wksp__heap_of(op.wksp, SPAN_HEAP(e), op.alloc_gaddr))
+    err = wksp__mag_free(&op, gaddr, span, e);
+  wksp__op_end(&op);
+  return !err;
 }
 
 /* A block of the class whose magazine lies at `at` less the flight's bits in the heap. */
 INLINE void *take(wksp__fast_t const *fast, fd_alloc_t *join, ulong align, ulong sz, uint32_t at) {
   wksp__slot_t *slot;
+  wksp__heap_t *heap;
   uintptr_t base;
-  wksp__heap_t *heap = enter(fast, (uintptr_t)join, at, &slot, &base);
-  if (wksp__unlikely(!heap)) return malloc_long(join, align, sz);
+  if (wksp__unlikely(!enter(fast, (uintptr_t)join, at, &slot, &heap, &base)))
+    return malloc_long(join, align, sz);
   wksp__mag_t *mag = MAG(heap, at - BUSY_TOP);
   KEEP(mag);
-  uint32_t top = mag->top;
-  if (wksp__unlikely(top <= mag->lo)) return malloc_masked(join, align, sz, slot, mag, base);
-  top -= 8;
+  uint32_t top = mag->top - 8;
   uint64_t gaddr = *(uint64_t *)((uintptr_t)heap + top);
+  if (wksp__unlikely(!gaddr)) { /* the array is empty */
+    uint64_t mask = mag->mask;
+    if (wksp__unlikely(!mask)) {
+      leave(slot, 0);
+      return malloc_refill(join, align, sz);
+    }
+    gaddr = mag->mbase + (uint64_t)(uint32_t)__builtin_ctzl(mask) * mag->size;
+    wksp__st(&slot->flight, gaddr | WKSP_FLIGHT_BUSY);
+    wksp__st(&mag->mask, mask & (mask - 1));
+    leave(slot, gaddr);
+    return (void *)(base + gaddr);
+  }
   wksp__st(&mag->top, top);
   leave(slot, gaddr);
   return (void *)(base + gaddr);
 }
 
-/* Alignments that every class has. */
+/* Alignments that every class has; the first two are what most programs ask for. */
 INLINE int plain(ulong align) {
-  return align <= 16 && (0x10117UL >> align & 1UL);
+  return !(align & ~16UL) || (align <= 8 && (0x116UL >> align & 1UL));
 }
 
 /* Other alignments, another hint, and what the short form could not do. */
@@ -172,10 +206,11 @@ void *fd_alloc_malloc_at_least(fd_alloc_t *join, ulong align, ulong sz, ulong *r
 /* Puts the block into the magazine of its class; inside. 1 free, 0 if that takes the long form;
    outside again. */
 INLINE int put(wksp__slot_t *slot, wksp__heap_t *heap, wksp__mag_t *mag, uint64_t gaddr) {
-  uint64_t in_span = gaddr & mag->in_span, top = mag->top, recip = mag->recip;
+  KEEP(mag);
+  uint64_t top = mag->top, in_span = gaddr & mag->in_span;
   uint64_t *at = (uint64_t *)((uintptr_t)heap + top);
-  if (wksp__likely(in_span * recip < recip && (uint32_t)in_span < mag->limit && top < mag->hi &&
-                   at[-1] != gaddr && at[-2] != gaddr && at[-3] != gaddr && at[-4] != gaddr)) {
+  if (wksp__likely(wksp__starts(in_span, mag->recip) && top < mag->hi && at[-1] != gaddr &&
+                   at[-2] != gaddr && at[-3] != gaddr && at[-4] != gaddr)) {
     wksp__st(at, gaddr);
     wksp__st(&mag->top, (uint32_t)top + 8);
     leave(slot, 0);
@@ -185,62 +220,50 @@ INLINE int put(wksp__slot_t *slot, wksp__heap_t *heap, wksp__mag_t *mag, uint64_
   return 0;
 }
 
-/* Blocks of other heaps' spans, another hint, and what the short form could not do. */
-static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
-  wksp__fast_t const *fast = FAST();
+/* Blocks of other heaps' spans, another hint, and full arrays. 1 free, 0 if that takes the long
+   form. */
+static int free_try(wksp__fast_t *fast, fd_alloc_t *join, void *laddr) {
   uintptr_t own = wksp__ld(&fast->join), base = wksp__ld(&fast->base), now;
   fd_wksp_t *wksp = (fd_wksp_t *)base;
   uint64_t gaddr = (uintptr_t)laddr - base;
+  if (HANDLE(join) != HANDLE(own) || gaddr >= fast->data_hi || gaddr < wksp->data_lo) return 0;
+  uint32_t span;
+  uint64_t e = wksp__span_look(wksp, gaddr, &span);
+  if (!wksp__span_live(e)) return 0;
   wksp__slot_t *slot;
-  if (HANDLE(join) == HANDLE(own) && gaddr < fast->data_hi) {
-    uint32_t span;
-    uint64_t e = gaddr < wksp->data_lo ? 0 : wksp__span_look(wksp, gaddr, &span);
-    int mine = (uint32_t)e - fast->me < WKSP_CLASS_CNT << 4;
-    wksp__heap_t *heap = wksp__span_live(e) && (!mine || (uintptr_t)join != own)
-                             ? enter(fast, own, gaddr | WKSP_FLIGHT_BUSY, &slot, &now)
-                             : NULL;
-    if (heap) {
-      /* Inside, so that the heap is there as long as we look at it. */
-      if (now != base || !wksp__heap_of(wksp, SPAN_HEAP(e), HANDLE(own) - base))
-        leave(slot, 0);
-      else if (put(slot, heap, &heap->mag[SPAN_CLASS(e)], gaddr))
-        return;
+  wksp__heap_t *heap;
+  if ((uint32_t)e - fast->me >= WKSP_CLASS_CNT << 4 || (uintptr_t)join != own) {
+    if (!enter(fast, own, gaddr | WKSP_FLIGHT_BUSY, &slot, &heap, &now)) return 0;
+    /* Inside, so that the heap is there as long as we look at it. */
+    if (now != base || !wksp__heap_of(wksp, SPAN_HEAP(e), HANDLE(own) - base)) {
+      leave(slot, 0);
+      return 0;
     }
-  }
-  wksp__free(join, laddr);
+    if (put(slot, heap, &heap->mag[SPAN_CLASS(e)], gaddr)) return 1;
+  } /* else free_own has tried */
+  return free_full(fast, own, gaddr, span, e);
 }
 
-/* The same for the rest of a wide span: what the word of its head says. */
-INLINE uint64_t mine_of_tail(wksp__fast_t const *fast, uint64_t gaddr, uint32_t word) {
-  uint32_t cls = (word - fast->tails) >> 4;
-  if (wksp__unlikely(cls >= WKSP_CLASS_CNT || (word & 15U) != WKSP_SPAN_TAIL)) return ~0UL;
-  uint32_t at = (uint32_t)(gaddr >> WKSP_SPAN_LG) & ~0U << fast->classes[cls].lg;
-  uint32_t mine = (uint32_t)wksp__peek(&fast->words[at]) - fast->me;
-  return mine >> 4 == cls ? mine : ~0UL;
+static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
+  if (!free_try(FAST(), join, laddr)) wksp__free(join, laddr);
 }
 
-/* A block of a span of ours. 1 free, 0 if that takes another form. */
+/* A block of a span of ours, whose words all say so, also those of a wide one. 1 free, 0 if that
+   takes another form. */
 INLINE int free_own(fd_alloc_t *join, void *laddr) {
   wksp__fast_t const *fast = FAST();
   uint64_t gaddr = (uintptr_t)laddr - fast->base;
-  if (wksp__likely(gaddr < fast->data_hi)) {
-    /* No acquire: a span of ours is as we have made it. Where it is another's, or off, nothing has
-       been done yet when enter finds out. */
-    uint32_t word = (uint32_t)wksp__peek(&fast->words[gaddr >> WKSP_SPAN_LG]);
-    uint64_t mine = word - fast->me;
-    if (wksp__unlikely(mine >= WKSP_CLASS_CNT << 4)) mine = mine_of_tail(fast, gaddr, word);
-    if (wksp__likely(mine < WKSP_CLASS_CNT << 4)) {
-      wksp__slot_t *slot;
-      uintptr_t base;
-      wksp__heap_t *heap = enter(fast, (uintptr_t)join, gaddr | WKSP_FLIGHT_BUSY, &slot, &base);
-      if (wksp__likely(heap)) {
-        wksp__mag_t *mag = MAG(heap, MAG_AT(0) + (mine & ~15UL) * (sizeof(wksp__mag_t) / 16));
-        KEEP(mag);
-        return put(slot, heap, mag, gaddr);
-      }
-    }
-  }
-  return 0;
+  if (wksp__unlikely(gaddr >= fast->data_hi)) return 0;
+  /* No acquire: a span of ours is as we have made it. Where it is another's, or off, nothing has
+     been done yet when enter finds out. */
+  uint32_t mine = (uint32_t)wksp__peek(&fast->words[gaddr >> WKSP_SPAN_LG]) - fast->me;
+  if (wksp__unlikely(mine >= WKSP_CLASS_CNT << 4)) return 0;
+  wksp__slot_t *slot;
+  wksp__heap_t *heap;
+  uintptr_t base;
+  if (wksp__unlikely(!enter(fast, (uintptr_t)join, gaddr | WKSP_FLIGHT_BUSY, &slot, &heap, &base)))
+    return 0;
+  return put(slot, heap, MAG(heap, MAG_AT(0) + (mine & ~15UL) * (sizeof(wksp__mag_t) / 16)), gaddr);
 }
 
 void fd_alloc_free(fd_alloc_t *join, void *laddr) {

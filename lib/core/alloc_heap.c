@@ -258,6 +258,7 @@ static int refile(wksp__op_t *op, wksp__heap_t *heap, uint32_t span) {
     wksp__span_retire(op, span, SPAN_HEAP(e));
     return 0;
   }
+  wksp__tails_set(op, span, cls, SPAN_HEAP(e)); /* a merge may have been killed */
   wksp__list_push(op->wksp, &heap->mag[cls].part, span, WKSP_LIST_PART);
   return 1;
 }
@@ -308,7 +309,9 @@ static uint32_t merge(wksp__op_t *op, wksp__heap_t *from, uint32_t from_id) {
     if (SPAN_HEAP(e) != from_id || SPAN_STATE(e) != WKSP_SPAN_OWNED) continue;
     uint32_t cls = SPAN_CLASS(e);
     wksp__list_remove(op->wksp, &from->mag[cls].part, span);
+    wksp__tails_set(op, span, cls, op->alloc->home); /* no moment at which they name a wrong heap */
     if (!wksp__cas(&words[span], &e, SPAN_NEXT(e, op->heap_id, cls, WKSP_SPAN_OWNED))) continue;
+    wksp__tails_set(op, span, cls, op->heap_id);
     wksp__list_push(op->wksp, &op->heap->mag[cls].part, span, WKSP_LIST_PART);
     moved++;
   }

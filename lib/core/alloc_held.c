@@ -120,8 +120,7 @@ static int in_place(fd_wksp_t const *wksp, wksp__heap_t const *heap, uint32_t cl
   uint32_t size = info->size;
   return wksp__ld(&mag->lo) == wksp__mag_lo(wksp, cls) &&
          wksp__ld(&mag->hi) == wksp__mag_hi(wksp, cls) && wksp__ld(&mag->size) == size &&
-         wksp__ld(&mag->recip) == wksp__recip64(size) &&
-         wksp__ld(&mag->limit) == size * info->blk_cnt &&
+         wksp__ld(&mag->recip) == wksp__recip64(size, info->blk_cnt) &&
          wksp__ld(&mag->in_span) == (uint32_t)(WKSP_SPAN_SZ << info->lg) - 1 &&
          wksp__mag_top(wksp, heap, cls) == wksp__ld(&mag->top);
 }

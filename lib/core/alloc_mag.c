@@ -37,8 +37,7 @@ void wksp__mag_init_class(fd_wksp_t const *wksp, wksp__heap_t *heap, uint32_t cl
   wksp__st(&mag->lo, lo);
   wksp__st(&mag->hi, wksp__mag_hi(wksp, cls));
   wksp__st(&mag->size, size);
-  wksp__st(&mag->recip, wksp__recip64(size));
-  wksp__st(&mag->limit, size * info->blk_cnt);
+  wksp__st(&mag->recip, wksp__recip64(size, info->blk_cnt));
   wksp__st(&mag->in_span, (uint32_t)(WKSP_SPAN_SZ << info->lg) - 1);
   wksp__st(&mag->mask, 0UL);
   wksp__st(&mag->top, lo);

@@ -418,7 +418,7 @@ static void test_damage(void **state) {
   DAMAGE(mag->top, mag->hi + 16);
   DAMAGE(mag->top, mag->top + 4);
   DAMAGE(mag->lo, mag->lo - 8);
-  DAMAGE(mag->limit, 65536);
+  DAMAGE(mag->recip, 65536);
   DAMAGE(mag->mbase, mag->mbase + 16);
   *entry = gaddr + 16;
   mag->mbase += 16;

@@ -86,8 +86,8 @@ static void span_mend(repair_t *self, uint32_t span, uint32_t end, uint32_t home
   int pooled = state == WKSP_SPAN_POOL || state == WKSP_SPAN_TAKEN;
   if (pooled && SPAN_HEAP(e) == home) return;
   /* What it is part of comes before it, so that is in order. */
-  if (state == WKSP_SPAN_TAIL && SPAN_HEAP(e) == home &&
-      (wksp__tail_good(wksp, span, e) || wksp__home_ending(wksp, home)))
+  if (state == WKSP_SPAN_TAIL &&
+      (wksp__tail_good(wksp, span, home, e) || wksp__home_ending(wksp, home)))
     return;
   if (!wksp__span_possible(wksp, span, e) || !wksp__heap_of(wksp, SPAN_HEAP(e), alloc_gaddr) ||
       !(wksp__tails_there(wksp, span, end, home, e) || wksp__home_ending(wksp, home))) {

@@ -174,6 +174,13 @@ static int undo(wksp__op_t *op, uint32_t span, uint32_t heap_id) {
   return 1;
 }
 
+/* No CAS: only who owns the span's heap changes a TAIL. */
+void wksp__tails_set(wksp__op_t *op, uint32_t span, uint32_t cls, uint32_t id) {
+  uint64_t *word = word_of(op->wksp, span);
+  for (uint32_t at = 1; at < 1U << wksp__class(op->wksp, cls)->lg; at++)
+    wksp__st(word + at, SPAN_NEXT(wksp__ld(word + at), id, cls, WKSP_SPAN_TAIL));
+}
+
 void wksp__span_retire(wksp__op_t *op, uint32_t span, uint32_t heap_id) {
   if (undo(op, span, heap_id)) wksp__span_drop(op, span);
 }
@@ -188,6 +195,9 @@ static void keep_or_retire(wksp__op_t *op, uint32_t span, uint32_t lg) {
     wksp__span_drop(op, span);
     return;
   }
+  /* A free of a block there is none any more: it looks at the span's own word, and sees. */
+  wksp__tails_set(op, span, SPAN_CLASS(wksp__ld(word_of(op->wksp, span))) & ~WKSP_SPAN_WIDE,
+                  op->alloc->home);
   wksp__list_push(op->wksp, &heap->spare[lg], span, WKSP_LIST_NONE);
   wksp__st(&heap->spare_cnt[lg], (uint8_t)(heap->spare_cnt[lg] + 1));
 }
@@ -248,7 +258,7 @@ static int set_up(wksp__op_t *op, uint32_t span, uint32_t cls) {
   for (; got < 1U << lg; got++) {
     uint64_t tail = wksp__ld_acquire(word + got);
     if (SPAN_STATE(tail) != WKSP_SPAN_POOL || SPAN_HEAP(tail) != op->alloc->home ||
-        !wksp__cas(word + got, &tail, SPAN_NEXT(tail, op->alloc->home, cls, WKSP_SPAN_TAIL)))
+        !wksp__cas(word + got, &tail, SPAN_NEXT(tail, op->heap_id, cls, WKSP_SPAN_TAIL)))
       break;
   }
   wksp__fetch_add(&op->alloc->pool_cnt, -got);
@@ -265,14 +275,9 @@ static int set_up(wksp__op_t *op, uint32_t span, uint32_t cls) {
 static uint32_t take_spare(wksp__op_t *op, uint32_t cls) {
   wksp__heap_t *heap = op->heap;
   uint32_t lg = wksp__class(op->wksp, cls)->lg, span = heap->spare[lg] - 1;
-  uint64_t *word = word_of(op->wksp, span);
   wksp__list_remove(op->wksp, &heap->spare[lg], span);
   wksp__st(&heap->spare_cnt[lg], (uint8_t)(heap->spare_cnt[lg] - 1));
-  if (lg && SPAN_CLASS(wksp__ld(word)) != (WKSP_SPAN_WIDE | cls)) /* it was another class's */
-    for (uint32_t at = 1; at < 1U << lg; at++) {
-      uint64_t tail = wksp__ld(word + at);
-      wksp__st(word + at, SPAN_NEXT(tail, op->alloc->home, cls, WKSP_SPAN_TAIL));
-    }
+  wksp__tails_set(op, span, cls, op->heap_id);
   prepare(op, span, cls);
   return span;
 }

@@ -289,6 +289,22 @@ static void test_region_too_large(void **state) {
   assert_int_equal(fd_wksp_compact(fix->wksp, NULL), 0);
 }
 
+/* Free's one multiplication tells where a block starts from where none does, at each place of a
+   span of each class. */
+static void test_starts(void **state) {
+  (void)state;
+  for (uint scale = 0; scale < WKSP_SCALES; scale++)
+    for (uint cls = 0; cls < WKSP_CLASS_CNT; cls++) {
+      wksp__class_t const *info = &wksp__classes[scale][cls];
+      uint64_t recip = wksp__recip64(info->size, info->blk_cnt), starts = 0;
+      for (uint64_t x = 0; x < WKSP_SPAN_SZ << info->lg; x++)
+        starts += (uint64_t)wksp__starts(x, recip);
+      assert_int_equal(starts, info->blk_cnt);
+      for (uint64_t blk = 0; blk < info->blk_cnt; blk++)
+        assert_true(wksp__starts(blk * info->size, recip));
+    }
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
   struct CMUnitTest const tests[] = {
@@ -298,6 +314,7 @@ int main(void) {
       T(test_random),      cmocka_unit_test_setup_teardown(test_full, setup_small, teardown),
       T(test_delete),      T(test_wksp_compact),
       T(test_damage),      T(test_region_too_large),
+      T(test_starts),
   };
   return cmocka_run_group_tests_name("core/alloc", tests, NULL, NULL);
 }

@@ -172,7 +172,9 @@ int fd_alloc_stat(fd_alloc_t *join, fd_alloc_stat_t *ret_stat) {
     int pooled = (SPAN_STATE(e) == WKSP_SPAN_POOL || SPAN_STATE(e) == WKSP_SPAN_TAKEN) &&
                  SPAN_HEAP(e) == alloc->home;
     pooled |= SPAN_STATE(e) == WKSP_SPAN_SETUP && wksp__heap_of(wksp, SPAN_HEAP(e), alloc->self);
-    int tail = SPAN_STATE(e) == WKSP_SPAN_TAIL && SPAN_HEAP(e) == alloc->home;
+    int tail =
+        SPAN_STATE(e) == WKSP_SPAN_TAIL &&
+        (SPAN_HEAP(e) == alloc->home || wksp__heap_of(wksp, SPAN_HEAP(e), alloc->self) != NULL);
     if (tail) e = wksp__span_look(wksp, wksp__span_gaddr(wksp, span), &head);
     int live = span_is_of(wksp, e, alloc->self);
     if (!pooled && !tail && !live) continue;
@@ -204,14 +206,16 @@ int wksp__span_possible(fd_wksp_t const *wksp, uint32_t span, uint64_t e) {
          wksp__span_fits(wksp, span, wksp__class(wksp, cls)->lg);
 }
 
-/* Whether a word of TAIL is where its span can have it, and the span's own word is one of a span as
-   wide: live and of that class, or in SETUP. */
-int wksp__tail_good(fd_wksp_t const *wksp, uint32_t span, uint64_t e) {
+/* Whether a word of TAIL of an alloc with that home is where its span can have it, and the span's
+   own word is one of a span as wide: live and of that class, or in SETUP; and of the heap that the
+   TAIL names. */
+int wksp__tail_good(fd_wksp_t const *wksp, uint32_t span, uint32_t home, uint64_t e) {
   if (SPAN_CLASS(e) >= WKSP_CLASS_CNT) return 0;
   uint32_t lg = wksp__class(wksp, SPAN_CLASS(e))->lg, head = wksp__span_head(wksp, span, lg);
   if (head == span || head == UINT32_MAX) return 0;
   uint64_t first = wksp__ld_acquire(&wksp__span_words(wksp)[head]);
   if (!wksp__span_possible(wksp, head, first)) return 0;
+  if (SPAN_HEAP(e) != home && SPAN_HEAP(e) != SPAN_HEAP(first)) return 0;
   if (wksp__span_live(first)) return SPAN_CLASS(first) == SPAN_CLASS(e);
   return SPAN_CLASS(first) >= WKSP_SPAN_WIDE &&
          wksp__class(wksp, SPAN_CLASS(first) - WKSP_SPAN_WIDE)->lg == lg;
@@ -223,8 +227,8 @@ static int tails_until(fd_wksp_t const *wksp, uint32_t span, uint32_t end, uint3
   if (size > end - span) return 0;
   for (uint32_t at = 1; at < size; at++) {
     uint64_t tail = wksp__ld_acquire(&wksp__span_words(wksp)[span + at]);
-    if (SPAN_STATE(tail) != WKSP_SPAN_TAIL || SPAN_HEAP(tail) != home ||
-        SPAN_CLASS(tail) != SPAN_CLASS(e))
+    if (SPAN_STATE(tail) != WKSP_SPAN_TAIL || SPAN_CLASS(tail) != SPAN_CLASS(e) ||
+        (SPAN_HEAP(tail) != home && SPAN_HEAP(tail) != SPAN_HEAP(e)))
       return 0;
   }
   return 1;
@@ -274,9 +278,8 @@ static uint32_t check_span(fd_wksp_t const *wksp, uint32_t span, uint32_t end, u
   uint64_t e = wksp__ld_acquire(&wksp__span_words(wksp)[span]);
   uint32_t state = SPAN_STATE(e);
   if (state == WKSP_SPAN_TAIL) {
-    if (SPAN_HEAP(e) == home &&
-        (wksp__tail_good(wksp, span, e) || wksp__ld(&wksp__span_words(wksp)[span]) != e ||
-         wksp__home_ending(wksp, home)))
+    if (wksp__tail_good(wksp, span, home, e) || wksp__ld(&wksp__span_words(wksp)[span]) != e ||
+        wksp__home_ending(wksp, home))
       return 0;
     finding(arg, "span %u: its word %#lx says that it is part of a span before it, which it is not",
             span, e);

@@ -75,12 +75,69 @@ static void test_trimmed_for_wide(void **state) {
   assert_sound(fix);
 }
 
+/* The words of the span in which the block lies: one for each of its 64 KiB. */
+static uint64_t *words_at(fixture_t *fix, void *blk, uint32_t *ret_cnt) {
+  uint32_t span, lg = wksp__class(fix->wksp, wksp__class_for(0, WIDE))->lg;
+  (void)wksp__span_look(fix->wksp, fd_wksp_gaddr_fast(fix->wksp, blk), &span);
+  *ret_cnt = 1U << lg;
+  return wksp__span_words(fix->wksp) + span;
+}
+
+static void assert_named(fixture_t *fix, void *blk, int live) {
+  uint32_t cnt;
+  uint64_t const *word = words_at(fix, blk, &cnt);
+  for (uint32_t i = 1; i < cnt; i++) {
+    assert_int_equal(SPAN_STATE(word[i]), WKSP_SPAN_TAIL);
+    assert_int_equal(SPAN_HEAP(word[i]), live ? SPAN_HEAP(word[0]) : fix->alloc->home);
+  }
+}
+
+static void *malloc_all(void *arg) {
+  fixture_t *fix = arg;
+  for (uint i = 0; i < WIDES; i++) g_wide[i] = fd_alloc_malloc(fix->alloc, 0, WIDE);
+  return NULL;
+}
+
+/* All words of a wide span name the heap that its first one names, so that a free there looks at
+   one; also after another heap has taken the span over. Without a live block they name none, and a
+   block there that is freed again is refused. */
+static void test_words_name_the_heap(void **state) {
+  fixture_t *fix = *state;
+  fd_alloc_free(fix->alloc, fd_alloc_malloc(fix->alloc, 0, SMALL)); /* a heap of our own */
+  pthread_t thread;
+  assert_int_equal(pthread_create(&thread, NULL, malloc_all, fix), 0);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  for (uint i = 0; i < WIDES; i++) assert_named(fix, g_wide[i], 1);
+  uint32_t cnt, theirs = SPAN_HEAP(*words_at(fix, g_wide[0], &cnt));
+  fd_alloc_free(fix->alloc, g_wide[0]); /* so that the span has room, and is not set aside */
+  assert_non_null(g_wide[0] = fd_alloc_malloc(fix->alloc, 0, WIDE));
+  for (uint i = 0; i < SMALLS && SPAN_HEAP(*words_at(fix, g_wide[0], &cnt)) == theirs; i++)
+    assert_non_null(g_small[i] = fd_alloc_malloc(fix->alloc, 0, SMALL));
+  assert_true(SPAN_HEAP(*words_at(fix, g_wide[0], &cnt)) != theirs);
+  for (uint i = 0; i < WIDES; i++) assert_named(fix, g_wide[i], 1);
+  assert_sound(fix);
+  for (uint i = 0; i < WIDES; i++) fd_alloc_free(fix->alloc, g_wide[i]);
+  assert_int_equal(bad_frees(fix), 0);
+  uint kept = 0, refused = 0;
+  for (uint i = 0; i < WIDES; i++) {
+    uint64_t const *word = words_at(fix, g_wide[i], &cnt);
+    if (SPAN_STATE(*word) != WKSP_SPAN_SETUP) continue;
+    assert_named(fix, g_wide[i], 0);
+    fd_alloc_free(fix->alloc, g_wide[i]);
+    assert_int_equal(bad_frees(fix), ++refused);
+    kept++;
+  }
+  assert_true(kept > 0);
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test_setup_teardown(test_wide_of_several_regions, setup_20m, teardown),
       cmocka_unit_test_setup_teardown(test_wide_of_several_regions, setup, teardown),
       cmocka_unit_test_setup_teardown(test_wide_of_several_regions, setup_260m, teardown),
       cmocka_unit_test_setup_teardown(test_trimmed_for_wide, setup_20m, teardown),
+      cmocka_unit_test_setup_teardown(test_words_name_the_heap, setup_20m, teardown),
+      cmocka_unit_test_setup_teardown(test_words_name_the_heap, setup_260m, teardown),
   };
   return cmocka_run_group_tests_name("core/alloc_wide", tests, NULL, NULL);
 }

@@ -41,9 +41,8 @@ static int g_begun; /* 1: there has been a join */
 static sigset_t g_fork_mask;
 
 WKSP__TLS wksp__seat_t *wksp__seats;
-wksp__slot_t const wksp__no_slot = {.flight = WKSP_FLIGHT_BUSY};
-uintptr_t const wksp__no_slot_off;
-WKSP__TLS wksp__fast_t wksp__fast = {.join = WKSP_FAST_OFF, .slot_off = &wksp__no_slot_off};
+wksp__fast_t wksp__fast_none = {.join = WKSP_FAST_OFF};
+WKSP__TLS wksp__fast_t *wksp__fast = &wksp__fast_none;
 
 /* What the calling thread knows of slots is its parent's, but of private memory it has a copy.
    Seats behind the first are lost with it, where the kernel has wiped it: a page each that nobody

@@ -13,31 +13,23 @@
 /* The calling thread's seats, most recently made first. */
 extern WKSP__TLS wksp__seat_t *wksp__seats;
 
-/* What the calling thread needs to take a block from the magazines of the heap that it used last,
-   or to free one into them (alloc_fast.c). Off while a call of the thread works on its heaps, and
-   whenever the heap may no longer be its own for another reason than a closed gate. */
-typedef struct wksp__fast {
-  uintptr_t join;            /* as the thread named the fd_alloc last; WKSP_FAST_OFF: off */
-  uintptr_t const *slot_off; /* where the slot is, in bytes from wksp__no_slot; off: that one */
-  struct wksp__heap *heap;
-  uintptr_t base;        /* the workspace */
-  uint64_t data_hi;      /* gaddrs from here on are none of data; off: 0 */
-  uint64_t const *words; /* span words: of the 64 KiB at gaddr 0, and so on */
-  uint32_t me, tails; /* words of class 0: OWNED by the heap, TAIL of the alloc; without version */
-  struct wksp__class const *classes;
-} wksp__fast_t;
+/* That of the seat which the thread used last, for the short forms of malloc and free; or, while
+   they are off, the one below, which stays all 0 but for its join. Off while a call of the thread
+   works on its heaps, and whenever the heap may no longer be its own for another reason than a
+   closed gate. Never NULL. */
+extern WKSP__TLS wksp__fast_t *wksp__fast;
+extern __attribute__((visibility("hidden"))) wksp__fast_t wksp__fast_none;
 
-/* No join: an fd_alloc lies below the end of the address space. */
-#define WKSP_FAST_OFF (~0UL)
-
-extern WKSP__TLS wksp__fast_t wksp__fast;
-extern __attribute__((visibility("hidden"))) wksp__slot_t const wksp__no_slot; /* always busy */
-extern uintptr_t const wksp__no_slot_off;
+static inline void wksp__fast_set(wksp__fast_t *fast) {
+  wksp__compiler_fence(); /* a signal handler sees it when all is there */
+  wksp__fast = fast;
+  wksp__compiler_fence();
+}
 
 static inline void wksp__fast_off(void) {
-  wksp__fast.join = WKSP_FAST_OFF;
-  wksp__fast.slot_off = &wksp__no_slot_off;
-  wksp__fast.data_hi = 0;
+  wksp__fast_t *fast = wksp__fast;
+  wksp__fast_set(&wksp__fast_none);
+  if (fast != &wksp__fast_none) fast->join = WKSP_FAST_OFF; /* a call of ours may hold it */
   wksp__compiler_fence(); /* a signal handler sees it off before the heap is touched */
 }
 

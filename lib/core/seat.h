@@ -19,10 +19,27 @@
    the shared slot. */
 #define WKSP_SEAT_NESTED 4
 
+/* What a thread needs to take a block from the magazines of the heap of this seat that it used
+   last, or to free one into them (alloc_fast.c); which one is valid says wksp__fast (map.h). All 0
+   in a forked child. A line of its own. */
+typedef struct wksp__fast {
+  wksp__slot_t *slot; /* NULL: off */
+  uintptr_t join;     /* as the thread named the fd_alloc last; WKSP_FAST_OFF: off */
+  struct wksp__heap *heap;
+  uintptr_t base;        /* the workspace */
+  uint64_t data_hi;      /* gaddrs from here on are none of data; off: 0 */
+  uint64_t const *words; /* span words: of the 64 KiB at gaddr 0, and so on */
+  uint32_t me;           /* the word of a span of class 0 that the heap OWNS, without version */
+  uint32_t pad[3];
+} wksp__fast_t;
+_Static_assert(sizeof(wksp__fast_t) == 64, "a line");
+
+/* No join: an fd_alloc lies below the end of the address space. */
+#define WKSP_FAST_OFF (~0UL)
+
 typedef struct wksp__seat {
   struct wksp__seat *next;
-  uintptr_t slot_off; /* of what the short forms use; 0 in a forked child (map.h) */
-  wksp__map_t *map;   /* NULL in a forked child, which finds its parent's seats all zero */
+  wksp__map_t *map; /* NULL in a forked child, which finds its parent's seats all zero */
   fd_wksp_t *wksp;
   wksp__slot_t *slot;
   uint64_t name;
@@ -41,6 +58,8 @@ typedef struct wksp__seat {
     uint64_t *owner;       /* the heap's owner word */
     uint64_t owner_val;    /* what it is while the heap is ours */
   } heap[WKSP_SEAT_HEAPS]; /* most recently used first */
+  /* Not at the start of a page, as the seat: the caches' places for that are full of blocks. */
+  wksp__fast_t fast __attribute__((aligned(64)));
 } wksp__seat_t;
 
 /* Owner words of heaps are name | epoch << WKSP_OWNER_EPOCH_SHIFT; 0: left behind in good order. */
