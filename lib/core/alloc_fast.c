@@ -95,7 +95,8 @@ INLINE void leave(wksp__slot_t *slot, uint64_t flight) {
 #define KEEP(x) __asm__("" : "+r"(x))
 
 /* Begins an operation as wksp__op_begin and wksp__heap_peek do, if fast still is about the join,
-   the thread outside and nothing unusual: 1, and wksp__op_end must follow; else 0. */
+   the thread outside and nothing unusual: 1, and op_end must follow; else 0. Fast does not change
+   meanwhile: a call of a handler has another slot. */
 static int op_begin(wksp__fast_t *fast, uintptr_t join, wksp__op_t *ret_op) {
   wksp__slot_t *slot = fast->slot;
   if (!slot || !wksp__slot_outside(slot)) return 0;
@@ -115,18 +116,26 @@ static int op_begin(wksp__fast_t *fast, uintptr_t join, wksp__op_t *ret_op) {
   op->heap = fast->heap;
   op->heap_id = seat->heap[0].id; /* see fast_on (alloc.c) */
   op->sent_cnt = op->late_cnt = 0;
-  wksp__fast_off();
+  wksp__fast_set(&wksp__fast_none);
   return 1;
+}
+
+/* The heap is still the thread's, which it would lose to a closed gate only: fast is as it was. */
+static void op_end(wksp__fast_t *fast, wksp__op_t *op) {
+  wksp__fast_set(fast);
+  wksp__call_end(&op->call);
+  if (wksp__unlikely(op->late_cnt)) wksp__bad_late_tell(op);
 }
 
 /* Both the array and the mask are empty. */
 static NOINLINE void *malloc_refill(fd_alloc_t *join, ulong align, ulong sz) {
   wksp__op_t op;
   uint32_t cls = wksp__class_for(align, sz);
-  if (!op_begin(FAST(), (uintptr_t)join, &op)) return malloc_long(join, align, sz);
+  wksp__fast_t *fast = FAST();
+  if (!op_begin(fast, (uintptr_t)join, &op)) return malloc_long(join, align, sz);
   /* Its spans are of other classes. */
   uint64_t gaddr = op.alloc->flags & FD_ALLOC_FLAG_ALIGNED ? 0 : wksp__mag_malloc(&op, cls);
-  wksp__op_end(&op);
+  op_end(fast, &op);
   return gaddr ? fd_wksp_laddr_fast(op.wksp, gaddr) : malloc_long(join, align, sz);
 }
 
@@ -138,7 +147,7 @@ static int free_full(wksp__fast_t *fast, uintptr_t join, uint64_t gaddr, uint32_
   int err = WKSP_E_NOTFOUND;
   if (SPAN_HEAP(e) == op.heap_id || wksp__heap_of(op.wksp, SPAN_HEAP(e), op.alloc_gaddr))
     err = wksp__mag_free(&op, gaddr, span, e);
-  wksp__op_end(&op);
+  op_end(fast, &op);
   return !err;
 }
 

@@ -196,10 +196,11 @@ static int send(wksp__op_t *op, wksp__heap_t *heap, wksp__mag_t *mag, uint32_t t
 
 /* The same for the operation's heap in good order, whose entries have been looked at when they were
    put in. */
-static inline uint32_t run_own(wksp__op_t *op, uint32_t cls, uint32_t top, uint32_t to,
-                               uint32_t *ret_span, uint32_t *ret_w, uint64_t *ret_bits) {
+static inline uint32_t run_own(wksp__op_t *op, wksp__class_t const *info, uint32_t cls,
+                               uint32_t top, uint32_t to, uint32_t *ret_span, uint32_t *ret_w,
+                               uint64_t *ret_bits) {
   uint64_t const *entry = wksp__mag_place(op->heap, top), *end = wksp__mag_place(op->heap, to);
-  wksp__class_t const *info = wksp__class(op->wksp, cls);
+  uint64_t const *start = entry;
   uint64_t gaddr = entry[-1], recip = info->recip, bits = 0;
   uint32_t span = wksp__span_of(op->wksp, gaddr & -(WKSP_SPAN_SZ << info->lg));
   uint64_t const *word = &wksp__span_words(op->wksp)[span];
@@ -208,14 +209,16 @@ static inline uint32_t run_own(wksp__op_t *op, uint32_t cls, uint32_t top, uint3
   uint64_t w = (gaddr - first) * recip >> 38, left = (WKSP_SPAN_SZ << info->lg) - w * in_word;
   first += w * in_word;
   if (left < in_word) in_word = left; /* the last word may have fewer blocks */
-  do {
-    uint64_t off = *--entry - first, bit = 1UL << (off * recip >> 32 & 63U);
-    if (off >= in_word || (bits & bit)) {
-      entry++;
-      break;
+  for (uint64_t off; entry != end && (off = entry[-1] - first) < in_word; entry--)
+    bits |= 1UL << (off * recip >> 32 & 63U);
+  if (start - entry > 1 && wksp__unlikely(__builtin_popcountl(bits) != start - entry)) {
+    bits = 0; /* one is there twice: the run ends before it */
+    for (entry = start;; entry--) {
+      uint64_t bit = 1UL << ((entry[-1] - first) * recip >> 32 & 63U);
+      if (bits & bit) break;
+      bits |= bit;
     }
-    bits |= bit;
-  } while (entry != end);
+  }
   *ret_span = span;
   *ret_w = (uint32_t)w;
   *ret_bits = bits;
@@ -224,9 +227,9 @@ static inline uint32_t run_own(wksp__op_t *op, uint32_t cls, uint32_t top, uint3
 
 /* What will be needed of the entries a little further down: blocks that were freed in no order have
    each another span, whose lines come one by one otherwise. */
-static inline void look_ahead(wksp__op_t *op, uint32_t cls, uint32_t top, uint32_t to) {
+static inline void look_ahead(wksp__op_t *op, wksp__class_t const *info, uint32_t cls, uint32_t top,
+                              uint32_t to) {
   if (top < to + 8 * AHEAD) return;
-  wksp__class_t const *info = wksp__class(op->wksp, cls);
   uint64_t gaddr = *wksp__mag_place(op->heap, top - 8 * AHEAD);
   uint32_t span = wksp__span_of(op->wksp, gaddr & -(WKSP_SPAN_SZ << info->lg));
   uint64_t off = gaddr - wksp__span_gaddr(op->wksp, span);
@@ -238,12 +241,13 @@ static inline void look_ahead(wksp__op_t *op, uint32_t cls, uint32_t top, uint32
    had been freed twice. */
 static void give_back(wksp__op_t *op, uint32_t cls, uint32_t to) {
   wksp__mag_t *mag = &op->heap->mag[cls];
+  wksp__class_t const *info = wksp__class(op->wksp, cls);
   uint32_t top = mag->top;
   while (top > to) {
     uint32_t span, w;
     uint64_t bits;
-    uint32_t len = run_own(op, cls, top, to, &span, &w, &bits);
-    if (len == 8) look_ahead(op, cls, top, to);
+    uint32_t len = run_own(op, info, cls, top, to, &span, &w, &bits);
+    if (len == 8) look_ahead(op, info, cls, top, to);
     if (len) {
       uint64_t twice = wksp__span_give(op, span, w, bits);
       if (wksp__unlikely(twice)) wksp__bad_late_word(op, span, cls, w, twice);

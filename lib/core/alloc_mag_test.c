@@ -429,6 +429,71 @@ static void test_damage(void **state) {
   assert_sound(fix);
 }
 
+/* Atomics
+ * ----------------------------------------------------------------------------------------- */
+
+static ulong g_locked;
+
+void wksp__locked(void) {
+  __atomic_fetch_add(&g_locked, 1UL, __ATOMIC_RELAXED);
+}
+
+static int setup_large(void **state) {
+  return setup_sized(state, 260UL << 20);
+}
+
+enum { SENT = 1000, SENT_ROUNDS = 40 };
+
+typedef struct sent {
+  fixture_t *fix;
+  sem_t full, empty;
+  void *blk[SENT];
+} sent_t;
+
+static void *free_sent(void *arg) {
+  sent_t *sent = arg;
+  fd_alloc_free(sent->fix->alloc, fd_alloc_malloc(sent->fix->alloc, 0, 48)); /* for a heap */
+  for (uint round = 0; round < SENT_ROUNDS; round++) {
+    sem_wait(&sent->full);
+    for (uint i = 0; i < SENT; i++) fd_alloc_free(sent->fix->alloc, sent->blk[i]);
+    sem_post(&sent->empty);
+  }
+  return NULL;
+}
+
+/* A block that another thread frees than the one that has allocated it costs one atomic, and all
+   that is done to tell its owner and to make the span serve again little more; both ends counted.
+ */
+static void test_atomics_of_remote_frees(void **state) {
+  sent_t sent = {.fix = *state};
+  struct {
+    ulong size, most; /* per hundred */
+  } const tries[] = {{64, 102}, {1024, 110}, {4096, 110}};
+  for (uint try = 0; try < 3; try++) {
+    sem_init(&sent.full, 0, 0);
+    sem_init(&sent.empty, 0, 1);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, free_sent, &sent), 0);
+    for (uint round = 0; round < SENT_ROUNDS; round++) {
+      sem_wait(&sent.empty);
+      if (round == 4) g_locked = 0;
+      for (uint i = 0; i < SENT; i++)
+        assert_non_null(sent.blk[i] = fd_alloc_malloc(sent.fix->alloc, 0, tries[try].size));
+      sem_post(&sent.full);
+    }
+    sem_wait(&sent.empty);
+    ulong locked = g_locked, frees = (SENT_ROUNDS - 4UL) * SENT;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    print_message("# %lu bytes: %lu atomics for %lu blocks that went to another thread\n",
+                  tries[try].size, locked, frees);
+    assert_in_range(locked, 1, frees * tries[try].most / 100);
+    assert_int_equal(bad_frees(sent.fix), 0);
+    sem_destroy(&sent.full);
+    sem_destroy(&sent.empty);
+  }
+  assert_sound(sent.fix);
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_mag, teardown)
   struct CMUnitTest const tests[] = {
@@ -443,6 +508,7 @@ int main(void) {
       T(test_handler_sees_first),
       T(test_refused),
       T(test_damage),
+      cmocka_unit_test_setup_teardown(test_atomics_of_remote_frees, setup_large, teardown),
   };
   return cmocka_run_group_tests_name("core/alloc_mag", tests, NULL, NULL);
 }

@@ -11,7 +11,8 @@
 
    In a build with WKSP_CRASH_POINTS every store calls wksp__crash_point() first, so that a test can
    stop the world at each in turn; and every load and store calls wksp__touch() with its place, so
-   that one can put the accesses of several threads in any order. */
+   that one can put the accesses of several threads in any order; and every atomic that other cores
+   have to wait for, and every full barrier, calls wksp__locked(), so that one can count them. */
 
 #ifndef WKSP_CORE_ATOMIC_H
 #define WKSP_CORE_ATOMIC_H
@@ -21,7 +22,9 @@
 #ifdef WKSP_CRASH_POINTS
 void wksp__crash_point(void);
 void wksp__touch(void const volatile *place); /* does nothing but in tests that have their own */
+void wksp__locked(void);                      /* likewise */
 #define WKSP__POINT(p) (wksp__touch(p), wksp__crash_point())
+#define WKSP__LOCKED() wksp__locked()
 #define WKSP__WAITS()  wksp__touch((void *)0) /* for somebody else's store */
 #define WKSP__LD(p, order)       \
   ({                             \
@@ -30,6 +33,7 @@ void wksp__touch(void const volatile *place); /* does nothing but in tests that 
   })
 #else
 #define WKSP__POINT(p)     ((void)0)
+#define WKSP__LOCKED()     ((void)0)
 #define WKSP__WAITS()      ((void)0)
 #define WKSP__LD(p, order) __atomic_load_n((p), order)
 #endif
@@ -40,7 +44,7 @@ void wksp__touch(void const volatile *place); /* does nothing but in tests that 
 #ifndef WKSP_NO_THREADS
 
 /* A full barrier between this thread's accesses. */
-#define wksp__fence_seq()     __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define wksp__fence_seq()     (WKSP__LOCKED(), __atomic_thread_fence(__ATOMIC_SEQ_CST))
 #define wksp__fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
 #define wksp__fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
 
@@ -76,31 +80,37 @@ void wksp__touch(void const volatile *place); /* does nothing but in tests that 
 #define wksp__cas(p, exp, des)                                                             \
   ({                                                                                       \
     WKSP__POINT(p);                                                                        \
+    WKSP__LOCKED();                                                                        \
     __atomic_compare_exchange_n((p), (exp), (des), 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
   })
 #define wksp__fetch_add(p, v)                       \
   ({                                                \
     WKSP__POINT(p);                                 \
+    WKSP__LOCKED();                                 \
     __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST); \
   })
 #define wksp__fetch_or(p, v)                       \
   ({                                               \
     WKSP__POINT(p);                                \
+    WKSP__LOCKED();                                \
     __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST); \
   })
 #define wksp__fetch_and(p, v)                       \
   ({                                                \
     WKSP__POINT(p);                                 \
+    WKSP__LOCKED();                                 \
     __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST); \
   })
 #define wksp__xchg(p, v)                             \
   ({                                                 \
     WKSP__POINT(p);                                  \
+    WKSP__LOCKED();                                  \
     __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST); \
   })
 #define wksp__st_seq(p, v)                        \
   do {                                            \
     WKSP__POINT(p);                               \
+    WKSP__LOCKED();                               \
     __atomic_store_n((p), (v), __ATOMIC_SEQ_CST); \
   } while (0)
 

@@ -6,3 +6,6 @@
 __attribute__((weak)) void wksp__touch(void const volatile *place) {
   (void)place;
 }
+
+__attribute__((weak)) void wksp__locked(void) {
+}

@@ -13,7 +13,7 @@ import tap
 
 LIBRARY = os.path.join(os.environ["WKSP_BIN_DIR"], "lib", "core", "libwksp_core.a")
 SHORT_FORMS = {"fd_alloc_malloc", "fd_alloc_malloc_at_least", "fd_alloc_free", "fd_alloc_free_sized", "free_other",
-               "malloc_other", "take_masked"}
+               "malloc_other", "malloc_refill"}
 # x86-64; arm64 with and without LSE. An xchg with memory locks without a prefix.
 ATOMIC = re.compile(r"\s(lock|xchg\s[^#]*\(|mfence|ldaxr|ldxr|stlxr|stxr|cas[abhlp]*\s|swp|"
                     r"ldadd|ldset|ldeor|ldclr|dmb)")
