@@ -62,7 +62,7 @@ def topology():
     tap.eq(answer["allowed_nodes"], "0-1")
 
 
-@tap.test
+@tap.test(timeout=240)
 def ours():
     """hugepages says per node what is there and what of it workspaces hold"""
     tap.eq(shown(), {node: (*figures, 0) for node, figures in pools().items()})
@@ -77,7 +77,7 @@ def ours():
     tap.until(lambda: pools() == before, lab.READY_S, "their pages are free again")
 
 
-@tap.test
+@tap.test(timeout=240)
 def reserves():
     """hugepages reserve changes the pool of the node that it is told, and no other; what is in use stays, and goes
     when it is given back; by wkspd-hugepages.service the file does the same"""
@@ -99,7 +99,7 @@ def reserves():
     tap.eq(pools(), before)
 
 
-@tap.test
+@tap.test(timeout=240)
 def well():
     """doctor has nothing against this machine"""
     lines, status = doctor()
@@ -108,7 +108,7 @@ def well():
         tap.eq({state for state, _ in lines[check]}, {"ok"}, f"{check}: {lines[check]}")
 
 
-@tap.test
+@tap.test(timeout=240)
 def limited():
     """doctor finds a control group that keeps wkspd from huge pages, and names it; a create beyond it fails and
     takes nothing"""
@@ -134,7 +134,7 @@ def limited():
     tap.eq(doctor()[0]["cgroups"][0][0], "ok")
 
 
-@tap.test
+@tap.test(timeout=240)
 def hidden():
     """doctor finds a unit that hides a node from wkspd; hugepages still shows both"""
     lab.drop_in("wkspd.service", "[Service]\nAllowedMemoryNodes=1\n")
