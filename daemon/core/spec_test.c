@@ -12,6 +12,31 @@
 #include "daemon/core/spec.h"
 #include "wksp/error.h"
 
+/* What stands in the text of spec_example after its first line, by the version that added it. */
+/* clang-format off */
+#define TEXT_1 \
+  "id=17\n" \
+  "state=ready\n" \
+  "name=orders\n" \
+  "uuid=00112233445566778899aabbccddeeff\n" \
+  "size=4194304\n" \
+  "page_size=2097152\n" \
+  "data_max=4000000\n" \
+  "part_max=64\n" \
+  "mode=0640\n" \
+  "uid=1000\n" \
+  "gid=100\n" \
+  "seed=7\n" \
+  "created_ns=1700000000000000000\n" \
+  "layout=1\n" \
+  "geometry=000000000000feed\n"
+#define TEXT_2 TEXT_1 \
+  "max_size=8388608\n"
+#define TEXT_3 TEXT_2 \
+  "removed_ns=0\n" \
+  "done=01ab0000000000000000000000000000c0,02000000000000000000000000000000r9\n"
+/* clang-format on */
+
 static spec_t spec_example(void) {
   spec_t spec = {.ws_id = 17,
                  .state = SPEC_READY,
@@ -93,27 +118,7 @@ static void test_text(void **state) {
   spec_t spec = spec_example();
   char text[SPEC_TEXT_MAX];
   spec_encode(&spec, text);
-  assert_string_equal(text, "wkspd-spec=4\n"
-                            "id=17\n"
-                            "state=ready\n"
-                            "name=orders\n"
-                            "uuid=00112233445566778899aabbccddeeff\n"
-                            "size=4194304\n"
-                            "page_size=2097152\n"
-                            "data_max=4000000\n"
-                            "part_max=64\n"
-                            "mode=0640\n"
-                            "uid=1000\n"
-                            "gid=100\n"
-                            "seed=7\n"
-                            "created_ns=1700000000000000000\n"
-                            "layout=1\n"
-                            "geometry=000000000000feed\n"
-                            "max_size=8388608\n"
-                            "removed_ns=0\n"
-                            "done=01ab0000000000000000000000000000c0,"
-                            "02000000000000000000000000000000r9\n"
-                            "numa=cpu:0-2:2\n"
+  assert_string_equal(text, "wkspd-spec=4\n" TEXT_3 "numa=cpu:0-2:2\n"
                             "nodes=split:0,1\n"
                             "strict=1\n"
                             "crc=cac66b10\n");
@@ -126,35 +131,25 @@ static void spec_unplaced(spec_t *spec) {
   spec->strict = 0;
 }
 
+/* The text is that of the spec; what comes after it is refused in that line. */
+static void decodes(char const *text, size_t len, spec_t const *spec, int next_line) {
+  spec_t decoded;
+  assert_int_equal(spec_decode(text, len, &decoded), 0);
+  assert_memory_equal(&decoded, spec, sizeof(*spec));
+  assert_int_equal(spec_decode(text, len + 1, &decoded), next_line);
+}
+
 /* What the first version has left on disk is read: as large as it can be. Its checksum, and what
    comes after it, are refused in lines of their own. */
 static void test_version_1(void **state) {
-  static char const text[] = "wkspd-spec=1\n"
-                             "id=17\n"
-                             "state=ready\n"
-                             "name=orders\n"
-                             "uuid=00112233445566778899aabbccddeeff\n"
-                             "size=4194304\n"
-                             "page_size=2097152\n"
-                             "data_max=4000000\n"
-                             "part_max=64\n"
-                             "mode=0640\n"
-                             "uid=1000\n"
-                             "gid=100\n"
-                             "seed=7\n"
-                             "created_ns=1700000000000000000\n"
-                             "layout=1\n"
-                             "geometry=000000000000feed\n"
-                             "crc=e59dcdd0\n";
+  static char const text[] = "wkspd-spec=1\n" TEXT_1 "crc=e59dcdd0\n";
   spec_t spec = spec_example(), decoded;
   char damaged[sizeof(text) + 1];
   spec.max_size = spec.size;
   spec.done_cnt = 0;
   memset(spec.done, 0, sizeof(spec.done));
   spec_unplaced(&spec);
-  assert_int_equal(spec_decode(text, sizeof(text) - 1, &decoded), 0);
-  assert_memory_equal(&decoded, &spec, sizeof(spec));
-  assert_int_equal(spec_decode(text, sizeof(text), &decoded), 18);
+  decodes(text, sizeof(text) - 1, &spec, 18);
   memcpy(damaged, text, sizeof(text));
   damaged[sizeof(text) - 3] ^= 1;
   assert_int_equal(spec_decode(damaged, sizeof(text) - 1, &decoded), 17);
@@ -162,61 +157,20 @@ static void test_version_1(void **state) {
 
 /* What the second version has left on disk is read: it remembers no calls. */
 static void test_version_2(void **state) {
-  static char const text[] = "wkspd-spec=2\n"
-                             "id=17\n"
-                             "state=ready\n"
-                             "name=orders\n"
-                             "uuid=00112233445566778899aabbccddeeff\n"
-                             "size=4194304\n"
-                             "page_size=2097152\n"
-                             "data_max=4000000\n"
-                             "part_max=64\n"
-                             "mode=0640\n"
-                             "uid=1000\n"
-                             "gid=100\n"
-                             "seed=7\n"
-                             "created_ns=1700000000000000000\n"
-                             "layout=1\n"
-                             "geometry=000000000000feed\n"
-                             "max_size=8388608\n"
-                             "crc=c7f8f308\n";
-  spec_t spec = spec_example(), decoded;
+  static char const text[] = "wkspd-spec=2\n" TEXT_2 "crc=c7f8f308\n";
+  spec_t spec = spec_example();
   spec.done_cnt = 0;
   memset(spec.done, 0, sizeof(spec.done));
   spec_unplaced(&spec);
-  assert_int_equal(spec_decode(text, sizeof(text) - 1, &decoded), 0);
-  assert_memory_equal(&decoded, &spec, sizeof(spec));
-  assert_int_equal(spec_decode(text, sizeof(text), &decoded), 19);
+  decodes(text, sizeof(text) - 1, &spec, 19);
 }
 
 /* What the third version has left on disk is read: it is placed nowhere in particular. */
 static void test_version_3(void **state) {
-  static char const text[] =
-      "wkspd-spec=3\n"
-      "id=17\n"
-      "state=ready\n"
-      "name=orders\n"
-      "uuid=00112233445566778899aabbccddeeff\n"
-      "size=4194304\n"
-      "page_size=2097152\n"
-      "data_max=4000000\n"
-      "part_max=64\n"
-      "mode=0640\n"
-      "uid=1000\n"
-      "gid=100\n"
-      "seed=7\n"
-      "created_ns=1700000000000000000\n"
-      "layout=1\n"
-      "geometry=000000000000feed\n"
-      "max_size=8388608\n"
-      "removed_ns=0\n"
-      "done=01ab0000000000000000000000000000c0,02000000000000000000000000000000r9\n"
-      "crc=6eda4b0f\n";
-  spec_t spec = spec_example(), decoded;
+  static char const text[] = "wkspd-spec=3\n" TEXT_3 "crc=6eda4b0f\n";
+  spec_t spec = spec_example();
   spec_unplaced(&spec);
-  assert_int_equal(spec_decode(text, sizeof(text) - 1, &decoded), 0);
-  assert_memory_equal(&decoded, &spec, sizeof(spec));
-  assert_int_equal(spec_decode(text, sizeof(text), &decoded), 21);
+  decodes(text, sizeof(text) - 1, &spec, 21);
 }
 
 /* The last calls are remembered and found by their ids, the oldest making room; none without an id.

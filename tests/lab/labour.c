@@ -18,11 +18,12 @@
 
    Refuses: to go on after an error. It says what it was and exits with 1. */
 
+#include "../proc/children.h"
+
 #include "wksp/wksp.h"
 
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,17 +49,6 @@ static sig_atomic_t volatile stop;
 
 static void on_term(int number) {
   stop = 1;
-}
-
-static void die(char const *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
-static void die(char const *fmt, ...) {
-  va_list ap;
-  va_start(ap, fmt);
-  fprintf(stderr, "labour[%d]: ", (int)getpid());
-  vfprintf(stderr, fmt, ap);
-  fprintf(stderr, " (last error: %s)\n", wksp_last_error());
-  va_end(ap);
-  exit(1);
 }
 
 static wksp_client_t *connect_or_die(void) {
@@ -90,20 +80,11 @@ static _Atomic ulong *board_word(char const *path, char const *place) {
 /* Working
  * ------------------------------------------------------------------------------------------ */
 
-static ulong random_state;
-
-static ulong rnd(ulong below) {
-  random_state ^= random_state << 13;
-  random_state ^= random_state >> 7;
-  random_state ^= random_state << 17;
-  return (random_state >> 11) % below;
-}
-
 static ulong word_of(fd_wksp_t const *wksp, block_t const *block, ulong i) {
   return (fd_wksp_gaddr_fast(wksp, block->words) + i) * 0x9e3779b97f4a7c15UL ^ block->size;
 }
 
-static void block_fill(fd_wksp_t const *wksp, block_t const *block) {
+static void block_write(fd_wksp_t const *wksp, block_t const *block) {
   for (ulong i = 0; i < block->size / sizeof(ulong); i++) block->words[i] = word_of(wksp, block, i);
 }
 
@@ -158,7 +139,7 @@ static int work(char const *name, _Atomic ulong *ops, ulong seed) {
     } else {
       block->size = 16 + rnd(rnd(8) ? 1024 : BLOCK_MAX);
       block->words = malloc_or_die(alloc, block->size, &timeouts);
-      block_fill(wksp, block);
+      block_write(wksp, block);
     }
     if (atomic_fetch_add(ops, 1) % CHECK_OPS) continue;
     for (int i = 0; i < LIVE_MAX; i++)

@@ -16,6 +16,8 @@
 
    Exit status 0, or 1 with a sentence. */
 
+#include "children.h"
+
 #include "core/alloc.h"
 #include "core/atomic.h"
 #include "core/call.h"
@@ -25,7 +27,6 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,39 +89,6 @@ typedef struct worker {
   pid_t pid[WORKERS];
 } worker_t;
 
-static ulong random_state;
-
-static ulong rnd(ulong below) {
-  random_state ^= random_state << 13;
-  random_state ^= random_state >> 7;
-  random_state ^= random_state << 17;
-  return (random_state >> 11) % below;
-}
-
-static void die(char const *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
-static void die(char const *fmt, ...) {
-  va_list ap;
-  va_start(ap, fmt);
-  fprintf(stderr, "alloc_kill[%d]: ", (int)getpid());
-  vfprintf(stderr, fmt, ap);
-  fprintf(stderr, " (last error: %s)\n", wksp_last_error());
-  va_end(ap);
-  exit(1);
-}
-
-/* How long a process has been ready to run without a processor, ns; 0 where the kernel does not
-   say. who 0: this process. */
-static ulong waited_ns(pid_t who) {
-  char path[64] = "/proc/self/schedstat";
-  ulong ran, waited = 0;
-  if (who) snprintf(path, sizeof path, "/proc/%d/schedstat", (int)who);
-  FILE *file = fopen(path, "r");
-  if (!file) return 0;
-  if (fscanf(file, "%lu %lu", &ran, &waited) != 2) waited = 0;
-  fclose(file);
-  return waited;
-}
-
 static ulong stopped_ns(board_t const *board) {
   ulong at = board->stopped_at, sum = board->stopped_ns, now = wksp__now_ns();
   return sum + (at && now > at ? now - at : 0);
@@ -169,12 +137,6 @@ static ulong random_size(void) {
   if (kind < 90) return 16 + rnd(240); /* mostly small ones: to check takes longer than to malloc */
   if (kind < 99) return 256 + rnd(16129);
   return 16385 + rnd(100 * 1024);
-}
-
-static void block_fill(ulong *block, ulong gaddr, ulong size) {
-  block[0] = gaddr;
-  block[1] = size;
-  memset(block + 2, (int)(gaddr >> 4 & 0xff), size - 16);
 }
 
 static void block_check(fd_wksp_t *wksp, ulong gaddr) {
@@ -411,11 +373,6 @@ typedef struct sum {
   driver_t *d;
   ulong live, lost, known_cnt, cap, *known, *extra;
 } sum_t;
-
-static int by_value(void const *a, void const *b) {
-  ulong x = *(ulong const *)a, y = *(ulong const *)b;
-  return (x > y) - (x < y);
-}
 
 static int add_live(void *arg, fd_alloc_block_t const *block) {
   sum_t *sum = arg;

@@ -15,6 +15,27 @@ from daemon import Daemon
 from manager import EXIT_S, Manager, create_stored, memfd, spec_state, wait_ready
 
 
+def start(d, manager):
+    """A process of the daemon that is ready."""
+    proc = manager.start(d)
+    wait_ready(proc)
+    return proc
+
+
+def begin():
+    """A daemon, its manager and its first process."""
+    d = Daemon()
+    manager = Manager(d)
+    return d, manager, start(d, manager)
+
+
+def end(d, manager, proc):
+    """Ends all three; the process must have nothing against that."""
+    stop(proc)
+    manager.close()
+    d.cleanup()
+
+
 def stop(proc):
     proc.terminate()
     tap.eq(proc.wait(EXIT_S), 0)
@@ -55,10 +76,7 @@ def unanswered(c):
 def kept_before_answered():
     """a create and an open are not answered before the manager has confirmed that it keeps the descriptor; a daemon
     that is killed there leaves nothing behind of either"""
-    d = Daemon()
-    manager = Manager(d)
-    proc = manager.start(d)
-    wait_ready(proc)
+    d, manager, proc = begin()
     create_stored(d, manager, "w")
     manager.confirm = False
     for method, message, name in (("Create", {1: "x", 2: 1 << 20, 3: 4096}, "w2"), ("Open", {1: "w"}, "l")):
@@ -71,8 +89,7 @@ def kept_before_answered():
             unanswered(c)
         manager.release()
         manager.confirm = True
-        proc = manager.start(d)
-        wait_ready(proc)
+        proc = start(d, manager)
         if method == "Create":
             manager.until("FDSTOREREMOVE=1")
             manager.until("BARRIER=1")
@@ -80,19 +97,14 @@ def kept_before_answered():
         tap.eq(listed(d), {"w": (0, "")}, f"what there is after a {method} that was cut off")
         tap.until(lambda: wire.stats(d.socket)["leases"] == 0, EXIT_S, "no lease is left")
         manager.confirm = False
-    stop(proc)
-    manager.close()
-    d.cleanup()
+    end(d, manager, proc)
 
 
 @tap.test
 def strangers():
     """memory that no workspace is known for is kept, listed with its reason and not served; it goes when it is removed,
     and alone, whatever name it has in the store"""
-    d = Daemon()
-    manager = Manager(d)
-    proc = manager.start(d)
-    wait_ready(proc)
+    d, manager, proc = begin()
     create_stored(d, manager, "a")
     create_stored(d, manager, "b")
     header = os.pread(manager.fd("w2"), 4096, 0)
@@ -129,21 +141,15 @@ def strangers():
     delete(d, manager, "quarantined-9")
     tap.eq(sorted(name for name in manager.names() if name != "l"), ["w1", "w2"])
     kill(proc)
-    proc = manager.start(d)
-    wait_ready(proc)
+    proc = start(d, manager)
     tap.eq(listed(d), {"a": (0, ""), "b": (0, "")}, "served after a restart")
-    stop(proc)
-    manager.close()
-    d.cleanup()
+    end(d, manager, proc)
 
 
 @tap.test
 def found_by_uuid():
     """memory whose name in the store was lost, or taken by other memory, is found by the uuid in its header"""
-    d = Daemon()
-    manager = Manager(d)
-    proc = manager.start(d)
-    wait_ready(proc)
+    d, manager, proc = begin()
     for name in ("a", "b"):
         create_stored(d, manager, name)
     kill(proc)
@@ -163,9 +169,7 @@ def found_by_uuid():
     tap.eq(manager.names(), ["w1", "w2"], "what is kept: the memory that has its name is not its")
     delete(d, manager, name)
     tap.eq(manager.names(), ["w2"])
-    stop(proc)
-    manager.close()
-    d.cleanup()
+    end(d, manager, proc)
 
 
 @tap.test
@@ -173,32 +177,23 @@ def other_than_recorded():
     """memory that is not what its spec says in any figure is quarantined under its name, which says in what"""
     for field, at, says in (("magic", 0, "header"), ("layout", 8, "layout"), ("geometry", 16, "geometry"),
                             ("uuid", 48, "uuid"), ("part_max", 104, "dimensions"), ("data_max", 112, "dimensions")):
-        d = Daemon()
-        manager = Manager(d)
-        proc = manager.start(d)
-        wait_ready(proc)
+        d, manager, proc = begin()
         create_stored(d, manager, "w")
         kill(proc)
         fd = manager.fd("w1")
         os.pwrite(fd, bytes([os.pread(fd, 1, at)[0] ^ 1]), at)
-        proc = manager.start(d)
-        wait_ready(proc)
+        proc = start(d, manager)
         bad, reason = listed(d)["w"]
         tap.eq(bad, 1, f"quarantined with another {field}")
         tap.contains(reason, says)
         tap.eq(manager.names(), ["w1"])
-        stop(proc)
-        manager.close()
-        d.cleanup()
+        end(d, manager, proc)
 
 
 @tap.test
 def create_of_another():
     """an unfinished create throws away its own memory only: what has its name in the store and another uuid is kept"""
-    d = Daemon()
-    manager = Manager(d)
-    proc = manager.start(d)
-    wait_ready(proc)
+    d, manager, proc = begin()
     create_stored(d, manager, "w")
     other = os.dup(manager.fd("w1"))
     manager.confirm = False
@@ -211,8 +206,7 @@ def create_of_another():
     manager.confirm = True
     manager.drop("w2")
     manager.stored.append(("w2", other))
-    proc = manager.start(d)
-    wait_ready(proc)
+    proc = start(d, manager)
     tap.until(lambda: spec_state(d, 2) == "", EXIT_S, "the create is undone")
     found = listed(d)
     tap.eq(found.pop("w"), (0, ""))
@@ -220,18 +214,13 @@ def create_of_another():
     tap.eq(bad, 1)
     tap.contains(reason, "never finished")
     tap.eq(manager.names(), ["w1", "w2"])
-    stop(proc)
-    manager.close()
-    d.cleanup()
+    end(d, manager, proc)
 
 
 @tap.test
 def removal_is_confirmed():
     """a removal is answered, and its spec goes, once the manager let the memory go; killed before, it is finished"""
-    d = Daemon()
-    manager = Manager(d)
-    proc = manager.start(d)
-    wait_ready(proc)
+    d, manager, proc = begin()
     for name in ("a", "b"):
         create_stored(d, manager, name)
     memory = os.dup(manager.fd("w2"))
@@ -275,10 +264,7 @@ def removal_is_confirmed():
 @tap.test
 def removal_is_not_confirmed():
     """a manager that never confirms holds up a removal for 10 s and no longer; a restart finishes it quietly"""
-    d = Daemon()
-    manager = Manager(d)
-    proc = manager.start(d)
-    wait_ready(proc)
+    d, manager, proc = begin()
     create_stored(d, manager, "w")
     manager.confirm = False
     with wire.Wire(d.socket) as c:

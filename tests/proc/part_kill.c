@@ -19,6 +19,8 @@
 
    Exit status 0, 1 with a sentence, or 77 if it may not make pid namespaces. */
 
+#include "children.h"
+
 #include "core/alloc.h"
 #include "core/atomic.h"
 #include "core/call.h"
@@ -30,7 +32,6 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,46 +88,13 @@ typedef struct driver {
   uint seen_starts[WORKERS];
 } driver_t;
 
-static ulong random_state;
-
-static ulong rnd(ulong below) {
-  random_state ^= random_state << 13;
-  random_state ^= random_state >> 7;
-  random_state ^= random_state << 17;
-  return (random_state >> 11) % below;
-}
-
 static ulong now_ns(void) {
   return wksp__now_ns();
-}
-
-static void die(char const *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
-static void die(char const *fmt, ...) {
-  va_list ap;
-  va_start(ap, fmt);
-  fprintf(stderr, "part_kill[%d]: ", (int)getpid());
-  vfprintf(stderr, fmt, ap);
-  fprintf(stderr, " (last error: %s)\n", wksp_last_error());
-  va_end(ap);
-  exit(1);
 }
 
 static char const *root_name(uint who, char *ret_name) {
   snprintf(ret_name, 16, "worker-%u", who);
   return ret_name;
-}
-
-/* How long a process has been ready to run without a processor, ns; 0 where the kernel does not
-   say. who 0: this process, in whatever namespace it is. */
-static ulong waited_ns(pid_t who) {
-  char path[64] = "/proc/self/schedstat";
-  ulong ran, waited = 0;
-  if (who) snprintf(path, sizeof path, "/proc/%d/schedstat", (int)who);
-  FILE *file = fopen(path, "r");
-  if (!file) return 0;
-  if (fscanf(file, "%lu %lu", &ran, &waited) != 2) waited = 0;
-  fclose(file);
-  return waited;
 }
 
 /* Workers -------------------------------------------------------------------------------------- */

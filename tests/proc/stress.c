@@ -17,6 +17,8 @@
    Refuses to: judge. It prints figures, and a sentence with exit status 1 when something is wrong
    that no figure shows; kv_kill.py says what is enough. */
 
+#include "children.h"
+
 #include "core/atomic.h"
 #include "core/call.h"
 
@@ -27,7 +29,6 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,30 +70,10 @@ typedef struct driver {
   ulong kills, inside, daemon_kills, freed, suspects, slowest_ns, slowest_all_ns;
 } driver_t;
 
-static ulong random_state;
-
-static ulong rnd(ulong below) {
-  random_state ^= random_state << 13;
-  random_state ^= random_state >> 7;
-  random_state ^= random_state << 17;
-  return (random_state >> 11) % below;
-}
-
 static ulong now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (ulong)t.tv_sec * 1000000000UL + (ulong)t.tv_nsec;
-}
-
-static void die(char const *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
-static void die(char const *fmt, ...) {
-  va_list ap;
-  va_start(ap, fmt);
-  fprintf(stderr, "stress[%d]: ", (int)getpid());
-  vfprintf(stderr, fmt, ap);
-  fprintf(stderr, " (last error: %s)\n", wksp_last_error());
-  va_end(ap);
-  exit(1);
 }
 
 /* Blocks -------------------------------------------------------------------------------------- */
@@ -102,12 +83,6 @@ static ulong random_size(void) {
   if (kind < 80) return 16 + rnd(1008);
   if (kind < 96) return 1024 + rnd(15 * 1024);
   return 16384 + rnd(240 * 1024);
-}
-
-static void block_fill(ulong *block, ulong gaddr, ulong size) {
-  block[0] = gaddr;
-  block[1] = size;
-  memset(block + 2, (int)(gaddr >> 4 & 0xff), size - 16);
 }
 
 static void block_check(fd_wksp_t *wksp, ulong gaddr, char const *when) {
@@ -208,19 +183,6 @@ static ulong wait_ops(driver_t *d, int who, ulong base, ulong cnt, ulong t0) {
   return now_ns() - t0;
 }
 
-/* How long a process has been ready to run without a processor, ns; 0 where the kernel does not
- * say. */
-static ulong waited_ns(pid_t pid) {
-  char path[64];
-  ulong ran, waited = 0;
-  snprintf(path, sizeof path, "/proc/%d/schedstat", (int)pid);
-  FILE *file = fopen(path, "r");
-  if (!file) return 0;
-  if (fscanf(file, "%lu %lu", &ran, &waited) != 2) waited = 0;
-  fclose(file);
-  return waited;
-}
-
 /* Worker 0 and the driver at the moment of a kill. */
 typedef struct moment {
   ulong ops, waited, t0;
@@ -308,11 +270,6 @@ static int live_add(void *arg, fd_alloc_block_t const *block) {
   if (live->cnt == LIVE_MAX) return 1;
   live->block[live->cnt++] = *block;
   return 0;
-}
-
-static int by_value(void const *a, void const *b) {
-  ulong x = *(ulong const *)a, y = *(ulong const *)b;
-  return (x > y) - (x < y);
 }
 
 static void tell_finding(void *arg, char const *sentence) {
