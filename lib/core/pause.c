@@ -95,7 +95,7 @@ static void wait_outside(fd_wksp_t *wksp, wksp__seat_t *seat) {
 }
 
 __attribute__((noinline, cold)) static int enter_rest(fd_wksp_t *wksp) {
-  wksp__seat_t *seat;
+  wksp__seat_t *seat = NULL;
   int err = seat_get(wksp, "enter", &seat);
   if (err) return err;
   uint64_t depth = wksp__ld(&seat->slot->bracket);
@@ -160,7 +160,7 @@ static int take_word(fd_wksp_t *wksp, uint64_t name, uint64_t until) {
 
 int wksp_pause(fd_wksp_t *wksp, ulong wait_ns, ulong hold_ns, wksp_inside_t *ret_inside,
                uint inside_max, uint *ret_inside_cnt) {
-  wksp__seat_t *seat;
+  wksp__seat_t *seat = NULL;
   int err = seat_get(wksp, "pause", &seat);
   if (err) return err;
   if (wksp__ld(&seat->slot->bracket) || seat->paused)
