@@ -32,6 +32,21 @@ wksp__ck_digest_t wksp__ck_digest(void const *bytes, uint64_t len) {
   return (wksp__ck_digest_t){hash.low64, hash.high64};
 }
 
+uint64_t const wksp__ck_digest_state_sz = sizeof(XXH3_state_t);
+
+void wksp__ck_digest_begin(void *state) {
+  XXH3_128bits_reset(state);
+}
+
+void wksp__ck_digest_add(void *state, void const *bytes, uint64_t len) {
+  XXH3_128bits_update(state, bytes, len);
+}
+
+wksp__ck_digest_t wksp__ck_digest_end(void *state) {
+  XXH128_hash_t hash = XXH3_128bits_digest(state);
+  return (wksp__ck_digest_t){hash.low64, hash.high64};
+}
+
 uint64_t wksp__ck_sum(void const *bytes, uint64_t len) {
   return XXH3_64bits(bytes, len);
 }

@@ -111,6 +111,12 @@ _Static_assert(sizeof(wksp__ck_ref_t) == 40, "as docs/format.md says");
 
 /* Digest of a chunk; checksum of anything else. */
 wksp__ck_digest_t wksp__ck_digest(void const *bytes, uint64_t len);
+/* The same of several ranges, one behind the other. state: of wksp__ck_digest_state_sz bytes,
+   aligned to 64. */
+extern uint64_t const wksp__ck_digest_state_sz;
+void wksp__ck_digest_begin(void *state);
+void wksp__ck_digest_add(void *state, void const *bytes, uint64_t len);
+wksp__ck_digest_t wksp__ck_digest_end(void *state);
 uint64_t wksp__ck_sum(void const *bytes, uint64_t len);
 
 static inline int wksp__ck_digest_same(wksp__ck_digest_t a, wksp__ck_digest_t b) {

@@ -95,6 +95,16 @@ int wksp__ck_index_add(wksp__ck_index_t *index, wksp__ck_digest_t digest, uint32
   return rc;
 }
 
+int wksp__ck_index_has(wksp__ck_index_t *index, wksp__ck_digest_t digest, uint32_t raw_len,
+                       uint64_t *ret_number) {
+  pthread_mutex_lock(&index->mutex);
+  uint64_t at = find(index, digest, raw_len);
+  int has = index->slots[at] != 0;
+  if (has) *ret_number = index->slots[at] - 1UL;
+  pthread_mutex_unlock(&index->mutex);
+  return has;
+}
+
 /* The number of a pack among those of the index: *ret_pack, UINT32_MAX if it is not whole. */
 static int pack_add(wksp__ck_index_t *index, wksp_ckpt_store_t *store,
                     wksp__ck_wire_pack_t const *pack, uint32_t *ret_pack) {

@@ -53,8 +53,9 @@ int wksp__ck_pack_begin(wksp__ck_pack_t *pack, uint64_t created_ns) {
   return wksp__ck_write_all(store, file, pack->tmp, &head, sizeof head, 0);
 }
 
-int wksp__ck_pack_add(wksp__ck_pack_t *pack, void *frame, uint32_t codec, uint32_t raw_len,
-                      uint32_t stored_len, wksp__ck_digest_t digest, uint64_t *ret_off) {
+int wksp__ck_pack_add(wksp__ck_pack_t *pack, void *frame, void const *apart, uint32_t codec,
+                      uint32_t raw_len, uint32_t stored_len, wksp__ck_digest_t digest,
+                      uint64_t *ret_off) {
   wksp_ckpt_store_t *store = pack->store;
   uint64_t len = sizeof(wksp__ck_frame_t) + stored_len;
   wksp__ck_frame_t header = {.magic = WKSP_CK_FRAME_MAGIC,
@@ -67,7 +68,10 @@ int wksp__ck_pack_add(wksp__ck_pack_t *pack, void *frame, uint32_t codec, uint32
   seal(&header, sizeof header);
   memcpy(frame, &header, sizeof header);
   uint64_t off = __atomic_fetch_add(&pack->at, len, __ATOMIC_RELAXED);
-  int err = wksp__ck_write_all(store, pack->file, pack->tmp, frame, len, off);
+  int err =
+      wksp__ck_write_all(store, pack->file, pack->tmp, frame, apart ? sizeof header : len, off);
+  if (!err && apart)
+    err = wksp__ck_write_all(store, pack->file, pack->tmp, apart, stored_len, off + sizeof header);
   if (err) return err;
   __atomic_fetch_add(&pack->frame_cnt, 1UL, __ATOMIC_RELAXED);
   uint64_t before = __atomic_load_n(&pack->flushed, __ATOMIC_RELAXED);

@@ -91,9 +91,10 @@ typedef struct wksp__ck_pack {
 void wksp__ck_pack_new(wksp_ckpt_store_t *store, ulong id, wksp__ck_pack_t *pack);
 int wksp__ck_pack_begin(wksp__ck_pack_t *pack, uint64_t created_ns);
 
-/* Adds a frame; bytes has room for a header before stored_len bytes. */
-int wksp__ck_pack_add(wksp__ck_pack_t *pack, void *frame, uint32_t codec, uint32_t raw_len,
-                      uint32_t stored_len, wksp__ck_digest_t digest, uint64_t *ret_off);
+/* Adds a frame: room for a header, and behind it the stored_len bytes, unless they are apart. */
+int wksp__ck_pack_add(wksp__ck_pack_t *pack, void *frame, void const *apart, uint32_t codec,
+                      uint32_t raw_len, uint32_t stored_len, wksp__ck_digest_t digest,
+                      uint64_t *ret_off);
 
 /* Ends it, makes it durable and names it; or leaves nothing. *ret_sz: of the file. */
 int wksp__ck_pack_publish(wksp__ck_pack_t *pack, uint64_t *ret_sz);
@@ -157,6 +158,10 @@ void wksp__ck_index_end(wksp__ck_index_t *index);
 /* The chunk with that digest and length: 1 it is known, 0 it is now, and the caller brings it; or
    E_NOMEM (reported). *ret_number: its number. Threads may call this at once. */
 int wksp__ck_index_add(wksp__ck_index_t *index, wksp__ck_digest_t digest, uint32_t raw_len,
+                       uint64_t *ret_number);
+
+/* The same, but it is not added: 1 it is known, 0. */
+int wksp__ck_index_has(wksp__ck_index_t *index, wksp__ck_digest_t digest, uint32_t raw_len,
                        uint64_t *ret_number);
 
 static inline wksp__ck_known_t *wksp__ck_known(wksp__ck_index_t *index, uint64_t number) {

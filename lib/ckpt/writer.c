@@ -25,6 +25,8 @@
 #include <unistd.h>
 
 #define KEEP_MAX (64UL << 20)
+/* Ranges that are shorter on average are copied and then digested, in one piece. */
+#define IN_PLACE_MIN 2048UL
 
 enum { BEGUN = 0, SCANNED, FINISHED, FAILED };
 
@@ -33,6 +35,8 @@ typedef struct bench {
   wksp__ck_coder_t *coder;
   char *raw;   /* a chunk */
   char *frame; /* a frame's header, and a chunk as stored */
+  void *digest;
+  uint64_t hits, misses; /* chunks that were known, and not */
 } bench_t;
 
 struct wksp_ckpt_writer {
@@ -52,6 +56,7 @@ struct wksp_ckpt_writer {
   uint64_t *kept; /* numbers of chunks whose bytes are kept */
   uint64_t kept_cnt, kept_cap, kept_sz;
   uint64_t new_cnt, begin_ns;
+  int known_before; /* the store has chunks */
 };
 
 /* Begin
@@ -89,6 +94,7 @@ static int id_make(wksp_ckpt_writer_t *writer) {
   writer->ckpt.info.id = id > last ? id : last + 1;
   err = wksp__ck_index_begin(&writer->index, writer->store, ids, cnt);
   free(ids);
+  writer->known_before = !err && writer->index.cnt > 0;
   if (!err) wksp__ck_pack_new(writer->store, writer->ckpt.info.id, &writer->pack);
   return err;
 }
@@ -142,15 +148,15 @@ static void benches_free(wksp_ckpt_writer_t *writer) {
     wksp__ck_coder_free(writer->benches[i].coder);
     free(writer->benches[i].raw);
     free(writer->benches[i].frame);
+    free(writer->benches[i].digest);
   }
   free(writer->benches);
   writer->benches = NULL;
 }
 
 static int benches_make(wksp_ckpt_writer_t *writer, uint32_t cnt) {
-  uint64_t chunk = 1UL << WKSP_CK_CHUNK_LG_MAX;
   if (writer->benches) return 0;
-  chunk = 1UL << writer->ckpt.tables.chunk_lg;
+  uint64_t chunk = 1UL << writer->ckpt.tables.chunk_lg;
   writer->thread_cnt = cnt;
   writer->benches = calloc(cnt, sizeof *writer->benches);
   int err = writer->benches ? 0 : wksp__fail(WKSP_E_NOMEM, "checkpoint: no memory for its threads");
@@ -159,7 +165,8 @@ static int benches_make(wksp_ckpt_writer_t *writer, uint32_t cnt) {
     err = wksp__ck_coder_new(&bench->coder);
     bench->raw = malloc(chunk);
     bench->frame = malloc(sizeof(wksp__ck_frame_t) + wksp__ck_coder_bound(chunk));
-    if (!err && (!bench->raw || !bench->frame))
+    bench->digest = aligned_alloc(64, (wksp__ck_digest_state_sz + 63) & ~63UL);
+    if (!err && (!bench->raw || !bench->frame || !bench->digest))
       err = wksp__fail(WKSP_E_NOMEM, "checkpoint: no memory for buffers of %lu bytes", chunk);
   }
   return err;
@@ -170,7 +177,9 @@ static int benches_make(wksp_ckpt_writer_t *writer, uint32_t cnt) {
 
 typedef struct gather {
   char *to;
-  char const *base;
+  char const *base, *at; /* at: of the last range */
+  uint64_t runs;
+  void *state; /* of a digest */
 } gather_t;
 
 static void gather_run(void *arg, uint64_t gaddr, uint64_t len) {
@@ -185,6 +194,36 @@ static wksp__ck_digest_t chunk_read(wksp_ckpt_writer_t *writer, wksp__ck_chunk_t
   gather_t gather = {.to = to, .base = (char const *)writer->wksp};
   wksp__ck_runs(&writer->ckpt.tables, chunk, gather_run, &gather);
   return wksp__ck_digest(to, chunk->raw_len);
+}
+
+static void count_run(void *arg, uint64_t gaddr, uint64_t len) {
+  gather_t *gather = arg;
+  (void)len;
+  gather->at = gather->base + gaddr;
+  gather->runs++;
+}
+
+static void digest_run(void *arg, uint64_t gaddr, uint64_t len) {
+  gather_t *gather = arg;
+  wksp__ck_digest_add(gather->state, gather->base + gaddr, len);
+}
+
+/* The digest of the chunk where it is, *ret_at: its bytes, if they are one range, else NULL. 1, or
+   0: its ranges are so short that to copy them is cheaper. */
+static int chunk_look(wksp_ckpt_writer_t *writer, bench_t *bench, wksp__ck_chunk_t const *chunk,
+                      wksp__ck_digest_t *ret_digest, char const **ret_at) {
+  gather_t gather = {.base = (char const *)writer->wksp, .state = bench->digest};
+  wksp__ck_runs(&writer->ckpt.tables, chunk, count_run, &gather);
+  *ret_at = gather.runs == 1 ? gather.at : NULL;
+  if (gather.runs == 1) {
+    *ret_digest = wksp__ck_digest(gather.at, chunk->raw_len);
+    return 1;
+  }
+  if (chunk->raw_len / gather.runs < IN_PLACE_MIN) return 0;
+  wksp__ck_digest_begin(bench->digest);
+  wksp__ck_runs(&writer->ckpt.tables, chunk, digest_run, &gather);
+  *ret_digest = wksp__ck_digest_end(bench->digest);
+  return 1;
 }
 
 static int pack_begin(wksp_ckpt_writer_t *writer) {
@@ -205,12 +244,12 @@ static int chunk_write(wksp_ckpt_writer_t *writer, bench_t *bench, wksp__ck_know
   long len =
       wksp__ck_encode(bench->coder, writer->opts.style, raw, known->ref.raw_len, payload, &codec);
   if (len < 0) return (int)len;
-  if (codec == WKSP_CKPT_RAW && raw != payload) memcpy(payload, raw, known->ref.raw_len);
+  int apart = codec == WKSP_CKPT_RAW && raw != payload;
   known->ref.pack = 0;
   known->ref.codec = codec;
   known->ref.stored_len = (uint32_t)len;
-  err = wksp__ck_pack_add(&writer->pack, bench->frame, codec, known->ref.raw_len, (uint32_t)len,
-                          known->ref.digest, &known->ref.off);
+  err = wksp__ck_pack_add(&writer->pack, bench->frame, apart ? raw : NULL, codec,
+                          known->ref.raw_len, (uint32_t)len, known->ref.digest, &known->ref.off);
   if (err) return err;
   __atomic_fetch_add(&writer->new_cnt, 1UL, __ATOMIC_RELAXED);
   __atomic_fetch_add(&writer->ckpt.wire.changed_sz, (uint64_t)known->ref.raw_len, __ATOMIC_RELAXED);
@@ -218,21 +257,35 @@ static int chunk_write(wksp_ckpt_writer_t *writer, bench_t *bench, wksp__ck_know
   return 0;
 }
 
+/* A chunk that may well be known is digested where it is, and copied only if it is not; of others
+   the copy comes first. In either case what is digested and what is written are the same bytes. */
 static int scan_piece(void *arg, uint32_t thread, uint64_t idx, wksp__ck_work_t *work) {
   wksp_ckpt_writer_t *writer = arg;
   bench_t *bench = &writer->benches[thread];
   wksp__ck_chunk_t const *chunk = &writer->ckpt.tables.chunks[idx];
+  uint64_t *number = &writer->numbers[idx];
   /* Raw bytes are copied to where they are written from. */
-  char *to = writer->opts.style.codec == WKSP_CKPT_RAW ? bench->frame + sizeof(wksp__ck_frame_t)
-                                                       : bench->raw;
-  wksp__ck_digest_t digest = chunk_read(writer, chunk, to);
-  int known = wksp__ck_index_add(&writer->index, digest, chunk->raw_len, &writer->numbers[idx]);
-  if (known < 0) return known;
-  int err = known ? 0
-                  : chunk_write(writer, bench, wksp__ck_known(&writer->index, writer->numbers[idx]),
-                                to, work);
+  char *copy = writer->opts.style.codec == WKSP_CKPT_RAW ? bench->frame + sizeof(wksp__ck_frame_t)
+                                                         : bench->raw;
+  char const *from = NULL;
+  wksp__ck_digest_t digest;
+  int likely = bench->hits * 2 + 32 >= bench->misses && writer->known_before;
+  int looked = (likely || writer->opts.still) && chunk_look(writer, bench, chunk, &digest, &from);
   wksp__ck_work_done(work, chunk->raw_len, 0);
-  return err;
+  if (looked && !writer->opts.still) {
+    int has = wksp__ck_index_has(&writer->index, digest, chunk->raw_len, number);
+    bench->hits += (uint64_t)has;
+    bench->misses += (uint64_t)!has;
+    if (has) return 0;
+  }
+  if (!looked || !from || !writer->opts.still) {
+    digest = chunk_read(writer, chunk, copy);
+    from = copy;
+  }
+  int known = wksp__ck_index_add(&writer->index, digest, chunk->raw_len, number);
+  if (!looked && known == 1) bench->hits++;
+  if (known) return known < 0 ? known : 0;
+  return chunk_write(writer, bench, wksp__ck_known(&writer->index, *number), from, work);
 }
 
 /* Whether the first pass has seen the chunk as it is now: *ret_number. */
@@ -272,9 +325,13 @@ static int finish_piece(void *arg, uint32_t thread, uint64_t idx, wksp__ck_work_
   wksp_ckpt_writer_t *writer = arg;
   bench_t *bench = &writer->benches[thread];
   wksp__ck_chunk_t const *chunk = &writer->ckpt.tables.chunks[idx];
-  wksp__ck_digest_t digest = chunk_read(writer, chunk, bench->raw);
   uint64_t *number = &writer->numbers[idx];
+  char const *from;
+  wksp__ck_digest_t digest;
   wksp__ck_work_done(work, chunk->raw_len, 0);
+  if (chunk_look(writer, bench, chunk, &digest, &from) && seen(writer, chunk, digest, number))
+    return 0;
+  digest = chunk_read(writer, chunk, bench->raw);
   if (seen(writer, chunk, digest, number)) return 0;
   int rc = wksp__ck_index_add(&writer->index, digest, chunk->raw_len, number);
   if (rc) return rc < 0 ? rc : 0;

@@ -104,26 +104,36 @@ __attribute__((noinline, cold)) static int enter_rest(fd_wksp_t *wksp) {
   return 0;
 }
 
+/* The count is only compared, and what is stored is constant, so that the processor need not wait
+   for its own store before. */
 int wksp_client_enter(fd_wksp_t *wksp) {
   wksp__seat_t *seat = wksp__seats;
   if (wksp__unlikely(!seat || seat->wksp != wksp || !seat->slot)) return enter_rest(wksp);
   wksp__slot_t *slot = seat->slot;
-  uint64_t depth = wksp__ld(&slot->bracket);
-  wksp__st(&slot->bracket, depth + 1); /* then the word; pairs with the barrier in wksp_pause */
-  if (wksp__unlikely(wksp__ld(&slot->fenced) | wksp__ld(&pause_of(wksp)->word)) && !depth)
+  if (wksp__unlikely(wksp__ld(&slot->bracket))) return enter_rest(wksp);
+  wksp__st(&slot->bracket, 1UL); /* then the word; pairs with the barrier in wksp_pause */
+  if (wksp__unlikely(wksp__ld(&slot->fenced) | wksp__ld(&pause_of(wksp)->word)))
     wait_outside(wksp, seat);
-  wksp__fence_acquire(); /* what is done inside comes after; pairs with the release in pauses */
+  wksp__fence_acquire(); /* what is done inside comes after; pairs with the CAS that opens */
   return 0;
+}
+
+__attribute__((noinline, cold)) static void leave_rest(fd_wksp_t *wksp) {
+  wksp__seat_t *seat = wksp__seat_find(wksp);
+  uint64_t depth = seat && seat->slot ? wksp__ld(&seat->slot->bracket) : 0;
+  if (depth) wksp__st_release(&seat->slot->bracket, depth - 1); /* as below */
 }
 
 void wksp_client_leave(fd_wksp_t *wksp) {
   wksp__seat_t *seat = wksp__seats;
-  if (wksp__unlikely(!seat || seat->wksp != wksp)) seat = wksp__seat_find(wksp);
-  if (wksp__unlikely(!seat || !seat->slot)) return;
-  uint64_t depth = wksp__ld(&seat->slot->bracket);
+  if (wksp__unlikely(!seat || seat->wksp != wksp || !seat->slot ||
+                     wksp__ld(&seat->slot->bracket) != 1)) {
+    leave_rest(wksp);
+    return;
+  }
   /* release: what was done inside is seen by who sees us outside; pairs with the acquire in
      inside() */
-  if (wksp__likely(depth)) wksp__st_release(&seat->slot->bracket, depth - 1);
+  wksp__st_release(&seat->slot->bracket, 0UL);
 }
 
 /* Whether a living thread is in a bracket of that slot. */

@@ -185,7 +185,7 @@ CORE_FILES = {
 }
 
 # lib/ckpt works with threads of its own; what else it uses are codecs, the core, and files.
-CKPT = PURE | set("""pthread_create pthread_join pthread_mutex_init pthread_mutex_destroy pthread_mutex_lock
+CKPT = PURE | set("""aligned_alloc pthread_create pthread_join pthread_mutex_init pthread_mutex_destroy pthread_mutex_lock
     pthread_mutex_unlock""".split())
 CKPT_FILES = {
     "codec": set("""LZ4_compressBound LZ4_compress_default LZ4_decompress_safe ZSTD_compressBound ZSTD_compressCCtx

@@ -159,6 +159,9 @@ typedef struct wksp_ckpt_opts {
   ulong map_sz;     /* bytes that are mapped at the workspace; 0: all of its footprint. Nothing
                        outside is ever looked at */
   ulong now_ns;     /* 0: the clock's */
+  uint still; /* 1: nobody changes the memory until publish (nobody is attached, say), so it is
+                 written from where it is; were that wrong, a verify would find damage. 0: what
+                 is written is copied first */
   wksp_ckpt_progress_fn on_progress; /* NULL: nobody */
   void *progress_arg;
 } wksp_ckpt_opts_t;
