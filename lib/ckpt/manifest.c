@@ -86,6 +86,9 @@ static int sections_find(char const *bytes, uint64_t len, section_t *sections) {
 static int section_get(section_t const *sec, uint64_t item_sz, void *ret_items, uint64_t *ret_cnt) {
   void *items = NULL;
   if (sec->raw_len % item_sz) return corrupt("a section has half an item");
+  if (sec->codec == WKSP_CKPT_ZSTD &&
+      ZSTD_getFrameContentSize(sec->stored, sec->stored_len) != sec->raw_len)
+    return corrupt("a section's length");
   if (sec->raw_len) {
     items = malloc(sec->raw_len);
     if (!items)

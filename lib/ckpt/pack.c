@@ -224,7 +224,8 @@ int wksp__ck_reader_get(wksp__ck_reader_t *reader, wksp__ck_coder_t *coder,
 typedef struct walk {
   wksp__ck_source_t const *source;
   wksp__ck_coder_t *coder;
-  char *stored, *raw;
+  char *stored, *raw; /* room for a chunk of cap bytes each */
+  uint64_t cap;
   uint64_t at, frame_cnt;
   char const *what; /* is wrong */
 } walk_t;
@@ -247,6 +248,17 @@ static int head_walk(walk_t *walk, ulong id) {
   return 0;
 }
 
+/* Room for so many bytes, stored and decoded. */
+static int walk_room(walk_t *walk, uint64_t len) {
+  if (len <= walk->cap) return 0;
+  free(walk->stored);
+  free(walk->raw);
+  walk->stored = malloc(len);
+  walk->raw = malloc(len);
+  walk->cap = walk->stored && walk->raw ? len : 0;
+  return walk->cap ? 0 : wksp__fail(WKSP_E_NOMEM, "verify: no memory for a chunk");
+}
+
 /* One frame. */
 static int frame_walk(walk_t *walk) {
   wksp__ck_frame_t frame;
@@ -259,6 +271,8 @@ static int frame_walk(walk_t *walk) {
            frame.stored_len > left - sizeof frame)
     walk->what = "a frame has an impossible length";
   if (walk->what) return 0;
+  err = walk_room(walk, frame.raw_len);
+  if (err) return err;
   err = walk->source->read(walk->source->self, walk->stored, frame.stored_len,
                            walk->at + sizeof frame);
   if (err) return err;
@@ -293,10 +307,8 @@ static int end_walk(walk_t *walk) {
 
 int wksp__ck_pack_walk(wksp__ck_source_t const *source, ulong id, wksp__ck_coder_t *coder,
                        void (*on_finding)(void *arg, char const *sentence), void *arg) {
-  uint64_t max = 1UL << WKSP_CK_CHUNK_LG_MAX;
-  walk_t walk = {.source = source, .coder = coder, .stored = malloc(max), .raw = malloc(max)};
-  int err = walk.stored && walk.raw ? head_walk(&walk, id)
-                                    : wksp__fail(WKSP_E_NOMEM, "verify: no memory for a chunk");
+  walk_t walk = {.source = source, .coder = coder};
+  int err = head_walk(&walk, id);
   /* From the first thing that is wrong on nothing behind can be told apart. */
   while (!err && !walk.what && source->len - walk.at > sizeof(wksp__ck_end_t)) {
     if (source->len - walk.at < sizeof(wksp__ck_frame_t) + sizeof(wksp__ck_end_t))

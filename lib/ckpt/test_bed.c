@@ -287,13 +287,25 @@ void mem_store_power(mem_store_t const *mem, ulong cnt, int how, testing_rng_t *
  * ---------------------------------------------------------------------------------------------- */
 
 /* Bytes that follow from a gaddr: half of them compressible. */
-static void fill(fd_wksp_t *wksp, ulong gaddr, ulong size) {
-  uchar *at = fd_wksp_laddr_fast(wksp, gaddr);
+static void expect(uchar *to, ulong gaddr, ulong size) {
   uint64_t state = gaddr * 0x9e3779b97f4a7c15UL + 1;
   for (ulong i = 0; i < size; i++) {
     if (!(i & 7U)) state = state * 6364136223846793005UL + 1442695040888963407UL;
-    at[i] = i & 4U ? (uchar)(state >> (8 * (i & 3U))) : (uchar)(gaddr >> 12);
+    to[i] = i & 4U ? (uchar)(state >> (8 * (i & 3U))) : (uchar)(gaddr >> 12);
   }
+}
+
+static void fill(fd_wksp_t *wksp, ulong gaddr, ulong size) {
+  expect(fd_wksp_laddr_fast(wksp, gaddr), gaddr, size);
+}
+
+int sample_filled(fd_wksp_t const *wksp, ulong gaddr, ulong size) {
+  uchar *want = malloc(size + 1);
+  assert_non_null(want);
+  expect(want, gaddr, size);
+  int same = !memcmp(want, fd_wksp_laddr_fast(wksp, gaddr), size);
+  free(want);
+  return same;
 }
 
 static int filled(fd_wksp_t const *wksp, fd_wksp_t const *by, ulong gaddr, ulong size) {

@@ -69,6 +69,9 @@ typedef struct sample {
 void sample_new(sample_t *sample, ulong data_max, ulong block_cnt, testing_rng_t *rng);
 void sample_end(sample_t *sample);
 
+/* Whether the bytes there are those that a sample has at that gaddr. */
+int sample_filled(fd_wksp_t const *wksp, ulong gaddr, ulong size);
+
 /* Frees and allocates and writes some more. */
 void sample_change(sample_t *sample, ulong cnt, testing_rng_t *rng);
 

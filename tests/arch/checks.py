@@ -191,7 +191,7 @@ CKPT_FILES = {
     "codec": set("""LZ4_compressBound LZ4_compress_default LZ4_decompress_safe ZSTD_compressBound ZSTD_compressCCtx
         ZSTD_createCCtx ZSTD_createDCtx ZSTD_decompressDCtx ZSTD_freeCCtx ZSTD_freeDCtx ZSTD_getErrorName
         ZSTD_isError""".split()),
-    "manifest": set("ZSTD_compress ZSTD_compressBound ZSTD_decompress ZSTD_isError".split()),
+    "manifest": set("ZSTD_compress ZSTD_compressBound ZSTD_decompress ZSTD_getFrameContentSize ZSTD_isError".split()),
     # The one place that knows of a machine's folders.
     "folder": set("""open openat close pwrite pread fstat fsync renameat unlinkat fdopendir readdir closedir flock
         sync_file_range""".split()),
