@@ -45,6 +45,20 @@ static void fault_taken(ws_t const *ws, conn_t const *conn, engine_reply_t *ret_
                                   : "choose another name or try again in a moment");
 }
 
+/* What it would be charged for, as far as that is known already. */
+static int fault_quota(engine_t const *e, call_t const *call, engine_request_t const *req,
+                       place_policy_t const *policy, engine_reply_t *ret_fault) {
+  spec_t spec = {.size = req->u.create.size,
+                 .max_size = req->u.create.max_size,
+                 .page_size = req->u.create.page_size,
+                 .uid = call->conn->uid};
+
+  if (spec.max_size < spec.size) spec.max_size = spec.size;
+  text_printable(req->u.create.name, spec.name, sizeof(spec.name));
+  (void)place_text(policy, spec.nodes);
+  return charge_fault(e, &spec, ret_fault);
+}
+
 static int fault_admission(engine_t const *e, conn_t const *conn, engine_request_t const *req,
                            engine_reply_t *ret_fault) {
   ws_t const *ws;
@@ -72,7 +86,8 @@ void create_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
   place_policy_t policy;
 
-  if (fault_admission(e, call->conn, req, &fault) || plan_policy(req, &policy, &fault)) {
+  if (fault_admission(e, call->conn, req, &fault) || plan_policy(req, &policy, &fault) ||
+      fault_quota(e, call, req, &policy, &fault)) {
     call_fail(e, call, &fault);
     return;
   }
@@ -251,6 +266,10 @@ int create_memory_made(engine_t *e, engine_event_t const *event) {
   made.layout_version = event->u.memory_made.layout_version;
   made.geometry_hash = event->u.memory_made.geometry_hash;
   if (spec_check(&made) || event->u.memory_made.size_min > made.size) return WKSP_E_INVAL;
+  if (charge_fault(e, &made, &fault)) {
+    create_undo(e, ws, &fault);
+    return 0;
+  }
   ws->size_min = event->u.memory_made.size_min;
   ws_note(ws, event->u.memory_made.note);
   ws->spec = made;

@@ -38,6 +38,7 @@ void engine_free(engine_t *e) {
   leases_clear(&e->leases);
   registry_clear(&e->registry);
   history_clear(&e->history);
+  free(e->quota);
   free(e);
 }
 
@@ -310,6 +311,10 @@ static int event_route(engine_t *e, engine_event_t const *event) {
     return open_hangup(e, event);
   case ENGINE_EV_QUARANTINE:
     return remove_quarantine(e, event);
+  case ENGINE_EV_QUOTA:
+    return charge_rules(e, event);
+  case ENGINE_EV_HELD:
+    return charge_held(e, event);
   case ENGINE_EV_VIOLATION:
     e->violation_cnt++;
     return 0;

@@ -40,6 +40,7 @@
 #include "daemon/core/engine_reply.h"
 #include "daemon/core/limits.h"
 #include "daemon/core/placement.h"
+#include "daemon/core/quota.h"
 #include "daemon/core/spec.h"
 
 /* What engine_step returns beside 0 and negative WKSP_E_*. */
@@ -210,6 +211,11 @@ enum engine_event_kind {
   /* The shell has found that a workspace must not be served any longer (say its memfd was tampered
      with). Leases go on; opens are refused; its owner may delete it. */
   ENGINE_EV_QUARANTINE,
+  /* The rules of quotas, which take the place of those before. After START, at any time. What is
+     over them stays. */
+  ENGINE_EV_QUOTA,
+  /* What the memory of a workspace holds. At any time; the engine judges whether it may. */
+  ENGINE_EV_HELD,
   /* A peer broke the framing; counted. conn 0: from no known connection. The shell then closes it.
    */
   ENGINE_EV_VIOLATION,
@@ -337,6 +343,10 @@ typedef struct engine_event {
       uint64_t ws_id;
       char const *reason;
     } quarantine;
+    quota_t const *quota; /* copied by the engine */
+    struct {
+      uint64_t ws_id, bytes;
+    } held;
   } u;
 } engine_event_t;
 

@@ -3,6 +3,7 @@
      engine.c   events, connections, deadlines, stop; the invariants
      recover.c  what a start finds
      create.c   making a workspace, and unmaking it
+     charge.c   quotas of users; memory held beyond what was given
      plan.c     where it is to be placed; a create that is only tried
      remove.c   removing one, quarantine
      repeat.c   calls that were made before
@@ -27,6 +28,7 @@
 #include "daemon/core/history.h"
 #include "daemon/core/job.h"
 #include "daemon/core/lease.h"
+#include "daemon/core/quota.h"
 #include "daemon/core/registry.h"
 #include "daemon/core/timers.h"
 
@@ -48,6 +50,7 @@ struct engine {
   jobs_t jobs;
   timers_t timers;
   history_t history;
+  quota_t *quota;     /* owned; NULL: none */
   uint64_t await_cnt; /* answers under way: PERSISTED, REMOVED, MEMORY_MADE, MEMORY_RESIZED,
                          LEASE_MADE */
   uint64_t request_cnt, refused_cnt, violation_cnt, repeat_cnt;
@@ -171,6 +174,25 @@ void remove_remember(engine_t *e, spec_t const *spec);
 /* Where a create wants its pages; kind 0: the machine is not known. 0, or 1 and *ret_fault. */
 int plan_policy(engine_request_t const *req, place_policy_t *ret_policy, engine_reply_t *ret_fault);
 int plan_strict(engine_request_t const *req);
+
+/* The rules of quotas, anew. */
+int charge_rules(engine_t *e, engine_event_t const *event);
+
+/* A workspace of that spec beside all others of its owner: 1 and *ret_fault if that is more than he
+   may have. One whose page size is not known yet is not counted. */
+int charge_fault(engine_t const *e, spec_t const *spec, engine_reply_t *ret_fault);
+
+/* What Stats says of quotas, in the update. */
+size_t charge_rows(engine_t *e, engine_quota_t const **ret_rows);
+
+/* What a memory holds: HELD. */
+int charge_held(engine_t *e, engine_event_t const *event);
+
+/* Bytes that ws held beyond its size when it was last looked at. */
+uint64_t charge_excess(ws_t const *ws);
+
+/* Finds out where the end of ws is, which is READY, and gives back what is held beyond it. */
+void resize_mend(engine_t *e, ws_t *ws);
 
 /* Each takes over the call: answers it now or when what it waits for has come. */
 void create_begin(engine_t *e, call_t *call, engine_request_t const *req);

@@ -19,6 +19,7 @@ typedef struct engine_workspace {
   spec_t spec;
   uint32_t attached_rw, attached_ro; /* leases */
   int removing, quarantined, read_only;
+  uint64_t excess;                /* bytes held beyond its size */
   char reason[ENGINE_REASON_MAX]; /* why it is quarantined or read-only, else "" */
   char note[ENGINE_NOTE_MAX];     /* how its pages were taken, "" if another daemon has */
 } engine_workspace_t;
@@ -31,6 +32,14 @@ typedef struct engine_plan_node {
   uint64_t growth; /* more, when it has grown to its max-size */
   uint64_t free, total;
 } engine_plan_node_t;
+
+/* One rule of a quota for one user. */
+typedef struct engine_quota {
+  uint32_t uid;
+  uint64_t page_size;
+  int32_t node;         /* -1: all together */
+  uint64_t limit, used; /* bytes */
+} engine_quota_t;
 
 typedef struct engine_stats {
   int32_t pid;
@@ -45,6 +54,8 @@ typedef struct engine_stats {
   uint64_t violation_cnt;
   uint32_t fd_cnt;
   uint32_t lost_cnt;
+  engine_quota_t const *quotas; /* quota_cnt of them; those of users who have workspaces */
+  size_t quota_cnt;
 } engine_stats_t;
 
 typedef struct engine_reply {

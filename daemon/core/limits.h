@@ -76,6 +76,9 @@
 #define ENGINE_LIST_PAGE_DEFAULT 1000U
 #define ENGINE_LIST_PAGE_MAX     10000U
 
+/* Rows of quotas in one answer to Stats. */
+#define ENGINE_QUOTA_ROWS_MAX 1024U
+
 /* How long after a failed write or removal of a spec the engine tries again: long enough that a
    full disk is not hammered, short enough that nobody wonders. */
 #define ENGINE_DISK_RETRY_NS 10000000000UL

@@ -66,6 +66,7 @@ typedef struct resize {
   int step;                           /* RESIZE_* */
   int settling;                       /* what an interrupted one has left is being found out */
   int filled;                         /* pages beyond the end have been taken for this one */
+  int mending;                        /* only what is beyond the end is to be given back */
   int aborted;                        /* nobody wants it any more, or ws is quarantined */
   uint64_t job_id;                    /* of the last worker */
   uint64_t to;                        /* bytes wanted */
@@ -91,7 +92,9 @@ typedef struct ws {
   char reason[ENGINE_REASON_MAX];
   char note[ENGINE_NOTE_MAX]; /* how its pages were taken, as long as the daemon that took them runs
                                */
-  uint64_t size_min;          /* the least that it can be resized to */
+  uint64_t held;       /* bytes that its memory held when it was last looked at; 0: not yet */
+  uint32_t excess_cnt; /* how often that was too much */
+  uint64_t size_min;   /* the least that it can be resized to */
   resize_t resize;
   struct call *call;    /* the Create, Delete or Resize that waits for this workspace, or NULL */
   struct lease *leases; /* in the making or held */

@@ -145,6 +145,8 @@ static void resize_settled(engine_t *e, ws_t *ws) {
   resize->settling = 0;
   if (resize->aborted)
     resize_end(e, ws, WS_READY, NULL);
+  else if (resize->mending)
+    step_punch(e, ws, ws->spec.size);
   else if (resize->to > ws->spec.size)
     step_memory(e, ws, RESIZE_FILL, ws->spec.size, resize->to);
   else
@@ -171,6 +173,13 @@ void resize_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   ws->resize.deadline_mono_ns = call->deadline.place ? call->deadline.due_ns : 0;
   ws->resize.settling = 1;
   memcpy(ws->resize.call_id, req->call_id, sizeof(ws->resize.call_id));
+  step_work(e, ws, 0);
+}
+
+void resize_mend(engine_t *e, ws_t *ws) {
+  ws->state = WS_RESIZING;
+  ws->resize.mending = 1;
+  ws->resize.settling = 1;
   step_work(e, ws, 0);
 }
 

@@ -65,13 +65,45 @@ static char const *set_share(reader_t *reader, char const *name, char const *val
   return NULL;
 }
 
+/* Rules of quotas: what a later file says about the same takes the place of what was said. */
+static void on_quota(confile_t *file, quota_t *quota, char const *name, char const *value) {
+  quota_rule_t rule;
+  uint64_t bytes = 0;
+  uint32_t i = 0;
+  if (strcmp(value, "0") != 0 && !declared_bytes(value, &bytes)) {
+    confile_refuse(file, "%s = '%.200s' is not a size such as 4G, or 0", name, value);
+    return;
+  }
+  if (quota_read(name, bytes, &rule)) {
+    confile_refuse(file,
+                   "'%.100s' is no quota (known: default.2M, uid1000.2M, default.2M.node0, ... for "
+                   "pages of 4k, 2M, 1G)",
+                   name);
+    return;
+  }
+  while (i < quota->cnt &&
+         (quota->rule[i].everybody != rule.everybody || quota->rule[i].uid != rule.uid ||
+          quota->rule[i].size != rule.size || quota->rule[i].node != rule.node))
+    i++;
+  if (i == QUOTA_RULES_MAX) {
+    confile_refuse(file, "more than %u quotas", QUOTA_RULES_MAX);
+    return;
+  }
+  if (i == quota->cnt) quota->cnt++;
+  quota->rule[i] = rule;
+}
+
 static void on_key(confile_t *file, char const *section, char const *name, char const *value) {
   reader_t *reader = file->arg;
   config_t *config = reader->config;
   unsigned *seen = NULL;
   char const *want = NULL;
+  if (!strcmp(section, "quota")) {
+    on_quota(file, &config->quota, name, value);
+    return;
+  }
   if (strcmp(section, "wkspd")) {
-    confile_refuse(file, "unknown section [%.100s] (the only one is [wkspd])", section);
+    confile_refuse(file, "unknown section [%.100s] (known: [wkspd], [quota])", section);
     return;
   }
   if (!strcmp(name, "socket")) {

@@ -5,6 +5,7 @@
 #define WKSPD_SHELL_CONFIG_H
 
 #include "conf/confile.h"
+#include "daemon/core/quota.h"
 #include "daemon/shell/log.h"
 
 #define CONFIG_SOCKET_DEFAULT    "/run/wkspd/wkspd.sock"
@@ -40,6 +41,7 @@ typedef struct config {
   uint32_t admin_gid;      /* of admin_group; 0: none */
   uint32_t uid_workspaces; /* of one uid; 0: as many as is usual */
   uint64_t uid_bytes;      /* of one uid; 0: no bound */
+  quota_t quota;
   int supervise;
   config_do_t what;
   int argc; /* of the command line, for reading all of it again */

@@ -288,6 +288,15 @@ static int read_again(struct declare *declare) {
     if (config->log_level != loop->own_log->level)
       note(declare, LOG_LEVEL_INFO, "log_level has changed");
     loop->own_log->level = config->log_level;
+    quota_t *quota = malloc(sizeof *quota);
+    if (quota) {
+      engine_event_t event = {.kind = ENGINE_EV_QUOTA};
+      *quota = config->quota;
+      event.u.quota = quota;
+      loop_post(loop, &event, quota);
+    } else {
+      note(declare, LOG_LEVEL_ERROR, "no memory for the quotas; they are as before");
+    }
     note_restart(declare, "socket", strcmp(config->socket, old->socket) != 0);
     note_restart(declare, "state_dir", strcmp(config->state_dir, old->state_dir) != 0);
     note_restart(declare, "workers", config->workers != old->workers);

@@ -108,6 +108,28 @@ void loop_post(loop_t *loop, engine_event_t const *event, void *own) {
   loop->stepping = 0;
 }
 
+/* What memories hold
+ * ------------------------------------------------------------------------------------------- */
+
+/* Between two looks: a memory that holds too much hurts others' creates, not their work. */
+#define LOOK_MS 5000
+
+/* Those that a client can cause are not nearer than this. */
+#define LOOK_NEAR_NS 100000000UL
+
+/* Each so many looks tell of all memories, also of what has not changed. */
+#define LOOK_ALL 12U
+
+static void on_look(uv_timer_t *timer) {
+  loop_t *loop = timer->data;
+  loop->looked_ns = uv_hrtime();
+  wsmem_look(loop, ++loop->look_cnt % LOOK_ALL == 0);
+}
+
+void loop_look(loop_t *loop) {
+  if (uv_hrtime() - loop->looked_ns >= LOOK_NEAR_NS) on_look(&loop->look_timer);
+}
+
 /* Signals and the supervisor
  * ------------------------------------------------------------------------ */
 
@@ -182,10 +204,13 @@ static int start_handles(loop_t *loop) {
   uv_timer_init(&loop->uv, &loop->tick);
   uv_timer_init(&loop->uv, &loop->stop_timer);
   uv_timer_init(&loop->uv, &loop->ready_timer);
+  uv_timer_init(&loop->uv, &loop->look_timer);
   loop->signal_fd = signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK);
   if (loop->signal_fd < 0) return -errno;
   int err = uv_poll_init(&loop->uv, &loop->signals, loop->signal_fd);
   if (err) return err;
+  loop->look_timer.data = loop;
+  uv_timer_start(&loop->look_timer, on_look, LOOK_MS, LOOK_MS);
   loop->tick.data = loop->stop_timer.data = loop->ready_timer.data = loop->signals.data = loop;
   return uv_poll_start(&loop->signals, UV_READABLE, on_signal);
 }

@@ -36,6 +36,9 @@ typedef struct loop {
   int stopping; /* STOP was posted */
   int stopped;  /* leave */
   uv_timer_t tick, stop_timer, ready_timer;
+  uv_timer_t look_timer; /* what memories hold is looked at */
+  uint64_t looked_ns;    /* when, last */
+  unsigned look_cnt;
   int said_ready;
   uint64_t since_ns; /* uv_hrtime at the start of the process */
   uv_poll_t signals;
@@ -77,6 +80,9 @@ int loop_run(config_t const *config, log_t *log, uint64_t since_ns);
 
 /* What was declared has been tried: says that the daemon is ready, once. */
 void loop_ready(loop_t *loop);
+
+/* A look at what memories hold, unless that was done a moment ago. Not from within a step. */
+void loop_look(loop_t *loop);
 
 /* Takes an event: fills in the time, steps the engine and carries out what it wants, or, if a step
    is running, queues it. own (NULL: nothing) is what the event's pointers lead into; it is freed

@@ -265,10 +265,11 @@ static int take(site_t *site, int fd, uint64_t from, uint64_t to, populate_got_t
   if (mem == MAP_FAILED) {
     if (errno != ENOMEM || page_size == MEMORY_PAGE_4K) return fail_sys(ret_fail, "mmap");
     place_fail_t fail;
+    int huge = site->layout.size;
     topology_read(site->topo);
+    site->topo->size[huge].overcommit = 0; /* surplus pages were promised that cannot be made */
     if (!place_afford(&site->layout, site->topo, from, to, site->strict, &fail))
-      place_short(site->layout.size, -1, to - from, topo_free_all(site->topo, site->layout.size),
-                  &fail);
+      place_short(huge, -1, to - from, topo_free_all(site->topo, huge), &fail);
     return fail_place(ret_fail, &fail);
   }
   populate_want_t want = {.mem = mem,

@@ -407,6 +407,9 @@ int recover_run(recover_t *recover, engine_config_t const *start) {
     if (records[i].magic) tell_lifeline(recover, recover->lifelines[i], &records[i]);
   }
   free(records);
+  event = (engine_event_t){.kind = ENGINE_EV_QUOTA};
+  event.u.quota = &loop->config->quota;
+  loop_post(loop, &event, NULL);
   event = (engine_event_t){.kind = ENGINE_EV_RECOVERED_END};
   loop_post(loop, &event, NULL);
   return loop->broken;

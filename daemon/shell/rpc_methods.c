@@ -58,6 +58,7 @@ static void put_workspace(engine_workspace_t const *from, Wkspd__V1__Workspace *
   ret->read_only = from->read_only;
   ret->reason = text(from->reason);
   ret->max_size = from->spec.max_size;
+  ret->excess = from->excess;
 }
 
 /* What is left out where there are thousands of them. */
@@ -431,7 +432,26 @@ static uint8_t *encode_stats(engine_reply_t const *reply, size_t *ret_len) {
   to.violation_cnt = from->violation_cnt;
   to.fd_cnt = from->fd_cnt;
   to.lost_cnt = from->lost_cnt;
-  return rpc_pack(&to.base, ret_len);
+  Wkspd__V1__Quota *quota = calloc(from->quota_cnt + 1, sizeof *quota);
+  Wkspd__V1__Quota **at = calloc(from->quota_cnt + 1, sizeof *at);
+  uint8_t *bytes = NULL;
+  for (size_t i = 0; quota && at && i < from->quota_cnt; i++) {
+    wkspd__v1__quota__init(&quota[i]);
+    quota[i].uid = from->quotas[i].uid;
+    quota[i].page_size = from->quotas[i].page_size;
+    quota[i].node = from->quotas[i].node;
+    quota[i].limit = from->quotas[i].limit;
+    quota[i].used = from->quotas[i].used;
+    at[i] = &quota[i];
+  }
+  if (quota && at) {
+    to.n_quota = from->quota_cnt;
+    to.quota = at;
+    bytes = rpc_pack(&to.base, ret_len);
+  }
+  free(quota);
+  free(at);
+  return bytes;
 }
 
 /* clang-format off */

@@ -162,6 +162,7 @@ static void request(conn_t *conn, ttrpc_frame_t const *frame) {
     }
     /* Who detaches and then removes is not to be told that he is attached. */
     if (call.req.method == ENGINE_DELETE) lifeline_sweep(loop);
+    if (call.req.method == ENGINE_QUERY || call.req.method == ENGINE_PLACEMENT) loop_look(loop);
     loop_post(loop, &event, own);
   }
   rpc_call_free(&call);

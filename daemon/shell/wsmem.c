@@ -33,6 +33,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct make {
@@ -70,7 +71,7 @@ int wsmem_add(loop_t *loop, uint64_t ws_id, int fd, uint64_t size, char const *n
   if (idmap_get(&loop->memories, ws_id)) return 1;
   wsmem_t *mem = calloc(1, sizeof *mem);
   if (!mem) return 1;
-  *mem = (wsmem_t){.fd = fd, .ws_id = ws_id, .size = size};
+  *mem = (wsmem_t){.fd = fd, .ws_id = ws_id, .size = size, .held = UINT64_MAX};
   fdnames_ws(ws_id, own);
   int foreign = strcmp(name, own) != 0;
   if (foreign) mem->name = strdup(name);
@@ -216,6 +217,22 @@ int wsmem_unpersist(loop_t *loop, uint64_t ws_id, spec_t const *gone) {
   drop->unpersist = 1;
   if (drop->state == DROP_FAILED) wait_drop(loop, drop);
   return 0;
+}
+
+void wsmem_look(loop_t *loop, int force) {
+  size_t place = 0;
+  wsmem_t *mem;
+  while ((mem = idmap_next(&loop->memories, &place))) {
+    struct stat st;
+    if (fstat(mem->fd, &st)) continue;
+    uint64_t held = (uint64_t)st.st_blocks * 512;
+    if (held == mem->held && !force) continue;
+    mem->held = held;
+    engine_event_t event = {.kind = ENGINE_EV_HELD};
+    event.u.held.ws_id = mem->ws_id;
+    event.u.held.bytes = held;
+    loop_post(loop, &event, NULL); /* which takes no memory away */
+  }
 }
 
 /* Making

@@ -19,6 +19,7 @@ typedef struct wsmem {
   int fd;
   uint64_t ws_id;
   uint64_t size; /* bytes to map, as the daemon knows it: of its max-size */
+  uint64_t held; /* bytes that it held when the engine was last told; UINT64_MAX: never */
   char *name;    /* in the fd store; NULL: the one that fdnames_ws gives. Owned */
 } wsmem_t;
 
@@ -48,6 +49,10 @@ void wsmem_drop(loop_t *loop, uint64_t ws_id);
    if the manager does not confirm; the spec then stays, and the next call tells the manager again.
    gone, unless it is NULL, is written in its place. 1: no memory, no answer. */
 int wsmem_unpersist(loop_t *loop, uint64_t ws_id, spec_t const *gone);
+
+/* Tells the engine what each memory holds; without force only of those where that has changed. Not
+   from within a step. */
+void wsmem_look(loop_t *loop, int force);
 
 /* Closes all; the fd store keeps its own. */
 void wsmem_free(loop_t *loop);

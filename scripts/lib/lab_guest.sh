@@ -6,7 +6,7 @@
 
 guest_packages=(qemu-system-x86 busybox-static kmod cpio zstd e2fsprogs)
 guest_modules=(virtio_pci virtio_blk virtio_console 9pnet_virtio 9p overlay ext4)
-guest_node_mib=3072
+guest_node_mib=4096
 guest_huge_pages=128 # of 2 MiB, each node; and one of 1 GiB
 
 # Prints the one capability that is missing for this bed, or nothing.
