@@ -8,6 +8,39 @@
 #include <stdlib.h>
 #include <string.h>
 
+static json_t *quotas_json(wksp_status_t const *s) {
+  json_t *quotas = json_array();
+  for (uint i = 0; quotas && i < s->quota_cnt; i++) {
+    wksp_quota_t const *quota = &s->quota[i];
+    if (!json_array_append_new(quotas,
+                               json_pack("{s:I, s:o, s:o, s:o, s:o}", "uid", (json_int_t)quota->uid,
+                                         "page_size", render_json_figure(quota->page_size), "node",
+                                         quota->node < 0 ? json_null() : json_integer(quota->node),
+                                         "limit", render_json_figure(quota->limit), "used",
+                                         render_json_figure(quota->used))))
+      continue;
+    json_decref(quotas);
+    quotas = NULL;
+  }
+  return quotas;
+}
+
+static int quotas_print(cli_t const *cli, wksp_status_t const *s) {
+  static render_column_t const columns[] = {
+      {"USER", 0}, {"PAGE", 1}, {"NODE", 1}, {"MAY HAVE", 1}, {"HAS", 1}};
+  if (!s->quota_cnt) return CLI_OK;
+  putchar('\n');
+  render_table_t *table = render_table_new(columns, sizeof columns / sizeof *columns);
+  for (uint i = 0; i < s->quota_cnt; i++) {
+    wksp_quota_t const *quota = &s->quota[i];
+    render_table_row(table,
+                     (char const *[]){render_user(quota->uid).s, render_size(quota->page_size).s,
+                                      quota->node < 0 ? "all" : render_number((ulong)quota->node).s,
+                                      render_size(quota->limit).s, render_size(quota->used).s});
+  }
+  return render_table_print(table) ? cli_fail_memory(cli) : CLI_OK;
+}
+
 int cmd_status(cli_t *cli, cli_args_t const *args) {
   int const status = cli_connect(cli);
   if (status) return status;
@@ -16,16 +49,17 @@ int cmd_status(cli_t *cli, cli_args_t const *args) {
   if (err) return cli_fail_wksp(cli, err);
   if (cli->json)
     return render_json(
-        cli, json_pack("{s:i, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:I}",
-                       "pid", s.pid, "uptime_ns", render_json_figure(s.uptime_ns), "fd_store",
-                       (int)s.fd_store, "workspace_cnt", (json_int_t)s.workspace_cnt,
-                       "quarantined_cnt", (json_int_t)s.quarantined_cnt, "lease_cnt",
-                       (json_int_t)s.lease_cnt, "connection_cnt", (json_int_t)s.connection_cnt,
-                       "job_cnt", (json_int_t)s.job_cnt, "bytes", render_json_figure(s.bytes),
-                       "request_cnt", render_json_figure(s.request_cnt), "refused_cnt",
-                       render_json_figure(s.refused_cnt), "violation_cnt",
-                       render_json_figure(s.violation_cnt), "fd_cnt", (json_int_t)s.fd_cnt,
-                       "lost_cnt", (json_int_t)s.lost_cnt));
+        cli,
+        json_pack("{s:i, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:o}",
+                  "pid", s.pid, "uptime_ns", render_json_figure(s.uptime_ns), "fd_store",
+                  (int)s.fd_store, "workspace_cnt", (json_int_t)s.workspace_cnt, "quarantined_cnt",
+                  (json_int_t)s.quarantined_cnt, "lease_cnt", (json_int_t)s.lease_cnt,
+                  "connection_cnt", (json_int_t)s.connection_cnt, "job_cnt", (json_int_t)s.job_cnt,
+                  "bytes", render_json_figure(s.bytes), "request_cnt",
+                  render_json_figure(s.request_cnt), "refused_cnt",
+                  render_json_figure(s.refused_cnt), "violation_cnt",
+                  render_json_figure(s.violation_cnt), "fd_cnt", (json_int_t)s.fd_cnt, "lost_cnt",
+                  (json_int_t)s.lost_cnt, "quotas", quotas_json(&s)));
   render_fact("daemon", "pid %d, up %s", s.pid, render_span(s.uptime_ns).s);
   render_fact("memory", "%s",
               s.fd_store ? "outlives the daemon"
@@ -48,7 +82,7 @@ int cmd_status(cli_t *cli, cli_args_t const *args) {
   render_fact("requests", "%lu, of them %lu refused", s.request_cnt, s.refused_cnt);
   render_fact("violations", "%lu connections closed for breaking the protocol", s.violation_cnt);
   render_fact("descriptors", "%u", s.fd_cnt);
-  return CLI_OK;
+  return quotas_print(cli, &s);
 }
 
 static int print_note(void *arg, char const *note) {

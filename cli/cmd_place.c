@@ -235,7 +235,7 @@ static void strip_print(strip_t const *strip, wksp_placement_t const *placement)
   }
   printf("|\n%-8s|", "in use");
   for (uint i = 0; i < strip->cnt; i++) putchar(used_char(strip, i));
-  printf("|\n\n# all of it in partitions, + half or more, - less, . none%s\n",
+  printf("|\n\n# in use, + half or more, - less, . nothing%s\n",
          placement->runs_cut || placement->info.page_size < strip->cell
              ? "; * several nodes, ? not known"
              : "");

@@ -269,6 +269,14 @@ int wksp_client_status(wksp_client_t *client, wksp_status_t *ret_status) {
       .fd_cnt = response->fd_cnt,
       .lost_cnt = response->lost_cnt,
   };
+  for (size_t i = 0; i < response->n_quota && ret_status->quota_cnt < WKSP_QUOTAS_MAX; i++) {
+    Wkspd__V1__Quota const *from = response->quota[i];
+    ret_status->quota[ret_status->quota_cnt++] = (wksp_quota_t){.uid = from->uid,
+                                                                .page_size = from->page_size,
+                                                                .node = from->node,
+                                                                .limit = from->limit,
+                                                                .used = from->used};
+  }
   wkspd__v1__stats_response__free_unpacked(response, NULL);
   return 0;
 }

@@ -251,6 +251,16 @@ WKSP_API char const *wksp_library_version(void);
    (ret_geometry_hash may be NULL); to be compared with a daemon's. */
 WKSP_API uint wksp_library_layout(ulong *ret_geometry_hash);
 
+/* A rule about what a user's workspaces may take. */
+typedef struct wksp_quota {
+  uint uid;
+  ulong page_size;
+  int node;          /* -1: all nodes together */
+  ulong limit, used; /* bytes; used: what they can grow to */
+} wksp_quota_t;
+
+#define WKSP_QUOTAS_MAX 64
+
 typedef struct wksp_status {
   int pid; /* of the daemon, as it sees itself */
   ulong uptime_ns;
@@ -266,6 +276,8 @@ typedef struct wksp_status {
   ulong violation_cnt; /* connections closed for breaking the protocol */
   uint fd_cnt;         /* descriptors open in the daemon */
   uint lost_cnt;       /* workspaces whose memory nobody had kept when it started */
+  uint quota_cnt;      /* rules that count for users who have workspaces: the first of them */
+  wksp_quota_t quota[WKSP_QUOTAS_MAX];
 } wksp_status_t;
 
 WKSP_API int wksp_client_status(wksp_client_t *client, wksp_status_t *ret_status);
