@@ -1,0 +1,278 @@
+/* place: what taking, attaching and reading the memory of workspaces costs.
+
+   Problem: a daemon that takes pages for others, looks where they lie and publishes them afterwards
+   must not be dearer than a program that takes them itself.
+
+   Model. Each figure stands beside the plain way to the same thing, measured in turn with it, in an
+   order that changes, so that what else happens on the machine happens to both:
+
+     create   the largest workspace that takes half of the pool of 2 MiB pages at the most, beside
+              two threads that memset a fresh mapping of as many
+     attach   connect, attach and write a word, beside shm_open, mmap and writing a word of a file
+              that is there
+     read     words at random places, each place known only when the one before has been read: of a
+              workspace in 2 MiB pages, of one in 4 KiB pages (which wkspd has the kernel make huge
+   if it can), and of plain shared memory in 4 KiB pages
+
+   Wants a running wkspd (WKSPD_SOCKET) and a pool; scripts/bench place sees to both.
+
+   What it refuses: to say anything about a pool of fewer than 64 pages. */
+
+#include "bench.h"
+
+#include "wksp/wksp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define HUGE       (2UL << 20)
+#define POOL       "/sys/kernel/mm/hugepages/hugepages-2048kB/"
+#define ROUNDS     9U
+#define ATTACHES   400U
+#define READS      4000000UL
+#define READ_BYTES (2UL << 30)
+#define NAME       "bench-place"
+#define SHM        "/wksp-bench-place"
+#define PAGES_MIN  64UL
+#define WAIT_NS    10000000000UL
+
+static wksp_client_t *client;
+
+static uint64_t number(char const *path) {
+  char text[32] = "";
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0 || read(fd, text, sizeof text - 1) <= 0) bench_die("%s cannot be read", path);
+  close(fd);
+  return strtoull(text, NULL, 10);
+}
+
+static void must(int bad, char const *what) {
+  if (bad) bench_die("%s: %s", what, wksp_last_error()[0] ? wksp_last_error() : strerror(errno));
+}
+
+static void row(char const *name, double figure, char const *unit, double plain, double goal) {
+  printf("%-34s %10.1f %-3s %10.1f %-3s %6.2f", name, figure, unit, plain, unit, figure / plain);
+  if (goal > 0) printf("   goal %.2f%s", goal, figure / plain > goal ? " MISSED" : "");
+  putchar('\n');
+}
+
+/* Create
+ * ------------------------------------------------------------------------------------------------
+ */
+
+typedef struct half {
+  char *at;
+  size_t size;
+} half_t;
+
+static void *fill(void *arg) {
+  half_t *half = arg;
+  memset(half->at, 1, half->size);
+  return NULL;
+}
+
+/* Two threads memset a fresh mapping. */
+static double plain_create(uint64_t size) {
+  pthread_t other;
+  uint64_t begun = bench_now();
+  int fd = memfd_create("bench", MFD_CLOEXEC | MFD_HUGETLB);
+  if (fd < 0 || ftruncate(fd, (off_t)size)) bench_die("memfd_create: %s", strerror(errno));
+  char *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (mem == MAP_FAILED) bench_die("mmap of %lu MiB: %s", size >> 20, strerror(errno));
+  half_t halves[2] = {{mem, size / 2}, {mem + size / 2, size - size / 2}};
+  if (pthread_create(&other, NULL, fill, &halves[1])) bench_die("no thread");
+  fill(&halves[0]);
+  pthread_join(other, NULL);
+  double ns = (double)(bench_now() - begun);
+  munmap(mem, size);
+  close(fd);
+  return ns;
+}
+
+/* The pages of what was before may be on their way back. */
+static void wait_free(uint64_t pages) {
+  uint64_t until = bench_now() + WAIT_NS;
+  while (number(POOL "free_hugepages") < pages)
+    if (bench_now() > until) bench_die("%lu huge pages do not become free", pages);
+}
+
+static void make(uint64_t size, ulong page_size) {
+  wksp_create_t create = {.name = NAME, .size = size, .page_size = page_size, .mode = 0600};
+  must(wksp_client_create(client, &create, NULL), "create");
+}
+
+static double our_create(uint64_t size) {
+  uint64_t begun = bench_now();
+  make(size, WKSP_PAGE_2M);
+  double ns = (double)(bench_now() - begun);
+  must(wksp_client_remove(client, NAME, 0), "remove");
+  return ns;
+}
+
+static void bench_create(void) {
+  double ours[ROUNDS], plain[ROUNDS];
+  uint64_t pool = number(POOL "free_hugepages"), size = pool / 2 * HUGE;
+  if (pool < PAGES_MIN) {
+    printf("create: not measured, %lu huge pages of 2 MiB are free\n", pool);
+    return;
+  }
+  for (unsigned i = 0; i < ROUNDS; i++) {
+    for (unsigned turn = 0; turn < 2; turn++) {
+      wait_free(pool);
+      if ((i + turn) % 2)
+        ours[i] = our_create(size);
+      else
+        plain[i] = plain_create(size);
+    }
+  }
+  char name[64];
+  snprintf(name, sizeof name, "create %lu MiB, 2M pages", size >> 20);
+  row(name, bench_quantile(ours, ROUNDS, .5) / 1e6, "ms", bench_quantile(plain, ROUNDS, .5) / 1e6,
+      1.05);
+}
+
+/* Attach
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static double plain_attach(size_t size) {
+  uint64_t begun = bench_now();
+  int fd = shm_open(SHM, O_RDWR, 0);
+  if (fd < 0) bench_die("shm_open: %s", strerror(errno));
+  char *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (mem == MAP_FAILED) bench_die("mmap: %s", strerror(errno));
+  mem[size / 2]++;
+  double ns = (double)(bench_now() - begun);
+  munmap(mem, size);
+  close(fd);
+  return ns;
+}
+
+static double our_attach(ulong gaddr) {
+  uint64_t begun = bench_now();
+  wksp_client_t *mine = wksp_client_connect(NULL);
+  must(!mine, "connect");
+  fd_wksp_t *wksp = wksp_client_attach(mine, NAME, WKSP_ATTACH_RW);
+  must(!wksp, "attach");
+  ++*(char *)fd_wksp_laddr(wksp, gaddr);
+  double ns = (double)(bench_now() - begun);
+  must(fd_wksp_detach(wksp), "detach");
+  wksp_client_close(mine);
+  return ns;
+}
+
+static void bench_attach(void) {
+  static double ours[ATTACHES], plain[ATTACHES];
+  size_t size = 64UL << 20;
+  make(size, WKSP_PAGE_4K);
+  fd_wksp_t *wksp = wksp_client_attach(client, NAME, WKSP_ATTACH_RW);
+  must(!wksp, "attach");
+  ulong gaddr = fd_wksp_alloc(wksp, 0, 4096, 1);
+  must(!gaddr || fd_wksp_detach(wksp), "alloc");
+  int fd = shm_open(SHM, O_RDWR | O_CREAT | O_EXCL, 0600);
+  if (fd < 0 || ftruncate(fd, (off_t)size)) bench_die("shm_open: %s", strerror(errno));
+  void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (mem == MAP_FAILED) bench_die("mmap: %s", strerror(errno));
+  memset(mem, 1, size);
+  munmap(mem, size);
+  close(fd);
+  for (unsigned i = 0; i < ATTACHES; i++) {
+    for (unsigned turn = 0; turn < 2; turn++) {
+      if ((i + turn) % 2)
+        ours[i] = our_attach(gaddr);
+      else
+        plain[i] = plain_attach(size);
+    }
+  }
+  shm_unlink(SHM);
+  must(wksp_client_remove(client, NAME, 0), "remove");
+  row("attach 64 MiB", bench_quantile(ours, ATTACHES, .5) / 1e3, "us",
+      bench_quantile(plain, ATTACHES, .5) / 1e3, 3);
+}
+
+/* Read
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* One word after the other, where to look next hanging on what was read. ns a word. */
+static double reads(uint64_t const *mem, size_t words, uint64_t seed) {
+  uint64_t at = seed | 1, begun = bench_now();
+  for (uint64_t i = 0; i < READS; i++) {
+    at = at * 6364136223846793005UL + 1442695040888963407UL;
+    at += mem[(at >> 24) % words];
+  }
+  double ns = (double)(bench_now() - begun) / (double)READS;
+  if (at == 42) putchar(' '); /* so that it is not left out */
+  return ns;
+}
+
+/* Of a workspace in such pages; 0: there are too few of them. */
+static double our_reads(ulong page_size, uint64_t round) {
+  wksp_create_t create = {.name = NAME, .size = READ_BYTES, .page_size = page_size, .mode = 0600};
+  if (wksp_client_create(client, &create, NULL)) return 0;
+  fd_wksp_t *wksp = wksp_client_attach(client, NAME, WKSP_ATTACH_RW);
+  must(!wksp, "attach");
+  ulong size = fd_wksp_data_sz(wksp) / 8 * 7, gaddr = fd_wksp_alloc(wksp, 0, size, 1);
+  must(!gaddr, "alloc");
+  uint64_t *mem = fd_wksp_laddr(wksp, gaddr);
+  (void)reads(mem, size / 8, round);
+  double ns = reads(mem, size / 8, round + 1);
+  must(fd_wksp_detach(wksp), "detach");
+  must(wksp_client_remove(client, NAME, 0), "remove");
+  return ns;
+}
+
+static double plain_reads(uint64_t round) {
+  size_t size = READ_BYTES / 8 * 7;
+  int fd = memfd_create("bench", MFD_CLOEXEC);
+  if (fd < 0 || ftruncate(fd, (off_t)size)) bench_die("memfd_create: %s", strerror(errno));
+  uint64_t *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (mem == MAP_FAILED) bench_die("mmap: %s", strerror(errno));
+  memset(mem, 0, size);
+  (void)reads(mem, size / 8, round);
+  double ns = reads(mem, size / 8, round + 1);
+  munmap(mem, size);
+  close(fd);
+  return ns;
+}
+
+static void bench_read(void) {
+  enum { TURNS = 3 };
+  double huge[TURNS], small[TURNS], plain[TURNS];
+  uint64_t free = number(POOL "free_hugepages");
+  for (unsigned i = 0; i < TURNS; i++) {
+    wait_free(free);
+    huge[i] = our_reads(WKSP_PAGE_2M, 2 * i);
+    small[i] = our_reads(WKSP_PAGE_4K, 2 * i);
+    plain[i] = plain_reads(2 * i);
+    if (huge[i] <= 0 || small[i] <= 0) {
+      printf("read: not measured: %s\n", wksp_last_error());
+      return;
+    }
+  }
+  char name[64];
+  double base = bench_quantile(plain, TURNS, .5);
+  snprintf(name, sizeof name, "read of %lu MiB, 2M pages", READ_BYTES >> 20);
+  row(name, bench_quantile(huge, TURNS, .5), "ns", base, 1);
+  snprintf(name, sizeof name, "read of %lu MiB, 4k pages", READ_BYTES >> 20);
+  row(name, bench_quantile(small, TURNS, .5), "ns", base, 0);
+}
+
+int main(int argc, char **argv) {
+  (void)argv;
+  if (argc > 1) bench_die("place takes no arguments; scripts/bench place runs it");
+  client = wksp_client_connect(NULL);
+  must(!client, "connect");
+  printf("%-34s %10s     %10s     %6s\n", "", "wkspd", "plain", "ratio");
+  bench_create();
+  bench_attach();
+  bench_read();
+  wksp_client_close(client);
+  return 0;
+}
