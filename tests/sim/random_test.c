@@ -183,6 +183,17 @@ static void random_quarantine(sim_t *sim) {
   if (sim_step(sim, &event) == 0) sim->quarantine_cnt++;
 }
 
+/* What a memory is found to hold: what it does, or more. */
+static void random_held(sim_t *sim) {
+  if (!sim->memory.cnt) return;
+  engine_event_t event = {.kind = ENGINE_EV_HELD};
+  sim_memory_t const *memory = &sim->memory.items[sim_random(sim) % sim->memory.cnt];
+
+  event.u.held.ws_id = memory->ws_id;
+  event.u.held.bytes = sim_chance(sim, 2) ? memory->filled : memory->max_size + (16UL << 20);
+  (void)sim_step(sim, &event);
+}
+
 /* What a client was told to be there is there after a restart, and what was removed is not. */
 static void check_promises(sim_t *sim) {
   uint64_t conn = sim_conn(sim, 0, 0);
@@ -234,6 +245,8 @@ static void random_step(sim_t *sim) {
     sim_step_kind(sim, ENGINE_EV_VIOLATION);
   else if (dice < 943 && sim_chance(sim, 6))
     random_quarantine(sim);
+  else if (dice < 945 && dice >= 944 && sim_chance(sim, 3))
+    random_held(sim);
   else if (dice < 944 && sim_chance(sim, 5))
     random_restart(sim);
   else
