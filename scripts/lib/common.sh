@@ -19,7 +19,7 @@ packages_heap=(libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 redis-server red
 # Tests that want one of these are skipped where it is missing.
 # shellcheck disable=SC2034
 packages_nice=(shellcheck clang-format-14 systemd libclang-rt-14-dev mandoc "${packages_heap[@]}" "${packages_lab[@]}"
-  libc++-14-dev libc++abi-14-dev python3-prometheus-client bash-completion zsh tmux
+  libc++-14-dev libc++abi-14-dev python3-prometheus-client bash-completion zsh tmux codespell
   golang-go golang-github-containerd-ttrpc-dev golang-google-protobuf-dev protobuf-compiler)
 # What scripts/bench measures beside us.
 # shellcheck disable=SC2034

@@ -30,7 +30,8 @@ WANTED = [
 ]
 # Where systemd knows what stands in it, 254 and later; where scdoc is there to make them.
 PERHAPS = ["**/system/wkspd.service.d/fd-store-preserve.conf", "**/user/wkspd.service.d/fd-store-preserve.conf",
-           "*/man/man1/wkspctl.1", "*/man/man8/wkspd.8"]
+           "*/man/man1/wkspctl.1", "*/man/man8/wkspd.8", "*/man/man5/wkspd.conf.5", "*/man/man3/libwksp.3",
+           "*/man/man3/wksp_*.3"]
 EXPOSURE_MAX = 15  # tenths, of what systemd-analyze security says
 
 _dest = tempfile.TemporaryDirectory(prefix="wkspd-install-")
