@@ -196,7 +196,7 @@ static void write_workspaces(writer_t *w, sample_t const *s) {
       {"wkspd_workspace_leases", ATTACHED_RW, "Leases by what they allow.", "rw"},
       {"wkspd_workspace_leases", ATTACHED_RO, NULL, "ro"},
       {"wkspd_workspace_readable", READABLE,
-       "1 if what follows could be read: by its owner and mode, and sound.", NULL},
+       "1 if what follows could be read, 0 if it is damaged or not served.", NULL},
       {"wkspd_workspace_data_bytes", DATA, "Bytes for data at present.", NULL},
       {"wkspd_workspace_used_bytes", USED, "Bytes in used partitions.", NULL},
       {"wkspd_workspace_free_bytes", FREE, "Bytes in free partitions.", NULL},

@@ -340,8 +340,7 @@ static cli_command_t const commands[] = {
     .options = {{"format", "FORMAT", "openmetrics or prometheus (openmetrics)", 0, 0}},
     .what = "print the figures of the daemon and its workspaces as metrics",
     .text = "openmetrics: OpenMetrics 1.0. prometheus: what promtool and the textfile\n"
-            "collector read. Of a workspace that we may not read, or that is damaged, only\n"
-            "what ls says.\n",
+            "collector read. Of workspaces that we may read; of a damaged one what ls says.\n",
     .examples = "  wkspctl metrics\n"
                 "  wkspctl metrics --format prometheus\n",
     .run = cmd_metrics },

@@ -108,8 +108,9 @@ def zsh():
         tap.skip("zsh")
     with Daemon() as d:
         d.ok("create", "demo", "--size", "2M", "--page", "4k")
-        frame = ("_describe() {{ print -l -- ${{(P)4}} }}\ncompadd() {{ print -l -- \"$@\" }}\n_files() {{ print files }}\n"
-                 "complete_it() {{ source {}/_wkspctl }}\nwords=({} '')\nCURRENT=$#words\ncomplete_it\n")
+        frame = ("_describe() {{ print -l -- ${{(P)4}} }}\ncompadd() {{ print -l -- \"$@\" }}\n"
+                 "_files() {{ print files }}\ncomplete_it() {{ source {}/_wkspctl }}\n"
+                 "words=({} '')\nCURRENT=$#words\ncomplete_it\n")
         for line, want in (("wkspctl show", "demo:\n"), ("wkspctl free", "demo:\n"),
                            ("wkspctl --socket", "files\n"), ("wkspctl heap", "new:make an fd_alloc heap")):
             done = subprocess.run(["zsh", "-f", "-c", frame.format(COMPLETION, line)], env=env_of(d), text=True,

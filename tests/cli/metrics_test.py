@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 
 import tap
 from clilib import fails
-from daemon import Daemon
+from daemon import Daemon, binary
 
 ROOT = os.environ.get("WKSP_SOURCE_DIR") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 ALERTS = os.path.join(ROOT, "contrib/prometheus/wkspd-alerts.yml")
@@ -95,21 +95,22 @@ def formats():
 
 
 @tap.test
-def unreadable():
-    """a workspace that the asker may not read is there with its size and without what is in it"""
+def others():
+    """a workspace that the asker may not read is not named, one that he may only read is there as a whole"""
     if os.getuid():
         tap.skip("root")
     with Daemon() as d:
         os.chmod(d.dir, 0o755)
         os.chmod(d.socket, 0o666)
         d.ok("create", "mine", "--size", "2M", "--page", "4k", "--mode", "0600")
-        done = subprocess.run([os.path.join(os.environ["WKSP_BIN_DIR"], "cli/wkspctl"), "metrics"], env=d.env,
-                              capture_output=True, text=True, check=False, user=65534, group=65534, extra_groups=[])
+        d.ok("create", "open", "--size", "2M", "--page", "4k", "--mode", "0644")
+        done = subprocess.run([binary("cli/wkspctl"), "metrics"], env=d.env, capture_output=True, text=True,
+                              check=False, user=65534, group=65534, extra_groups=[])
         tap.eq((done.returncode, done.stderr), (0, ""), "metrics as another user")
         got = samples(done.stdout)
-        tap.eq(got['wkspd_workspace_readable{workspace="mine"}'], 0)
-        tap.eq(got['wkspd_workspace_size_bytes{workspace="mine"}'], 2 << 20)
-        tap.true('wkspd_workspace_used_bytes{workspace="mine"}' not in got, "what is in it is not told")
+        tap.true("mine" not in done.stdout, "what he may not know of is not told")
+        tap.eq(got['wkspd_workspace_readable{workspace="open"}'], 1)
+        tap.eq(got['wkspd_workspace_used_bytes{workspace="open"}'], 0)
 
 
 @tap.test
