@@ -6,7 +6,7 @@
 #include "daemon/shell/loop.h"
 
 /* Connections accepted in one turn of the loop. */
-#define LISTENER_ACCEPTS_MAX 64
+#define LISTENER_ACCEPTS_MAX 16
 
 /* How long accepting pauses when the process or system has no descriptor left, ms. */
 #define LISTENER_PAUSE_MS 100

@@ -322,6 +322,7 @@ static int open_all(loop_t *loop, recover_t *recover) {
     return 1;
   }
   int err = start_handles(loop);
+  if (!err) err = fair_start(&loop->fair, &loop->uv);
   if (err) {
     log_error(loop->log, "start", "error=%s", log_text(uv_strerror(err)).text);
     return 1;
@@ -366,6 +367,7 @@ static void close_all(loop_t *loop) {
   diskq_free(loop->diskq);
   declare_free(loop->declare);
   engine_free(loop->engine);
+  fair_free(&loop->fair);
   engine_update_free(&loop->update);
   store_close(&loop->store);
   socket_release(&loop->socket);

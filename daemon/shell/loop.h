@@ -10,6 +10,7 @@
 #include "daemon/core/engine.h"
 #include "daemon/core/idmap.h"
 #include "daemon/shell/config.h"
+#include "daemon/shell/fair.h"
 #include "daemon/shell/memory.h"
 #include "daemon/shell/notify.h"
 #include "daemon/shell/socket.h"
@@ -54,6 +55,7 @@ typedef struct loop {
   watchdog_t watchdog;
   store_t store;
 
+  fair_t fair;                /* who is to be served next: peer.c */
   struct listener *listener;  /* listener.c */
   idmap_t peers;              /* serve.c: conn -> conn_t */
   uint64_t conn_last;         /* serve.c: the highest number given to a connection */

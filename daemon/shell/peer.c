@@ -1,10 +1,14 @@
 /* The problem: a client may send anything, or half of it, or nothing, and may never read.
 
-   The model: a readable socket is read into one buffer on the stack and fed to the frame reader; a
-   timer runs while the reader is within a frame. What is to be sent stands in one byte queue;
-   descriptors are remembered with the position of their frame's first byte, and a sendmsg carries
-   them exactly there and never reaches past the next such place. While too much waits, reading
-   pauses.
+   The model: a peer whose socket is readable wants a turn (fair.h). In it the socket is read into
+   one buffer on the stack and fed to the frame reader; frames for which the turn is too short wait
+   in rest, and nothing more is read before them. A timer runs while the reader is within a frame.
+   What a turn's frames are answered at once with is sent at its end, together. What is to be sent
+   stands in one byte queue; descriptors are remembered with the position of their frame's first
+   byte, and a sendmsg carries them exactly there and never reaches past the next such place. While
+   too much waits, reading pauses.
+
+     held == rest_len + memory of the reader + bytes that wait to be sent, as its user counts it
 
    Refuses: descriptors from clients (recv drops them). */
 
@@ -27,14 +31,21 @@ typedef struct mark {
 } mark_t;
 
 struct peer {
+  fair_item_t item; /* first: a turn gets it */
+  fair_t *fair;
   peer_ops_t const *ops;
   void *arg;
   uint32_t last_stream;
   unsigned half_frame_ms;
-  int fd;     /* -1 once closed */
-  int open;   /* handles not closed yet */
-  int events; /* what the poll watches */
-  int timing; /* the timer runs */
+  int fd;        /* -1 once closed */
+  int open;      /* handles not closed yet */
+  int events;    /* what the poll watches */
+  int timing;    /* the timer runs */
+  int paused;    /* it waits for a turn, and the socket is not looked at meanwhile */
+  int corked;    /* in a turn: what is to be sent goes at its end */
+  uint8_t *rest; /* read and not worked off yet: rest_len bytes from rest_at; NULL: none */
+  size_t rest_at, rest_len;
+  uint64_t held;
   uv_poll_t poll;
   uv_timer_t timer;
   ttrpc_reader_t reader;
@@ -66,11 +77,22 @@ static void on_handle_closed(uv_handle_t *handle) {
   if (--peer->open) return;
   ttrpc_reader_free(&peer->reader);
   ttrpc_buf_free(&peer->out);
+  free(peer->rest);
   free(peer);
+}
+
+static void count(peer_t *peer) {
+  if (peer->item.user)
+    fair_hold(peer->fair, peer->item.user, &peer->held,
+              peer->rest_len + peer->reader.data_cap + peer->out.len);
 }
 
 /* Everything of the socket at once; memory later. */
 static void shut(peer_t *peer) {
+  fair_drop(peer->fair, &peer->item);
+  fair_hold(peer->fair, peer->item.user, &peer->held, 0);
+  fair_user_give(peer->fair, peer->item.user);
+  peer->item.user = NULL;
   uv_poll_stop(&peer->poll);
   close(peer->fd);
   peer->fd = -1;
@@ -87,11 +109,14 @@ static void fail(peer_t *peer, char const *why, int violation) {
 
 static void watch(peer_t *peer) {
   int events = 0;
-  if (peer->out.len < PEER_OUT_HIGH) events |= UV_READABLE;
+  if (peer->out.len < PEER_OUT_HIGH && !peer->paused && !peer->rest_len) events |= UV_READABLE;
   if (peer->out.len) events |= UV_WRITABLE;
   if (events == peer->events) return;
   peer->events = events;
-  uv_poll_start(&peer->poll, events, on_poll);
+  if (events)
+    uv_poll_start(&peer->poll, events, on_poll);
+  else
+    uv_poll_stop(&peer->poll);
 }
 
 /* One sendmsg. Bytes sent, 0 for later, -1 the connection is broken. */
@@ -146,15 +171,19 @@ int peer_send(peer_t *peer, uint32_t stream, uint8_t type, uint8_t flags, void c
     *mark = (mark_t){.at = peer->sent + peer->out.len, .cnt = fd_cnt};
     memcpy(mark->fds, fds, fd_cnt * sizeof *fds);
   }
+  if (peer->item.user->uid && peer->item.user->held + data_len > PEER_USER_MAX) goto refuse;
   if (ttrpc_buf_frame(&peer->out, stream, type, flags, data, data_len)) goto refuse;
   if (mark) {
     *peer->marks_end = mark;
     peer->marks_end = &mark->next;
   }
+  count(peer);
+  if (peer->corked) return 0;
   if (flush(peer)) {
     fail(peer, "it went away", 0);
     return 1;
   }
+  count(peer);
   watch(peer);
   return 0;
 
@@ -165,7 +194,13 @@ refuse:
 }
 
 static void on_late(uv_timer_t *timer) {
-  fail(timer->data, "half a frame and then silence", 1);
+  peer_t *peer = timer->data;
+  /* Not its silence but our slowness: there is more of it. */
+  if (peer->item.queued) {
+    uv_timer_start(timer, on_late, peer->half_frame_ms, 0);
+    return;
+  }
+  fail(peer, "half a frame and then silence", 1);
 }
 
 static void time_frame(peer_t *peer, int progress) {
@@ -179,66 +214,143 @@ static void time_frame(peer_t *peer, int progress) {
   }
 }
 
-/* 0, or 1: the peer is closed. */
-static int feed(peer_t *peer, uint8_t const *bytes, size_t len) {
+/* Works off whole frames until the turn is over or too much waits to be sent. 0 and how many bytes
+ * were used, or 1: the peer is closed. */
+static int feed(peer_t *peer, uint8_t const *bytes, size_t len, size_t *ret_used) {
   int frames = 0;
+  size_t used = 0;
   for (;;) {
     ttrpc_frame_t frame;
-    size_t used;
-    int got = ttrpc_reader_feed(&peer->reader, bytes, len, &used, &frame);
+    size_t took;
+    int got = ttrpc_reader_feed(&peer->reader, bytes + used, len - used, &took, &frame);
     if (got < 0) {
       fail(peer, "no memory for its frame", 0);
       return 1;
     }
-    if (!got) break;
-    bytes += used;
-    len -= used;
+    if (!got) {
+      used = len;
+      break;
+    }
+    used += took;
     frames++;
     peer->ops->frame(peer->arg, peer, &frame);
     if (peer->fd < 0) return 1;
+    if (used == len || fair_over(peer->fair) || peer->out.len >= PEER_OUT_HIGH) break;
   }
   if (ttrpc_reader_wanted(&peer->reader) > PEER_DISCARD_MAX) {
     fail(peer, "an absurd frame", 1);
     return 1;
   }
   time_frame(peer, frames);
+  *ret_used = used;
   return 0;
+}
+
+/* Keeps what the turn was too short for. 0, or 1: the peer is closed. */
+static int keep(peer_t *peer, uint8_t const *bytes, size_t len) {
+  peer->rest = malloc(len);
+  if (!peer->rest) {
+    fail(peer, "no memory for its frames", 0);
+    return 1;
+  }
+  memcpy(peer->rest, bytes, len);
+  peer->rest_at = 0;
+  peer->rest_len = len;
+  return 0;
+}
+
+/* What was left of the last turn. 0, or 1: the peer is closed. */
+static int feed_rest(peer_t *peer) {
+  size_t used;
+  if (feed(peer, peer->rest + peer->rest_at, peer->rest_len, &used)) return 1;
+  peer->rest_at += used;
+  peer->rest_len -= used;
+  if (peer->rest_len) return 0;
+  free(peer->rest);
+  peer->rest = NULL;
+  return 0;
+}
+
+/* 0 and whether there may be more, or 1: the peer is closed. */
+static int feed_socket(peer_t *peer, int *ret_more) {
+  uint8_t bytes[READ_SIZE];
+  size_t used;
+  ssize_t n = recv(peer->fd, bytes, sizeof bytes, MSG_DONTWAIT);
+  *ret_more = n == (ssize_t)sizeof bytes;
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
+  if (n <= 0) {
+    fail(peer, ttrpc_reader_mid_frame(&peer->reader) ? "it hung up within a frame" : "it hung up",
+         0);
+    return 1;
+  }
+  if (feed(peer, bytes, (size_t)n, &used)) return 1;
+  return used < (size_t)n ? keep(peer, bytes + used, (size_t)n - used) : 0;
+}
+
+/* 1: there is more to do, and the next turn can do it. */
+static int on_turn(fair_item_t *item) {
+  peer_t *peer = (peer_t *)item;
+  int more = 0;
+  if (peer->out.len >= PEER_OUT_HIGH) return 0; /* on_poll goes on once it has been read */
+  peer->corked = 1;
+  if (peer->rest_len ? feed_rest(peer) : feed_socket(peer, &more)) return 0;
+  peer->corked = 0;
+  if (flush(peer)) {
+    fail(peer, "it went away", 0);
+    return 0;
+  }
+  count(peer);
+  if (item->user->uid && item->user->held > PEER_USER_MAX) {
+    fail(peer, "the bytes that wait for its user are at their limit", 1);
+    return 0;
+  }
+  more = (more || peer->rest_len) && peer->out.len < PEER_OUT_HIGH;
+  peer->paused = peer->paused && more;
+  watch(peer);
+  return more;
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
   peer_t *peer = poll->data;
-  uint8_t bytes[READ_SIZE];
   if (status < 0) {
     fail(peer, "it went away", 0);
     return;
   }
-  if (events & UV_WRITABLE && flush(peer)) {
-    fail(peer, "it went away", 0);
-    return;
-  }
-  for (int i = 0; events & UV_READABLE && i < PEER_READS_MAX; i++) {
-    if (peer->out.len >= PEER_OUT_HIGH) break;
-    ssize_t n = recv(peer->fd, bytes, sizeof bytes, MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) break;
-    if (n <= 0) {
-      fail(peer, ttrpc_reader_mid_frame(&peer->reader) ? "it hung up within a frame" : "it hung up",
-           0);
+  if (events & UV_WRITABLE) {
+    if (flush(peer)) {
+      fail(peer, "it went away", 0);
       return;
     }
-    if (feed(peer, bytes, (size_t)n)) return;
-    if (n < (ssize_t)sizeof bytes) break;
+    count(peer);
+    if (peer->rest_len && peer->out.len < PEER_OUT_HIGH) fair_ready(peer->fair, &peer->item);
+  }
+  if (events & UV_READABLE) {
+    peer->paused = peer->item.queued; /* named again: it is not to be named in each round */
+    fair_ready(peer->fair, &peer->item);
   }
   watch(peer);
 }
 
-peer_t *peer_new(uv_loop_t *loop, int fd, unsigned half_frame_ms, peer_ops_t const *ops,
-                 void *arg) {
+uint64_t peer_held(peer_t const *peer) {
+  return peer->held;
+}
+
+int peer_fd(peer_t const *peer) {
+  return peer->fd;
+}
+
+peer_t *peer_new(uv_loop_t *loop, fair_t *fair, int fd, uint32_t uid, unsigned half_frame_ms,
+                 peer_ops_t const *ops, void *arg) {
   peer_t *peer = calloc(1, sizeof *peer);
-  if (!peer || uv_poll_init(loop, &peer->poll, fd)) {
+  if (peer) peer->item.user = fair_user_take(fair, uid);
+  if (!peer || !peer->item.user || uv_poll_init(loop, &peer->poll, fd)) {
+    if (peer && peer->item.user) fair_user_give(fair, peer->item.user);
     free(peer);
     close(fd);
     return NULL;
   }
+  peer->fair = fair;
+  peer->item.turn = on_turn;
   uv_timer_init(loop, &peer->timer);
   peer->poll.data = peer->timer.data = peer;
   peer->open = 2;
@@ -255,6 +367,7 @@ peer_t *peer_new(uv_loop_t *loop, int fd, unsigned half_frame_ms, peer_ops_t con
 
 void peer_close(peer_t *peer) {
   if (peer->fd < 0) return;
+  peer->corked = 0;
   flush(peer);
   shut(peer);
 }

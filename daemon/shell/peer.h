@@ -2,12 +2,14 @@
 
    A peer reads frames and hands them on, and sends frames, with descriptors on the first byte of
    those that have them. It knows nothing of requests. What it holds for a client is bounded: one
-   frame being read (4 MiB), PEER_OUT_MAX bytes that wait to be sent, and a time for half a frame.
+   frame being read (4 MiB), PEER_OUT_MAX bytes that wait to be sent, a time for half a frame, and
+   PEER_USER_MAX bytes for all connections of a uid. What comes in is worked off in turns (fair.h).
  */
 
 #ifndef WKSPD_SHELL_PEER_H
 #define WKSPD_SHELL_PEER_H
 
+#include "daemon/shell/fair.h"
 #include "ttrpc/ttrpc.h"
 
 #include <uv.h>
@@ -26,8 +28,9 @@
  * and the frame answered. */
 #define PEER_DISCARD_MAX (64UL << 20)
 
-/* Reads of one turn of the loop, so that one client cannot keep it to itself. */
-#define PEER_READS_MAX 8
+/* What all connections of one uid that is not root may hold, both ways: 16 of the largest frames.
+ */
+#define PEER_USER_MAX (64UL << 20)
 
 /* Descriptors of one frame. */
 #define PEER_FDS_MAX 2
@@ -42,9 +45,16 @@ typedef struct peer_ops {
   void (*closed)(void *arg, peer_t *peer, char const *why, int violation);
 } peer_ops_t;
 
-/* Takes over fd, a connected stream socket. half_frame_ms: see above. arg goes to the ops. NULL: no
-   memory, fd is closed. */
-peer_t *peer_new(uv_loop_t *loop, int fd, unsigned half_frame_ms, peer_ops_t const *ops, void *arg);
+/* Takes over fd, a connected stream socket of uid's. half_frame_ms: see above. arg goes to the ops.
+   fair is on the loop. NULL: no memory, fd is closed. */
+peer_t *peer_new(uv_loop_t *loop, fair_t *fair, int fd, uint32_t uid, unsigned half_frame_ms,
+                 peer_ops_t const *ops, void *arg);
+
+/* Bytes that wait here: to be worked off, and to be sent. */
+uint64_t peer_held(peer_t const *peer);
+
+/* Its socket, to ask the kernel about who is there; -1 once it is closed. */
+int peer_fd(peer_t const *peer);
 
 /* The highest stream id that this connection has used; the caller keeps it here. */
 uint32_t *peer_last_stream(peer_t *peer);

@@ -17,6 +17,7 @@
 
 typedef struct world {
   uv_loop_t uv;
+  fair_t fair;
   peer_t *peer; /* NULL once closed */
   int client;   /* the other end, non-blocking */
   int frames;
@@ -59,7 +60,8 @@ static int setup_ms(void **state, unsigned half_frame_ms) {
   assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
   assert_int_equal(uv_loop_init(&world->uv), 0);
   world->client = ends[1];
-  world->peer = peer_new(&world->uv, ends[0], half_frame_ms, &ops, world);
+  assert_int_equal(fair_start(&world->fair, &world->uv), 0);
+  world->peer = peer_new(&world->uv, &world->fair, ends[0], 1000, half_frame_ms, &ops, world);
   assert_non_null(world->peer);
   *state = world;
   return 0;
@@ -77,8 +79,12 @@ static int teardown(void **state) {
   world_t *world = *state;
   if (world->peer) peer_close(world->peer);
   if (world->client >= 0) close(world->client);
+  fair_stop(&world->fair);
   uv_run(&world->uv, UV_RUN_DEFAULT);
   assert_int_equal(uv_loop_close(&world->uv), 0);
+  assert_int_equal(world->fair.users.cnt, 0);
+  assert_int_equal(world->fair.held, 0);
+  fair_free(&world->fair);
   free(world);
   return 0;
 }

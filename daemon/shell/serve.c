@@ -221,7 +221,7 @@ void serve_open(loop_t *loop, int fd, serve_who_t const *who) {
     close(fd);
     return;
   }
-  conn->peer = peer_new(&loop->uv, fd, half_frame_ms(), &ops, conn);
+  conn->peer = peer_new(&loop->uv, &loop->fair, fd, conn->uid, half_frame_ms(), &ops, conn);
   if (!conn->peer) {
     forget(conn);
     return;
