@@ -100,7 +100,7 @@ INLINE void leave(wksp__slot_t *slot, uint64_t flight) {
 static int op_begin(wksp__fast_t *fast, uintptr_t join, wksp__op_t *ret_op) {
   wksp__slot_t *slot = fast->slot;
   if (!slot || !wksp__slot_outside(slot)) return 0;
-  wksp__st(&slot->in, wksp__ld(&slot->in) + 1); /* then the gate, as in call_begin */
+  wksp__slot_in(slot); /* then the gate, as in call_begin */
   if (wksp__ld(&slot->fenced) | wksp__ld(&slot->gate) || fast->join != join) {
     wksp__st(&slot->in, wksp__ld(&slot->in) - 1);
     return 0;

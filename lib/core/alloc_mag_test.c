@@ -193,6 +193,32 @@ static void test_handler_inside(void **state) {
   assert_clean(fix);
 }
 
+static void call_inside(void) {
+  wksp__call_t call; /* in and out go on by one */
+  assert_int_equal(wksp__call_begin(g_fix->wksp, &call), 0);
+  wksp__call_end(&call);
+  nested++;
+}
+
+/* A signal handler's call that comes while the thread is about to say that it is inside does not
+   leave it outside: not even between the load and the store that say so. */
+static void test_handler_at_the_door(void **state) {
+  fixture_t *fix = *state;
+  fd_alloc_free(fix->alloc, fd_alloc_malloc(fix->alloc, 0, 64));
+  nested = 0;
+  for (long at = 1; at < 4; at++) {
+    wksp__call_t call;
+    hook = call_inside;
+    hook_at = at;
+    assert_int_equal(wksp__call_begin(fix->wksp, &call), 0);
+    hook_at = 0;
+    assert_int_equal(wksp__slot_outside(call.slot), 0);
+    wksp__call_end(&call);
+    assert_int_equal(wksp__slot_outside(call.slot), 1);
+  }
+  assert_true(nested > 0);
+}
+
 /* A block that a process got last and somebody else has freed since is no suspect of that process's
    death, although it lies in a magazine and its pair does not tell. */
 static void test_no_suspect_in_a_magazine(void **state) {
@@ -476,13 +502,13 @@ static void test_atomics_of_remote_frees(void **state) {
     assert_int_equal(pthread_create(&thread, NULL, free_sent, &sent), 0);
     for (uint round = 0; round < SENT_ROUNDS; round++) {
       sem_wait(&sent.empty);
-      if (round == 4) g_locked = 0;
+      if (round == 4) __atomic_store_n(&g_locked, 0UL, __ATOMIC_RELAXED);
       for (uint i = 0; i < SENT; i++)
         assert_non_null(sent.blk[i] = fd_alloc_malloc(sent.fix->alloc, 0, tries[try].size));
       sem_post(&sent.full);
     }
     sem_wait(&sent.empty);
-    ulong locked = g_locked, frees = (SENT_ROUNDS - 4UL) * SENT;
+    ulong locked = __atomic_load_n(&g_locked, __ATOMIC_RELAXED), frees = (SENT_ROUNDS - 4UL) * SENT;
     assert_int_equal(pthread_join(thread, NULL), 0);
     print_message("# %lu bytes: %lu atomics for %lu blocks that went to another thread\n",
                   tries[try].size, locked, frees);
@@ -502,6 +528,7 @@ int main(void) {
       T(test_foreign_blocks),
       T(test_consumer),
       T(test_handler_inside),
+      T(test_handler_at_the_door),
       T(test_no_suspect_in_a_magazine),
       T(test_look_while_at_work),
       T(test_compact_inside),

@@ -23,6 +23,7 @@
 #ifndef WKSP_CORE_CALL_H
 #define WKSP_CORE_CALL_H
 
+#include "atomic.h"
 #include "layout.h"
 
 #include <pthread.h>
@@ -56,6 +57,15 @@ typedef struct wksp__slot {
 } wksp__slot_t;
 
 _Static_assert(sizeof(wksp__slot_t) == 256, "slots do not share lines");
+
+/* Comes in; the gate is to be looked at next. Again, should a signal handler's call have come
+   between the load and the store: it has left `out` as we have made `in`. */
+static inline void wksp__slot_in(wksp__slot_t *slot) {
+  do {
+    uint64_t in = wksp__ld(&slot->in);
+    wksp__st(&slot->in, in + 1);
+  } while (wksp__unlikely(wksp__ld(&slot->in) == wksp__ld(&slot->out)));
+}
 
 #define WKSP_FENCED_CALLS 1U /* fence: its kernel refused membarrier */
 #define WKSP_FENCED_LOOK  2U /* look whether its process has protected the memory (protect.c) */

@@ -21,7 +21,7 @@ WKSP__INLINE int wksp__call_enter(fd_wksp_t *wksp, wksp__call_t *ret_call) {
   wksp__slot_t *slot = seat->slot;
   if (wksp__unlikely(wksp__ld(&slot->in) != wksp__ld(&slot->out)))
     return wksp__call_begin(wksp, ret_call);
-  wksp__st(&slot->in, wksp__ld(&slot->in) + 1); /* then the gate, as in call_begin */
+  wksp__slot_in(slot); /* then the gate, as in call_begin */
   if (wksp__unlikely(wksp__ld(&slot->fenced) | wksp__ld(&slot->gate))) {
     wksp__st(&slot->in, wksp__ld(&slot->in) - 1);
     return wksp__call_begin(wksp, ret_call);

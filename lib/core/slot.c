@@ -407,7 +407,7 @@ static void pass_gate(wksp__call_t *call) {
                          until - now < RECHECK_NS ? until - now : RECHECK_NS);
       }
     }
-    wksp__st(&slot->in, wksp__ld(&slot->in) + 1);
+    wksp__slot_in(slot);
     wksp__fence_seq(); /* in, then the gate: this path is rare enough for a fence */
   }
 }
@@ -441,7 +441,7 @@ int wksp__call_begin(fd_wksp_t *wksp, wksp__call_t *ret_call) {
     if (err) return err;
   }
   wksp__slot_t *slot = call.slot;
-  wksp__st(&slot->in, wksp__ld(&slot->in) + 1);
+  wksp__slot_in(slot);
   uint32_t fenced = wksp__ld(&slot->fenced);
   if (wksp__unlikely(fenced)) {
     wksp__fence_seq();
