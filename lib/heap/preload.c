@@ -77,13 +77,17 @@ static NOINLINE void *malloc_other(ulong align, ulong sz, int *ret_zeroed) {
   return ptr;
 }
 
-static inline void *malloc_aligned(ulong align, ulong sz) {
+static NOINLINE void *malloc_slow(ulong align, ulong sz) {
   int zeroed;
-  if (PRE_LIKELY(sz <= FD_ALLOC_SMALL_MAX && align <= ALIGN_MOST)) {
+  return malloc_other(align, sz, &zeroed);
+}
+
+static inline void *malloc_aligned(ulong align, ulong sz) {
+  if (PRE_LIKELY(sz - 1 < FD_ALLOC_SMALL_MAX && align <= ALIGN_MOST)) {
     void *ptr = fd_alloc_malloc(pre.join, align, sz);
     if (PRE_LIKELY(ptr != NULL)) return ptr;
   }
-  return malloc_other(align, sz, &zeroed);
+  return malloc_slow(align, sz);
 }
 
 /* What is not in the workspace. */
@@ -128,7 +132,7 @@ API void *calloc(size_t cnt, size_t sz) {
     errno = ENOMEM;
     return NULL;
   }
-  if (PRE_LIKELY(all <= FD_ALLOC_SMALL_MAX)) {
+  if (PRE_LIKELY(all - 1 < FD_ALLOC_SMALL_MAX)) {
     void *ptr = fd_alloc_malloc(pre.join, 0, all);
     if (PRE_LIKELY(ptr != NULL)) return memset(ptr, 0, all);
   }
