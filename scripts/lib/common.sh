@@ -15,7 +15,8 @@ packages_test=(g++ clang binutils libcmocka-dev python3)
 # To build the packages and to have a bed for them (scripts/lab).
 packages_lab=(build-essential debhelper scdoc lintian systemd-container mmdebstrap)
 # What runs on libwksp_malloc.so, and the allocators beside it (tests/heap, bench/programs).
-packages_heap=(libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 redis-server redis-tools sqlite3 perl libpython3.11-testsuite)
+packages_heap=(libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 redis-server redis-tools sqlite3 perl
+  libpython3.11-testsuite)
 # Tests that want one of these are skipped where it is missing.
 # shellcheck disable=SC2034
 packages_nice=(shellcheck clang-format-14 systemd libclang-rt-14-dev mandoc "${packages_heap[@]}" "${packages_lab[@]}"

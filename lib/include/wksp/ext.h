@@ -62,7 +62,7 @@ static inline void *wksp_ext_memdup(fd_valloc_t valloc, void const *from, ulong 
 static inline char *wksp_ext_strndup(fd_valloc_t valloc, char const *from, ulong max) {
   ulong len = 0; /* strnlen, which C11 does not have */
   while (len < max && from[len]) len++;
-  char *to = len + 1 ? (char *)fd_valloc_malloc(valloc, 1, len + 1) : NULL;
+  char *to = (char *)fd_valloc_malloc(valloc, 1, len + 1);
   if (!to) return NULL;
   memcpy(to, from, len);
   to[len] = '\0';
