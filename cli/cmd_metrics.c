@@ -8,14 +8,12 @@
    A metric's name is part of the interface: they are added, never renamed. docs/metrics.md says
    what each means; names, types and help come from here. */
 
+#include "metrics.h"
 #include "render.h"
-#include "sample.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { FORMAT_OPENMETRICS, FORMAT_PROMETHEUS, FORMAT_JSON };
 
 typedef enum metric_type { GAUGE, COUNTER, INFO } metric_type_t;
 
@@ -23,6 +21,7 @@ static char const *const type_words[] = {[GAUGE] = "gauge", [COUNTER] = "counter
 
 typedef struct writer {
   int format;
+  FILE *out;     /* the others */
   json_t *array; /* FORMAT_JSON */
   int failed;    /* no memory */
   char const *name;
@@ -39,7 +38,7 @@ static void family(writer_t *w, metric_type_t type, char const *name, char const
     suffix = type == COUNTER ? "_total" : type == INFO ? "_info" : "";
     if (type == INFO) word = type_words[GAUGE];
   }
-  printf("# HELP %s%s %s\n# TYPE %s%s %s\n", name, suffix, help, name, suffix, word);
+  fprintf(w->out, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, suffix, help, name, suffix, word);
 }
 
 typedef struct label {
@@ -47,16 +46,16 @@ typedef struct label {
 } label_t;
 
 /* With '\', '"' and line ends written as the formats want them. */
-static void print_label(label_t const *label, char before) {
-  printf("%c%s=\"", before, label->name);
+static void print_label(FILE *out, label_t const *label, char before) {
+  fprintf(out, "%c%s=\"", before, label->name);
   for (char const *c = label->value; *c; c++) {
-    if (*c == '\\' || *c == '"') putchar('\\');
+    if (*c == '\\' || *c == '"') fputc('\\', out);
     if (*c == '\n')
-      fputs("\\n", stdout);
+      fputs("\\n", out);
     else
-      putchar(*c);
+      fputc(*c, out);
   }
-  putchar('"');
+  fputc('"', out);
 }
 
 #define LABELS_MAX 2
@@ -73,10 +72,11 @@ static void sample(writer_t *w, label_t const labels[LABELS_MAX], double value) 
     w->failed |= json_array_append_new(w->array, object);
     return;
   }
-  printf("%s%s", w->name, suffix);
-  for (int i = 0; i < LABELS_MAX && labels[i].name; i++) print_label(&labels[i], i ? ',' : '{');
-  if (labels[0].name) putchar('}');
-  printf(" %.17g\n", value); /* bytes below 2^53 are whole */
+  fprintf(w->out, "%s%s", w->name, suffix);
+  for (int i = 0; i < LABELS_MAX && labels[i].name; i++)
+    print_label(w->out, &labels[i], i ? ',' : '{');
+  if (labels[0].name) fputc('}', w->out);
+  fprintf(w->out, " %.17g\n", value); /* bytes below 2^53 are whole */
 }
 
 static label_t const no_labels[LABELS_MAX] = {{NULL, NULL}, {NULL, NULL}};
@@ -230,25 +230,35 @@ static int format_of(cli_t const *cli, char const *format) {
   return cli->json ? FORMAT_JSON : prometheus ? FORMAT_PROMETHEUS : FORMAT_OPENMETRICS;
 }
 
+void metrics_write(sample_t const *s, int format, FILE *out) {
+  writer_t w = {.format = format, .out = out};
+  write_daemon(&w, s);
+  write_workspaces(&w, s);
+  if (format == FORMAT_OPENMETRICS) fputs("# EOF\n", out);
+}
+
 int cmd_metrics(cli_t *cli, cli_args_t const *args) {
-  writer_t w = {.format = format_of(cli, cli_arg(args, "format"))};
-  if (w.format < 0)
+  int const format = format_of(cli, cli_arg(args, "format"));
+  char const *listen_at = cli_arg(args, "listen");
+  if (format < 0)
     return cli_fail_usage(cli, "--format '%s' is neither openmetrics nor prometheus",
                           cli_arg(args, "format"));
+  if (listen_at) return serve_metrics(cli, listen_at);
   int const status = cli_connect(cli);
   if (status) return status;
   sample_t s;
   int const err = sample_take(cli->client, 1, &s);
   if (err) return cli_fail_wksp(cli, err);
-  w.array = w.format == FORMAT_JSON ? json_array() : NULL;
+  if (format != FORMAT_JSON) {
+    metrics_write(&s, format, stdout);
+    sample_free(&s);
+    return CLI_OK;
+  }
+  writer_t w = {.format = format, .array = json_array()};
   write_daemon(&w, &s);
   write_workspaces(&w, &s);
   sample_free(&s);
-  if (w.format == FORMAT_JSON) {
-    json_t *object = w.failed ? NULL : json_pack("{s:O}", "metrics", w.array);
-    json_decref(w.array);
-    return render_json(cli, object);
-  }
-  if (w.format == FORMAT_OPENMETRICS) puts("# EOF");
-  return CLI_OK;
+  json_t *object = w.failed ? NULL : json_pack("{s:O}", "metrics", w.array);
+  json_decref(w.array);
+  return render_json(cli, object);
 }

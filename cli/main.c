@@ -337,12 +337,15 @@ static cli_command_t const commands[] = {
                 "  wkspctl top --interval 500ms\n",
     .run = cmd_top },
   { .name = "metrics",
-    .options = {{"format", "FORMAT", "openmetrics or prometheus (openmetrics)", 0, 0}},
+    .options = {
+      {"format", "FORMAT", "openmetrics or prometheus (openmetrics)", 0, 0},
+      {"listen", "WHERE", "serve HTTP at 127.0.0.1:PORT, [::1]:PORT or a path", 0, 0}},
     .what = "print the figures of the daemon and its workspaces as metrics",
     .text = "openmetrics: OpenMetrics 1.0. prometheus: what promtool and the textfile\n"
             "collector read. Of workspaces that we may read; of a damaged one what ls says.\n",
     .examples = "  wkspctl metrics\n"
-                "  wkspctl metrics --format prometheus\n",
+                "  wkspctl metrics --format prometheus\n"
+                "  wkspctl metrics --listen 127.0.0.1:9477\n",
     .run = cmd_metrics },
   { .name = NULL },
 };

@@ -1,8 +1,12 @@
 """wkspctl metrics: what it says, that monitoring systems read it, and that the alerts are about metrics that exist."""
 
+import http.client
 import os
 import re
+import select
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 
@@ -152,6 +156,102 @@ def alerts():
         documented = set(re.findall(r"^\| `(wkspd_\w+)`", f.read(), re.MULTILINE))
     tap.eq(sorted(documented ^ names), [], "metrics that are only here or only in docs/metrics.md")
     promtool("check", "rules", ALERTS)
+
+
+class UnixHTTP(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(self.host)
+
+
+def serving(d, where):
+    """A wkspctl that serves metrics there, and has said so; None if the place is taken."""
+    proc = d.popen(binary("cli/wkspctl"), "metrics", "--listen", where, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    line = proc.stdout.readline().decode()
+    if line == f"serving metrics at {where}\n":
+        return proc
+    why = proc.communicate(timeout=60)[1].decode()
+    if "without libmicrohttpd" in why:
+        tap.skip("libmicrohttpd")
+    tap.contains(why, "Address already in use")
+    return None
+
+
+def asked(connection, method="GET", path="/metrics", **headers):
+    """(status, type, text) of an answer."""
+    connection.request(method, path, headers=headers)
+    response = connection.getresponse()
+    return response.status, response.getheader("Content-Type"), response.read().decode()
+
+
+def ended(proc):
+    """It ends with 0 at SIGTERM, and has not complained."""
+    proc.send_signal(signal.SIGTERM)
+    out, err = proc.communicate(timeout=60)
+    tap.eq((proc.returncode, out, err), (0, b"", b""), "the end of the server")
+
+
+@tap.test
+def served():
+    """--listen PATH serves the same over HTTP on a unix socket, in the format that is asked for; other requests are
+    refused; while the daemon is away it says so, and goes on when it is back"""
+    with Daemon(supervise=True) as d:
+        d.ok("create", "demo", "--size", "2M", "--page", "4k")
+        path = os.path.join(d.dir, "http")
+        proc = serving(d, path)
+        tap.eq(os.stat(path).st_mode & 0o022, 0, "who else may connect")
+        status, kind, text = asked(UnixHTTP(path))
+        tap.eq((status, kind), (200, "text/plain; version=0.0.4; charset=utf-8"))
+        tap.eq(set(samples(text)), set(samples(d.ok("metrics"))), "names of samples")
+        promtool("check", "metrics", input=text)
+        status, kind, text = asked(UnixHTTP(path), Accept="application/openmetrics-text; version=1.0.0, */*;q=0.1")
+        tap.eq((status, kind), (200, "application/openmetrics-text; version=1.0.0; charset=utf-8"))
+        tap.true(text.endswith("# EOF\n"), "the end of OpenMetrics")
+        tap.eq(asked(UnixHTTP(path), "HEAD")[::2], (200, ""), "HEAD")
+        tap.eq(asked(UnixHTTP(path), "POST", **{"Content-Length": "0"})[0], 405, "POST")
+        tap.eq(asked(UnixHTTP(path), path="/")[0], 404, "another page")
+        d.wait_restart(d.kill_child())
+        tap.eq(asked(UnixHTTP(path))[0], 200, "after a restart of the daemon")
+        ended(proc)
+        tap.true(not os.path.exists(path), "the socket is gone")
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(path)
+        ended(serving(d, path))
+        proc = serving(d, path)
+        tap.true(serving(d, path) is None, "a socket that somebody listens at is not taken")
+        d.stop()
+        status, _, text = asked(UnixHTTP(path))
+        tap.eq(status, 503, "without a daemon")
+        tap.contains(text, d.socket)
+        ended(proc)
+
+
+@tap.test
+def served_tcp():
+    """--listen takes loopback addresses with a port and no others"""
+    with Daemon() as d:
+        for where in ("0.0.0.0:9477", "192.168.1.1:9477", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "[::]:9477",
+                      "localhost:9477", "9477", "", "127.0.0.1:80x", "relative/path", "/" + "x" * 200):
+            fails(d, 2, ["metrics", "--listen", where], "127.0.0.1:PORT")
+        for _ in range(20):
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            proc = serving(d, f"127.0.0.1:{port}")
+            if proc:
+                break
+        tap.true(proc, "a port that is free")
+        status, _, text = asked(http.client.HTTPConnection("127.0.0.1", port, timeout=60))
+        tap.eq(status, 200)
+        tap.contains(text, "wkspd_info")
+        # Somebody who connects and says nothing is in nobody's way.
+        with socket.create_connection(("127.0.0.1", port)) as silent:
+            tap.eq(asked(http.client.HTTPConnection("127.0.0.1", port, timeout=60))[0], 200, "beside a silent one")
+            tap.eq(select.select([silent], [], [], 0)[0], [], "what the silent one is told")
+        ended(proc)
 
 
 @tap.test

@@ -46,7 +46,7 @@ VALID = [
     (["status"], 1),
     (["version"], 1),
     (["watch", "demo", "--count", "1"], 1),
-    (["metrics", "--format", "prometheus"], 1),
+    (["metrics", "--format", "prometheus", "--listen", "127.0.0.1:9477"], 1),
     (["top", "--interval", "1s"], 1),
 ]
 
@@ -99,7 +99,7 @@ def too_short():
         for n in range(len(line)):
             prefix = line[:n]
             forgotten = n and prefix[-1] in ("--size", "--page", "--mode", "--seed", "--tag", "--align", "--cgroup",
-                                             "--limit", "--count", "--node", "--file", "--format", "--interval")
+                                             "--limit", "--count", "--node", "--file", "--format", "--interval", "--listen")
             if prefix == ["hugepages"] or n >= enough and not forgotten:
                 continue
             tried += 1
