@@ -165,5 +165,6 @@ void browse_stats(engine_t *e, call_t *call, engine_request_t const *req) {
     stats.lease_cnt += ws->rw_cnt + ws->ro_cnt;
   }
   stats.quota_cnt = charge_rows(e, &stats.quotas);
+  audit_limits(e, call->conn, &stats);
   call_answer(e, call)->u.stats = stats;
 }

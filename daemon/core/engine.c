@@ -159,6 +159,9 @@ static int request_route(engine_t *e, call_t *call, engine_request_t const *req)
   case ENGINE_STATS:
     browse_stats(e, call, req);
     return 0;
+  case ENGINE_CLIENTS:
+    audit_clients(e, call, req);
+    return 0;
   default:
     return WKSP_E_INVAL;
   }

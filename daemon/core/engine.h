@@ -37,6 +37,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/core/engine_audit.h"
 #include "daemon/core/engine_reply.h"
 #include "daemon/core/limits.h"
 #include "daemon/core/placement.h"
@@ -75,7 +76,8 @@ enum engine_method {
   ENGINE_STATS,
   ENGINE_RESIZE,
   ENGINE_PLAN,
-  ENGINE_PLACEMENT
+  ENGINE_PLACEMENT,
+  ENGINE_CLIENTS = 40
 };
 
 /* Values of proto/wkspd.proto's OpenMode and EventKind. */
@@ -147,6 +149,10 @@ typedef struct engine_request {
     struct {
       char name[ENGINE_TEXT_MAX]; /* "": all */
     } watch;
+    struct {
+      uint32_t page_size; /* 0: ENGINE_CLIENTS_PAGE_DEFAULT */
+      uint64_t page_key;  /* 0, or next_key of the last answer */
+    } clients;
     struct {
       int fd_store;      /* from the shell: 1 if memory would survive this process */
       uint32_t fd_cnt;   /* from the shell: its open descriptors */
@@ -480,7 +486,9 @@ typedef struct engine_effect {
       char const *why; /* a constant string */
     } close_conn;
     struct {
-      int level;                 /* ENGINE_LOG_* */
+      int level;   /* ENGINE_LOG_* */
+      int by_peer; /* 1: uid's doing; such lines are bounded for each uid */
+      uint32_t uid;
       char text[ENGINE_LOG_MAX]; /* "event=created workspace=orders ..." */
     } log;
   } u;

@@ -11,6 +11,7 @@
      resize.c   growing and shrinking a workspace
      work.c     jobs: query, compact, reap, resize
      browse.c   get, list, watch, version, stats
+     audit.c    who holds what, what is used of each limit, who was refused
      share.c    what one user may have; connections that come
      rights.c   who may do what, and know what
      fault.c    what is wrong with a request, in words
@@ -74,7 +75,7 @@ void emit_persist(engine_t *e, ws_t *ws, int state); /* sets the state in ws->sp
 void emit_unpersist(engine_t *e, ws_t *ws);          /* or retires it; awaits */
 void emit_memory_drop(engine_t *e, ws_t *ws);        /* if it has memory */
 void emit_lease_drop(engine_t *e, lease_t const *lease);
-void emit_log(engine_t *e, int level, char const *format, ...)
+engine_effect_t *emit_log(engine_t *e, int level, char const *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Tells the watches of this name, those that may know of it. */
@@ -160,6 +161,15 @@ void share_of(engine_t const *e, uint32_t uid, share_t *ret_share);
 int fault_share_call(engine_t const *e, conn_t const *conn, engine_reply_t *ret_fault);
 int fault_share_create(engine_t const *e, conn_t const *conn, uint64_t bytes,
                        engine_reply_t *ret_fault);
+
+/* audit.c
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* A line for the log if the peer was refused for want of rights or for a limit. */
+void audit_refusal(engine_t *e, conn_t const *conn, int method, engine_reply_t const *fault);
+void audit_limits(engine_t const *e, conn_t const *conn, engine_stats_t *stats);
+void audit_clients(engine_t *e, call_t *call, engine_request_t const *req);
 
 /* Rules
  * ------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/core/engine_audit.h"
 #include "daemon/core/limits.h"
 #include "daemon/core/spec.h"
 
@@ -56,6 +57,8 @@ typedef struct engine_stats {
   uint32_t lost_cnt;
   engine_quota_t const *quotas; /* quota_cnt of them; those of users who have workspaces */
   size_t quota_cnt;
+  engine_limit_t limits[ENGINE_LIMITS_MAX];
+  size_t limit_cnt;
 } engine_stats_t;
 
 typedef struct engine_reply {
@@ -102,6 +105,11 @@ typedef struct engine_reply {
     } placement;
     void *worker_result;  /* Query, Compact: WORKER_DONE's result */
     engine_stats_t stats; /* Stats */
+    struct {
+      engine_client_t const *clients;
+      size_t client_cnt;
+      uint64_t next_key; /* 0: no more */
+    } clients;
     struct {
       char daemon[32];
       uint32_t layout_version;

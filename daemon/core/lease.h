@@ -28,6 +28,7 @@ typedef struct lease {
   int reaping; /* ENDED: the running reap looks for it */
   int32_t pid;
   uint32_t uid, gid;
+  uint64_t since_ns;         /* since 1970; 0: before this daemon's start */
   struct call *call;         /* MAKING: the Open that waits, or NULL if it has given up */
   struct lease *prev, *next; /* in ws->leases or ws->ended */
 } lease_t;

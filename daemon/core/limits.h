@@ -79,6 +79,14 @@
 /* Rows of quotas in one answer to Stats. */
 #define ENGINE_QUOTA_ROWS_MAX 1024U
 
+/* Processes in one answer to Clients, with what they hold: /proc is looked into for each. */
+#define ENGINE_CLIENTS_PAGE_DEFAULT 200U
+#define ENGINE_CLIENTS_PAGE_MAX     500U
+
+/* Leases that one answer to Clients tells of, bounded by the frame: at most 100 bytes each. A
+   process with more is told of with so many. */
+#define ENGINE_CLIENTS_HELD_MAX 20000U
+
 /* How long after a failed write or removal of a spec the engine tries again: long enough that a
    full disk is not hammered, short enough that nobody wonders. */
 #define ENGINE_DISK_RETRY_NS 10000000000UL

@@ -63,6 +63,7 @@ void open_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   lease->pid = call->conn->pid;
   lease->uid = call->conn->uid;
   lease->gid = call->conn->gid;
+  lease->since_ns = e->now_real_ns;
   lease->call = call;
   call->lease = lease;
   e->await_cnt++;

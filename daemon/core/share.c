@@ -43,12 +43,14 @@ static void conn_refuse(engine_t *e, engine_event_t const *event, char const *wh
   effect->u.close_conn.conn = event->u.conn_open.conn;
   effect->u.close_conn.why = why;
   e->refused_conn_cnt++;
-  emit_log(
+  engine_effect_t *line = emit_log(
       e, ENGINE_LOG_WARN,
       "event=connection-refused conn=%" PRIu64 " uid=%" PRIu32 " pid=%" PRId32
       " connections=%zu limit=%" PRIu32 " of_uid=%" PRIu32 " uid_limit=%" PRIu32 " reason=\"%s\"",
       event->u.conn_open.conn, event->u.conn_open.uid, event->u.conn_open.pid, e->calls.conns.cnt,
       e->config.conns_max, user ? user->conn_cnt : 0, e->config.uid_conns_max, why);
+  line->u.log.by_peer = 1;
+  line->u.log.uid = event->u.conn_open.uid;
 }
 
 int share_conn_open(engine_t *e, engine_event_t const *event) {

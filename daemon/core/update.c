@@ -118,7 +118,7 @@ static void keep_quoted(char *text) {
   if (end > value + 1) *end = '"';
 }
 
-void emit_log(engine_t *e, int level, char const *format, ...) {
+engine_effect_t *emit_log(engine_t *e, int level, char const *format, ...) {
   engine_effect_t *effect = emit(e, ENGINE_FX_LOG);
   char text[ENGINE_LOG_MAX];
   va_list args;
@@ -129,6 +129,7 @@ void emit_log(engine_t *e, int level, char const *format, ...) {
   effect->u.log.level = level;
   text_printable(text, effect->u.log.text, sizeof(effect->u.log.text));
   keep_quoted(effect->u.log.text);
+  return effect;
 }
 
 void emit_event(engine_t *e, int kind, spec_t const *spec) {
@@ -175,6 +176,7 @@ void call_fail(engine_t *e, call_t *call, engine_reply_t const *fault) {
   reply->stream = call->stream;
   reply->method = call->method;
   e->refused_cnt++;
+  audit_refusal(e, call->conn, call->method, fault);
   timers_stop(&e->timers, &call->deadline);
   calls_remove(&e->calls, call);
 }
@@ -187,6 +189,7 @@ void request_refuse(engine_t *e, engine_event_t const *event, engine_reply_t con
   reply->stream = event->u.request.stream;
   reply->method = event->u.request.req.method;
   e->refused_cnt++;
+  audit_refusal(e, calls_conn(&e->calls, event->u.request.conn), reply->method, fault);
 }
 
 void call_fault_later(engine_t *e, call_t *call, engine_reply_t const *fault) {

@@ -32,6 +32,10 @@ static void put_log(loop_t *loop, engine_effect_t const *effect) {
       if (*text) text++;
     }
   }
+  if (effect->u.log.by_peer) {
+    serve_log(loop, effect->u.log.uid, word, text);
+    return;
+  }
   uint32_t dropped = 0;
   if (level == LOG_LEVEL_WARN && !log_rate_ok(&loop->warnings, uv_hrtime(), &dropped)) return;
   if (dropped) log_warn(loop->log, "warnings-dropped", "count=%u", dropped);

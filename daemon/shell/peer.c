@@ -48,6 +48,7 @@ struct peer {
   uint64_t held;
   uv_poll_t poll;
   uv_timer_t timer;
+  uv_timer_t stall; /* runs while nothing is read of it because it does not read */
   ttrpc_reader_t reader;
   ttrpc_buf_t out;
   uint64_t sent; /* bytes sent so far: the position of out's first byte */
@@ -99,6 +100,7 @@ static void shut(peer_t *peer) {
   while (peer->marks) drop_mark(peer);
   uv_close((uv_handle_t *)&peer->poll, on_handle_closed);
   uv_close((uv_handle_t *)&peer->timer, on_handle_closed);
+  uv_close((uv_handle_t *)&peer->stall, on_handle_closed);
 }
 
 static void fail(peer_t *peer, char const *why, int violation) {
@@ -107,8 +109,16 @@ static void fail(peer_t *peer, char const *why, int violation) {
   peer->ops->closed(peer->arg, peer, why, violation);
 }
 
+static void on_stall(uv_timer_t *timer) {
+  fail(timer->data, "it does not read its answers", 1);
+}
+
 static void watch(peer_t *peer) {
-  int events = 0;
+  int events = 0, stalled = peer->out.len >= PEER_OUT_HIGH;
+  if (!stalled)
+    uv_timer_stop(&peer->stall);
+  else if (!uv_is_active((uv_handle_t *)&peer->stall))
+    uv_timer_start(&peer->stall, on_stall, peer->half_frame_ms, 0);
   if (peer->out.len < PEER_OUT_HIGH && !peer->paused && !peer->rest_len) events |= UV_READABLE;
   if (peer->out.len) events |= UV_WRITABLE;
   if (events == peer->events) return;
@@ -352,8 +362,9 @@ peer_t *peer_new(uv_loop_t *loop, fair_t *fair, int fd, uint32_t uid, unsigned h
   peer->fair = fair;
   peer->item.turn = on_turn;
   uv_timer_init(loop, &peer->timer);
-  peer->poll.data = peer->timer.data = peer;
-  peer->open = 2;
+  uv_timer_init(loop, &peer->stall);
+  peer->poll.data = peer->timer.data = peer->stall.data = peer;
+  peer->open = 3;
   peer->ops = ops;
   peer->arg = arg;
   peer->half_frame_ms = half_frame_ms;

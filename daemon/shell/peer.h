@@ -18,7 +18,8 @@
  * largest answers. */
 #define PEER_OUT_MAX (16UL << 20)
 
-/* From here on nothing more is read of a client that does not read itself. */
+/* From here on nothing more is read of a client that does not read itself; and if it has not read
+   down to it within the time for half a frame, it is closed. */
 #define PEER_OUT_HIGH (4UL << 20)
 
 /* Half a frame must become whole within this, ms. */

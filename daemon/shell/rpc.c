@@ -183,17 +183,21 @@ uint8_t *rpc_encode_reply(engine_reply_t const *reply, size_t *ret_len) {
   return bytes;
 }
 
+uint8_t *rpc_encode_payload(uint8_t *payload, size_t len, size_t *ret_len) {
+  Wkspd__Ttrpc__Response response = WKSPD__TTRPC__RESPONSE__INIT;
+  response.payload.data = payload;
+  response.payload.len = len;
+  return rpc_pack(&response.base, ret_len);
+}
+
 uint8_t *rpc_encode_reload(char **notes, size_t note_cnt, size_t *ret_len) {
   Wkspd__V1__ReloadResponse reload = WKSPD__V1__RELOAD_RESPONSE__INIT;
-  Wkspd__Ttrpc__Response response = WKSPD__TTRPC__RESPONSE__INIT;
   size_t len = 0;
   reload.n_notes = note_cnt;
   reload.notes = notes;
   uint8_t *payload = rpc_pack(&reload.base, &len);
   if (!payload) return NULL;
-  response.payload.data = payload;
-  response.payload.len = len;
-  uint8_t *bytes = rpc_pack(&response.base, ret_len);
+  uint8_t *bytes = rpc_encode_payload(payload, len, ret_len);
   free(payload);
   return bytes;
 }

@@ -58,6 +58,9 @@ void rpc_call_free(rpc_call_t *call);
 uint8_t *rpc_encode_reply(engine_reply_t const *reply, size_t *ret_len);
 uint8_t *rpc_encode_refusal(rpc_refusal_t const *refusal, size_t *ret_len);
 
+/* The Response that holds a packed message. */
+uint8_t *rpc_encode_payload(uint8_t *payload, size_t len, size_t *ret_len);
+
 /* The Response to a Reload. */
 uint8_t *rpc_encode_reload(char **notes, size_t note_cnt, size_t *ret_len);
 

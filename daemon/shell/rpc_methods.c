@@ -7,6 +7,7 @@
 #include "daemon/shell/rpc.h"
 
 #include "daemon/child/result.h"
+#include "daemon/shell/clients.h"
 #include "wkspd.pb-c.h"
 
 #include <stdio.h>
@@ -432,6 +433,18 @@ static uint8_t *encode_stats(engine_reply_t const *reply, size_t *ret_len) {
   to.violation_cnt = from->violation_cnt;
   to.fd_cnt = from->fd_cnt;
   to.lost_cnt = from->lost_cnt;
+  Wkspd__V1__Limit limits[ENGINE_LIMITS_MAX], *limit_at[ENGINE_LIMITS_MAX];
+  for (size_t i = 0; i < from->limit_cnt; i++) {
+    limit_at[i] = &limits[i];
+    wkspd__v1__limit__init(limit_at[i]);
+    limits[i].what = text(from->limits[i].what);
+    limits[i].used = from->limits[i].used;
+    limits[i].max = from->limits[i].max;
+    limits[i].user_used = from->limits[i].user_used;
+    limits[i].user_max = from->limits[i].user_max;
+  }
+  to.limits = limit_at;
+  to.n_limits = from->limit_cnt;
   Wkspd__V1__Quota *quota = calloc(from->quota_cnt + 1, sizeof *quota);
   Wkspd__V1__Quota **at = calloc(from->quota_cnt + 1, sizeof *at);
   uint8_t *bytes = NULL;
@@ -470,6 +483,7 @@ rpc_method_t const rpc_methods[] = {
     {WORKSPACES, "Watch",   ENGINE_WATCH,   &wkspd__v1__watch_request__descriptor,   fill_watch,   NULL},
     {HOST,       "Version", ENGINE_VERSION, &wkspd__v1__version_request__descriptor, fill_nothing, encode_version},
     {HOST,       "Stats",   ENGINE_STATS,   &wkspd__v1__stats_request__descriptor,   fill_nothing, encode_stats},
+    {HOST,       "Clients", ENGINE_CLIENTS, &wkspd__v1__clients_request__descriptor, clients_fill, clients_encode},
     {HOST,       "Reload",  RPC_RELOAD,     &wkspd__v1__reload_request__descriptor,  fill_nothing, NULL},
 };
 /* clang-format on */

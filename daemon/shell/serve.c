@@ -10,6 +10,7 @@
 
 #include "daemon/shell/serve.h"
 
+#include "daemon/shell/clients.h"
 #include "daemon/shell/declare.h"
 #include "daemon/shell/lifeline.h"
 #include "daemon/shell/peer.h"
@@ -55,12 +56,18 @@ static void post_conn(loop_t *loop, int kind, uint64_t id) {
   loop_post(loop, &event, NULL);
 }
 
+/* Lines about what a uid does are bounded for each, so that none can hide another's. */
+static int may_log(loop_t *loop, uint32_t uid, uint32_t *ret_dropped) {
+  fair_user_t *user = fair_user(&loop->fair, uid);
+  return log_rate_ok(user ? &user->rate : &loop->violations, uv_hrtime(), ret_dropped);
+}
+
 static void on_closed(void *arg, peer_t *peer, char const *why, int violation) {
   conn_t *conn = arg;
   loop_t *loop = conn->loop;
   uint64_t id = conn->id;
   uint32_t dropped;
-  if (violation && log_rate_ok(&loop->violations, uv_hrtime(), &dropped)) {
+  if (violation && may_log(loop, conn->uid, &dropped)) {
     log_warn(loop->log, "violation", "conn=%lu uid=%u pid=%d dropped=%u error=%s", id, conn->uid,
              conn->pid, dropped, log_text(why).text);
   }
@@ -76,6 +83,10 @@ static void refuse(conn_t *conn, uint32_t stream, rpc_refusal_t const *refusal, 
   uint8_t *bytes = rpc_encode_refusal(refusal, &len);
   uint64_t id = conn->id;
   loop_t *loop = conn->loop;
+  uint32_t dropped;
+  if (mistake && may_log(loop, conn->uid, &dropped))
+    log_warn(loop->log, "mistake", "conn=%lu uid=%u pid=%d dropped=%u error=%s", id, conn->uid,
+             conn->pid, dropped, log_text(refusal->sentence).text);
   int bad = !bytes || peer_send(conn->peer, stream, TTRPC_RESPONSE, 0, bytes, len, NULL, 0);
   free(bytes);
   if (!idmap_get(&loop->peers, id)) return; /* sending found that it has gone */
@@ -238,11 +249,23 @@ void serve_open(loop_t *loop, int fd, serve_who_t const *who) {
   loop_post(loop, &event, NULL);
 }
 
+int serve_peer(loop_t const *loop, uint64_t id, uint64_t *ret_queued) {
+  conn_t const *conn = id ? idmap_get(&loop->peers, id) : NULL;
+  if (!conn) return -1;
+  *ret_queued = peer_held(conn->peer);
+  return peer_fd(conn->peer);
+}
+
+void serve_log(loop_t *loop, uint32_t uid, char const *word, char const *text) {
+  uint32_t dropped;
+  if (may_log(loop, uid, &dropped)) log_warn(loop->log, word, "%s dropped=%u", text, dropped);
+}
+
 void serve_close(loop_t *loop, uint64_t id, char const *why) {
   conn_t *conn = idmap_get(&loop->peers, id);
   if (declare_closed(loop, id, why) || !conn) return;
   uint32_t dropped;
-  if (log_rate_ok(&loop->violations, uv_hrtime(), &dropped)) {
+  if (may_log(loop, conn->uid, &dropped)) {
     log_warn(loop->log, "closed", "conn=%lu uid=%u pid=%d dropped=%u why=%s", id, conn->uid,
              conn->pid, dropped, log_text(why).text);
   }
@@ -300,6 +323,8 @@ void serve_reply(loop_t *loop, engine_reply_t const *reply) {
       bytes = rpc_encode_refusal(&refusal, &len);
     }
   }
+  if (reply->method == ENGINE_CLIENTS && reply->code == ENGINE_CODE_OK)
+    bytes = clients_answer(loop, reply, &len);
   if (!bytes) bytes = rpc_encode_reply(reply, &len);
   if (!bytes) {
     for (unsigned i = 0; i < fd_cnt; i++) close(fds[i]);

@@ -25,6 +25,12 @@ void serve_reply(loop_t *loop, engine_reply_t const *reply);
 void serve_event(loop_t *loop, engine_effect_t const *effect);
 void serve_close(loop_t *loop, uint64_t conn, char const *why);
 
+/* The socket of that connection and the bytes that wait on it; -1: it has gone. */
+int serve_peer(loop_t const *loop, uint64_t conn, uint64_t *ret_queued);
+
+/* A line about what this uid did; so many of each uid's are written. */
+void serve_log(loop_t *loop, uint32_t uid, char const *word, char const *text);
+
 /* Random bytes as a uuid. 0, or 1: there are none. */
 int serve_uuid(uint8_t ret_uuid[16]);
 
