@@ -166,6 +166,7 @@ int cmd_heap_query(cli_t *cli, cli_args_t const *args);
 int cmd_heap_rm(cli_t *cli, cli_args_t const *args);
 
 int cmd_status(cli_t *cli, cli_args_t const *args);
+int cmd_clients(cli_t *cli, cli_args_t const *args);
 int cmd_reload(cli_t *cli, cli_args_t const *args);
 int cmd_version(cli_t *cli, cli_args_t const *args);
 int cmd_watch(cli_t *cli, cli_args_t const *args);

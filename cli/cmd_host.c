@@ -41,25 +41,52 @@ static int quotas_print(cli_t const *cli, wksp_status_t const *s) {
   return render_table_print(table) ? cli_fail_memory(cli) : CLI_OK;
 }
 
+static int limit_json(void *arg, wksp_limit_t const *limit) {
+  return json_array_append_new(
+      arg, json_pack("{s:o, s:o, s:o, s:o, s:o}", "what", render_json_text(limit->what), "used",
+                     render_json_figure(limit->used), "max", render_json_figure(limit->max),
+                     "user_used", render_json_figure(limit->user_used), "user_max",
+                     render_json_figure(limit->user_max)));
+}
+
+/* "connections 3 of 16384", and what this user has of it if he may not have all. */
+static int limit_fact(void *arg, wksp_limit_t const *limit) {
+  char user[128] = "";
+  (void)arg;
+  if (limit->user_max && limit->user_max != limit->max)
+    snprintf(user, sizeof user, "; yours %lu of %lu", limit->user_used, limit->user_max);
+  if (limit->max)
+    render_fact("limit", "%s: %lu of %lu%s", limit->what, limit->used, limit->max, user);
+  else
+    render_fact("limit", "%s: %lu%s", limit->what, limit->used, user);
+  return 0;
+}
+
 int cmd_status(cli_t *cli, cli_args_t const *args) {
   int const status = cli_connect(cli);
   if (status) return status;
   wksp_status_t s;
   int const err = wksp_client_status(cli->client, &s);
   if (err) return cli_fail_wksp(cli, err);
+  json_t *limits = cli->json ? json_array() : NULL;
+  int const told = limits ? wksp_client_limits(cli->client, limit_json, limits) : 0;
+  if (told < 0) {
+    json_decref(limits);
+    return cli_fail_wksp(cli, told);
+  }
   if (cli->json)
     return render_json(
         cli,
-        json_pack("{s:i, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:o}",
-                  "pid", s.pid, "uptime_ns", render_json_figure(s.uptime_ns), "fd_store",
-                  (int)s.fd_store, "workspace_cnt", (json_int_t)s.workspace_cnt, "quarantined_cnt",
-                  (json_int_t)s.quarantined_cnt, "lease_cnt", (json_int_t)s.lease_cnt,
-                  "connection_cnt", (json_int_t)s.connection_cnt, "job_cnt", (json_int_t)s.job_cnt,
-                  "bytes", render_json_figure(s.bytes), "request_cnt",
-                  render_json_figure(s.request_cnt), "refused_cnt",
-                  render_json_figure(s.refused_cnt), "violation_cnt",
-                  render_json_figure(s.violation_cnt), "fd_cnt", (json_int_t)s.fd_cnt, "lost_cnt",
-                  (json_int_t)s.lost_cnt, "quotas", quotas_json(&s)));
+        json_pack(
+            "{s:i, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o}",
+            "pid", s.pid, "uptime_ns", render_json_figure(s.uptime_ns), "fd_store", (int)s.fd_store,
+            "workspace_cnt", (json_int_t)s.workspace_cnt, "quarantined_cnt",
+            (json_int_t)s.quarantined_cnt, "lease_cnt", (json_int_t)s.lease_cnt, "connection_cnt",
+            (json_int_t)s.connection_cnt, "job_cnt", (json_int_t)s.job_cnt, "bytes",
+            render_json_figure(s.bytes), "request_cnt", render_json_figure(s.request_cnt),
+            "refused_cnt", render_json_figure(s.refused_cnt), "violation_cnt",
+            render_json_figure(s.violation_cnt), "fd_cnt", (json_int_t)s.fd_cnt, "lost_cnt",
+            (json_int_t)s.lost_cnt, "quotas", quotas_json(&s), "limits", limits));
   render_fact("daemon", "pid %d, up %s", s.pid, render_span(s.uptime_ns).s);
   render_fact("memory", "%s",
               s.fd_store ? "outlives the daemon"
@@ -82,7 +109,8 @@ int cmd_status(cli_t *cli, cli_args_t const *args) {
   render_fact("requests", "%lu, of them %lu refused", s.request_cnt, s.refused_cnt);
   render_fact("violations", "%lu connections closed for breaking the protocol", s.violation_cnt);
   render_fact("descriptors", "%u", s.fd_cnt);
-  return quotas_print(cli, &s);
+  int const err_limits = wksp_client_limits(cli->client, limit_fact, NULL);
+  return err_limits ? cli_fail_wksp(cli, err_limits) : quotas_print(cli, &s);
 }
 
 static int print_note(void *arg, char const *note) {

@@ -262,6 +262,13 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl status\n"
                 "  wkspctl status --json --socket /tmp/wkspd.sock\n",
     .run = cmd_status },
+  { .name = "clients",
+    .what = "list the processes that use the daemon",
+    .text = "Those that are connected or hold workspaces: of all users for root and who else\n"
+            "administers wkspd, else your own. HOLDS are the workspaces that they opened.\n",
+    .examples = "  wkspctl clients\n"
+                "  wkspctl clients --json\n",
+    .run = cmd_clients },
   { .name = "reload",
     .what = "have the daemon read its configuration again",
     .text = "Makes the workspaces that it declares, resizes those that differ, and says what\n"

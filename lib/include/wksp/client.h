@@ -289,6 +289,51 @@ WKSP_API int wksp_client_status(wksp_client_t *client, wksp_status_t *ret_status
 WKSP_API int wksp_client_reload(wksp_client_t *client, int (*on_note)(void *arg, char const *note),
                                 void *arg);
 
+/* One bound of the daemon's: what is in use of it, in all and by this process's uid. */
+typedef struct wksp_limit {
+  char what[48]; /* "connections", "workspaces", ... */
+  ulong used;
+  ulong max; /* 0: no bound */
+  ulong user_used;
+  ulong user_max; /* of one uid; 0: no bound but max */
+} wksp_limit_t;
+
+/* Tells on_limit of each, until it returns non-zero, which is then returned. 0 or an error. */
+WKSP_API int wksp_client_limits(wksp_client_t *client,
+                                int (*on_limit)(void *arg, wksp_limit_t const *limit), void *arg);
+
+/* What a process has open. */
+typedef struct wksp_held {
+  char name[FD_WKSP_NAME_MAX + 1];
+  ulong lease_id;
+  ulong since_ns; /* since 1970; 0: since before the daemon's start */
+  uint read_only;
+  uint removing; /* it has been removed, and its memory stays for this */
+} wksp_held_t;
+
+/* A process that is connected to the daemon, or holds what it opened. */
+typedef struct wksp_process {
+  int pid; /* as the daemon sees it */
+  uint uid, gid;
+  char comm[17];    /* printable ASCII; "" if it has ended or cannot be told for certain */
+  char cgroup[256]; /* likewise */
+  ulong since_ns;   /* of the oldest of what it has; 0: since before the daemon's start */
+  uint connection_cnt;
+  uint request_cnt; /* in flight */
+  uint watch_cnt;
+  uint ended;              /* it has ended, and another process holds what it opened */
+  ulong queued;            /* bytes that wait in the daemon on one of its connections */
+  wksp_held_t const *held; /* held_cnt of them, valid during the call */
+  ulong held_cnt;
+} wksp_process_t;
+
+/* Tells on_process of each, in the order of pids, until it returns non-zero, which is then
+   returned: of all users for those who administer wkspd, else of those of this process's uid. 0 or
+   an error. */
+WKSP_API int wksp_client_processes(wksp_client_t *client,
+                                   int (*on_process)(void *arg, wksp_process_t const *process),
+                                   void *arg);
+
 WKSP_PROTOTYPES_END
 
 #endif
