@@ -75,9 +75,8 @@ static int fault_admission(engine_t const *e, conn_t const *conn, engine_request
     fault_hint(ret_fault, "try again");
     return 1;
   }
-  uint64_t bytes = req->u.create.max_size ? req->u.create.max_size : req->u.create.size;
   if (fault_limit("workspaces", e->registry.by_id.cnt, e->config.workspaces_max, ret_fault) ||
-      fault_share_create(e, conn, bytes, ret_fault))
+      fault_share_create(e, conn, ret_fault))
     return 1;
   return fault_kept(e, ret_fault);
 }

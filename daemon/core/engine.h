@@ -176,7 +176,6 @@ typedef struct engine_config {
   uint64_t lease_id_high; /* and above those of all RECOVERED_*. Opens end at
                              ENGINE_LEASE_ID_MAX */
   uint32_t uid_conns_max, uid_workspaces_max; /* of one uid; 0: the constant */
-  uint64_t uid_bytes_max;  /* of all workspaces of one uid, as max_size; 0: no bound */
   uint32_t admin_gid;      /* members administer, as root does; 0: no group does */
   int32_t pid;             /* for Stats */
   uint32_t layout_version; /* for Version: what this daemon makes */

@@ -148,7 +148,7 @@ int rights_admin(engine_config_t const *config, conn_t const *conn);
  * ------------------------------------------------------------------------------------------------
  */
 
-/* What a uid has. */
+/* What a uid has; bytes as max_size. */
 typedef struct share {
   uint32_t workspace_cnt;
   uint64_t bytes;
@@ -157,10 +157,9 @@ typedef struct share {
 int share_conn_open(engine_t *e, engine_event_t const *event); /* CONN_OPEN */
 void share_of(engine_t const *e, uint32_t uid, share_t *ret_share);
 
-/* 1 and *ret_fault if one more is too much: a request, a workspace of so many bytes. */
+/* 1 and *ret_fault if one more is too much: a request, a workspace. */
 int fault_share_call(engine_t const *e, conn_t const *conn, engine_reply_t *ret_fault);
-int fault_share_create(engine_t const *e, conn_t const *conn, uint64_t bytes,
-                       engine_reply_t *ret_fault);
+int fault_share_create(engine_t const *e, conn_t const *conn, engine_reply_t *ret_fault);
 
 /* audit.c
  * ------------------------------------------------------------------------------------------------

@@ -1,13 +1,12 @@
 /* share: what one user may have of what there is.
 
    Every bound of limits.h is one for all; by itself it would let the first who comes take
-   everything. So there is a second one for each uid: connections, requests in flight, workspaces
-   and their bytes. Who administers is not bound by the second, and the last connections are his, so
-   that he can always look.
+   everything. So there is a second one for each uid: connections, requests in flight, workspaces.
+   (What memory they may take is for quotas: charge.c.) Who administers is not bound by the second,
+   and the last connections are his, so that he can always look.
 
-   Workspaces and bytes are counted anew from the registry at each create: a sum that is kept beside
-   it could come to differ. Bytes count as max_size, since a writer can touch beyond the present
-   end. What is being made counts, and what is removed until its memory has gone.
+   Workspaces are counted anew from the registry at each create: a sum that is kept beside it could
+   come to differ. What is being made counts, and what is removed until its memory has gone.
 
    Refuses to take away what somebody has already. */
 
@@ -114,26 +113,11 @@ void share_of(engine_t const *e, uint32_t uid, share_t *ret_share) {
   *ret_share = share;
 }
 
-int fault_share_create(engine_t const *e, conn_t const *conn, uint64_t bytes,
-                       engine_reply_t *ret_fault) {
-  uint64_t max = e->config.uid_bytes_max;
+int fault_share_create(engine_t const *e, conn_t const *conn, engine_reply_t *ret_fault) {
   share_t share;
 
   if (conn->admin) return 0;
   share_of(e, conn->uid, &share);
-  if (fault_limit("workspaces of this user", share.workspace_cnt, e->config.uid_workspaces_max,
-                  ret_fault))
-    return 1;
-  if (!max || (share.bytes <= max && bytes <= max - share.bytes)) return 0;
-  uint64_t left = share.bytes < max ? max - share.bytes : 0;
-  fault_set(ret_fault, ENGINE_CODE_RESOURCE_EXHAUSTED, "quota",
-            "a workspace of up to %" PRIu64 " bytes is more than uid %" PRIu32 " has left: %" PRIu64
-            " of %" PRIu64 " bytes are in use",
-            bytes, conn->uid, share.bytes, max);
-  fault_figures(ret_fault, bytes, left);
-  fault_hint(ret_fault,
-             "ask for at most %" PRIu64
-             " bytes (max-size counts), remove some, or have uid_bytes raised",
-             left);
-  return 1;
+  return fault_limit("workspaces of this user", share.workspace_cnt, e->config.uid_workspaces_max,
+                     ret_fault);
 }

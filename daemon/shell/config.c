@@ -22,8 +22,7 @@
 
 typedef struct reader {
   config_t *config;
-  unsigned seen_socket, seen_state_dir, seen_level, seen_workers, seen_admin, seen_uid_workspaces,
-      seen_uid_bytes;
+  unsigned seen_socket, seen_state_dir, seen_level, seen_workers, seen_admin, seen_uid_workspaces;
 } reader_t;
 
 static int set_path(char *ret_path, char const *value, size_t len_max) {
@@ -57,10 +56,6 @@ static char const *set_share(reader_t *reader, char const *name, char const *val
     return set_number(&config->uid_workspaces, value, CONFIG_UID_WORKSPACES_MAX)
                ? NULL
                : "a number from 1 to 10240";
-  }
-  if (!strcmp(name, "uid_bytes")) {
-    *ret_seen = &reader->seen_uid_bytes;
-    return declared_bytes(value, &config->uid_bytes) ? NULL : "a size such as 16G, at most 64T";
   }
   return NULL;
 }
@@ -125,7 +120,7 @@ static void on_key(confile_t *file, char const *section, char const *name, char 
   if (!seen) {
     confile_refuse(file,
                    "unknown key '%.100s' (known: socket, state_dir, log_level, workers, "
-                   "admin_group, uid_workspaces, uid_bytes)",
+                   "admin_group, uid_workspaces)",
                    name);
     return;
   }
@@ -300,7 +295,7 @@ char const *config_help(void) {
          "  --socket PATH      listen here (" CONFIG_SOCKET_DEFAULT ")\n"
          "  --state-dir DIR    keep specs of workspaces here (" CONFIG_STATE_DIR_DEFAULT ")\n"
          "  --config FILE      section [wkspd], keys socket, state_dir, log_level, workers,\n"
-         "                     admin_group, uid_workspaces, uid_bytes; then\n"
+         "                     admin_group, uid_workspaces; then\n"
          "                     FILE.d/*.conf; options win. workspaces.d/NAME.conf beside it "
          "declares\n"
          "                     a workspace: [workspace], size, max_size, page_size, mode, owner, "

@@ -40,7 +40,6 @@ typedef struct config {
   unsigned workers;        /* 0: as many as is usual */
   uint32_t admin_gid;      /* of admin_group; 0: none */
   uint32_t uid_workspaces; /* of one uid; 0: as many as is usual */
-  uint64_t uid_bytes;      /* of one uid; 0: no bound */
   quota_t quota;
   int supervise;
   config_do_t what;

@@ -302,7 +302,6 @@ static int read_again(struct declare *declare) {
     note_restart(declare, "workers", config->workers != old->workers);
     note_restart(declare, "admin_group", config->admin_gid != old->admin_gid);
     note_restart(declare, "uid_workspaces", config->uid_workspaces != old->uid_workspaces);
-    note_restart(declare, "uid_bytes", config->uid_bytes != old->uid_bytes);
   }
   free(config);
   return bad;

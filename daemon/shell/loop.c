@@ -264,8 +264,7 @@ static engine_config_t engine_config(loop_t const *loop, rlim_t files) {
                             .daemon_version = WKSP_VERSION,
                             .jobs_running_max = loop->config->workers,
                             .admin_gid = loop->config->admin_gid,
-                            .uid_workspaces_max = loop->config->uid_workspaces,
-                            .uid_bytes_max = loop->config->uid_bytes};
+                            .uid_workspaces_max = loop->config->uid_workspaces};
   struct sysinfo info;
   if (files > 1U << 20) files = 1U << 20;
   share_files(&config, files);
