@@ -194,7 +194,10 @@ static int chunk_piece(void *arg, uint32_t thread, uint64_t idx, wksp__ck_work_t
   wksp__ck_chunk_t const *chunk = &tables->chunks[idx];
   wksp__ck_ref_t const *ref = &self->ckpt->refs[idx];
   scatter_t scatter = {.self = self};
-  wksp__ck_runs(tables, chunk, count_run, &scatter);
+  if (self->keep || chunk->run_cnt == 1)
+    wksp__ck_runs(tables, chunk, count_run, &scatter);
+  else
+    scatter = (scatter_t){.self = self, .runs = chunk->run_cnt, .len = chunk->raw_len};
   int err = 0, straight = scatter.runs == 1 && scatter.len == chunk->raw_len;
   char *to = straight ? fd_wksp_laddr_fast(self->wksp, scatter.gaddr) : bench->raw;
   if (scatter.runs)

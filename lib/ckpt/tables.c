@@ -137,13 +137,15 @@ static void span_runs(wksp__ck_tables_t const *tables, wksp__ck_span_t const *sp
   uint64_t base = wksp__span_gaddr(&tables->hdr, span->span), size = info->size;
   uint32_t blk = lo > base ? (uint32_t)((lo - base) / size) : 0, end = info->blk_cnt;
   if (hi - base < end * size) end = (uint32_t)((hi - base + size - 1) / size);
-  while ((blk = bit_next(bits, blk, end, 1)) < end) {
-    uint32_t after = bit_next(bits, blk, end, 0);
+  for (blk = bit_next(bits, blk, end, 1); blk < end;) {
+    uint32_t after = bit_next(bits, blk, end, 0), next = bit_next(bits, after, end, 1);
+    /* the next range begins on a line that nothing else would fetch in time */
+    __builtin_prefetch((void const *)(tables->near + base + next * size));
     uint64_t from = base + blk * size, to = base + after * size;
     if (from < lo) from = lo;
     if (to > hi) to = hi;
     if (from < to) on_run(arg, from, to - from);
-    blk = after;
+    blk = next;
   }
 }
 
@@ -200,9 +202,16 @@ static int extents_make(wksp__ck_tables_t *tables) {
   return err;
 }
 
+typedef struct counted {
+  uint64_t len;
+  uint32_t run_cnt;
+} counted_t;
+
 static void count(void *arg, uint64_t gaddr, uint64_t len) {
+  counted_t *counted = arg;
   (void)gaddr;
-  *(uint64_t *)arg += len;
+  counted->len += len;
+  counted->run_cnt++;
 }
 
 int wksp__ck_chunks_make(wksp__ck_tables_t *tables, uint64_t chunk_max) {
@@ -211,22 +220,23 @@ int wksp__ck_chunks_make(wksp__ck_tables_t *tables, uint64_t chunk_max) {
   uint64_t from = 0, lg = tables->chunk_lg;
   for (uint64_t extent = 0; extent < tables->extent_cnt;) {
     wksp__ck_extent_t const *ext = &tables->extents[extent];
-    uint64_t window = ext->gaddr >> lg, len = 0;
+    uint64_t window = ext->gaddr >> lg;
+    counted_t all = {0};
     if (window < from) window = from;
     if (window << lg >= ext->gaddr + ext->size) {
       extent++;
       continue;
     }
-    window_runs(tables, extent, window << lg, (window + 1) << lg, count, &len);
-    if (len) {
+    window_runs(tables, extent, window << lg, (window + 1) << lg, count, &all);
+    if (all.len) {
       if (tables->chunk_cnt == chunk_max)
         return wksp__fail(WKSP_E_CORRUPT, "checkpoint: more lives than its %lu chunks can hold",
                           chunk_max);
       err = WKSP_CK_ADD(tables, chunk);
       if (err) return err;
-      tables->chunks[tables->chunk_cnt++] =
-          (wksp__ck_chunk_t){.window = window, .extent = extent, .raw_len = (uint32_t)len};
-      tables->live_sz += len;
+      tables->chunks[tables->chunk_cnt++] = (wksp__ck_chunk_t){
+          .window = window, .extent = extent, .raw_len = (uint32_t)all.len, .run_cnt = all.run_cnt};
+      tables->live_sz += all.len;
     }
     from = window + 1;
   }

@@ -56,7 +56,8 @@ typedef struct wksp__ck_extent {
 typedef struct wksp__ck_chunk {
   uint64_t window;
   uint64_t extent; /* the first that reaches into it */
-  uint32_t raw_len, pad;
+  uint32_t raw_len;
+  uint32_t run_cnt; /* ranges that it consists of */
 } wksp__ck_chunk_t;
 
 /* Parts, extents, spans and chunks ascend and do not overlap. */
@@ -81,6 +82,7 @@ typedef struct wksp__ck_tables {
   uint64_t chunk_cnt, chunk_cap;
   uint64_t live_sz;
   uint32_t chunk_lg; /* windows are 2^chunk_lg bytes */
+  uintptr_t near; /* where the bytes are that will be looked at, to be fetched early; 0: nowhere */
 } wksp__ck_tables_t;
 
 /* Windows: as small as incremental checkpoints like them, as large as codecs do. */

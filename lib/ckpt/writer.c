@@ -177,9 +177,8 @@ static int benches_make(wksp_ckpt_writer_t *writer, uint32_t cnt) {
 
 typedef struct gather {
   char *to;
-  char const *base, *at; /* at: of the last range */
-  uint64_t runs;
-  void *state; /* of a digest */
+  char const *base, *at; /* at: of the only range */
+  void *state;           /* of a digest */
 } gather_t;
 
 static void gather_run(void *arg, uint64_t gaddr, uint64_t len) {
@@ -196,11 +195,10 @@ static wksp__ck_digest_t chunk_read(wksp_ckpt_writer_t *writer, wksp__ck_chunk_t
   return wksp__ck_digest(to, chunk->raw_len);
 }
 
-static void count_run(void *arg, uint64_t gaddr, uint64_t len) {
+static void first_run(void *arg, uint64_t gaddr, uint64_t len) {
   gather_t *gather = arg;
   (void)len;
   gather->at = gather->base + gaddr;
-  gather->runs++;
 }
 
 static void digest_run(void *arg, uint64_t gaddr, uint64_t len) {
@@ -213,13 +211,14 @@ static void digest_run(void *arg, uint64_t gaddr, uint64_t len) {
 static int chunk_look(wksp_ckpt_writer_t *writer, bench_t *bench, wksp__ck_chunk_t const *chunk,
                       wksp__ck_digest_t *ret_digest, char const **ret_at) {
   gather_t gather = {.base = (char const *)writer->wksp, .state = bench->digest};
-  wksp__ck_runs(&writer->ckpt.tables, chunk, count_run, &gather);
-  *ret_at = gather.runs == 1 ? gather.at : NULL;
-  if (gather.runs == 1) {
+  *ret_at = NULL;
+  if (chunk->run_cnt == 1) {
+    wksp__ck_runs(&writer->ckpt.tables, chunk, first_run, &gather);
+    *ret_at = gather.at;
     *ret_digest = wksp__ck_digest(gather.at, chunk->raw_len);
     return 1;
   }
-  if (chunk->raw_len / gather.runs < IN_PLACE_MIN) return 0;
+  if (chunk->raw_len / chunk->run_cnt < IN_PLACE_MIN) return 0;
   wksp__ck_digest_begin(bench->digest);
   wksp__ck_runs(&writer->ckpt.tables, chunk, digest_run, &gather);
   *ret_digest = wksp__ck_digest_end(bench->digest);
@@ -347,6 +346,7 @@ static int pass(wksp_ckpt_writer_t *writer, wksp__ck_piece_t piece, uint32_t pha
   wksp__ck_tables_t *tables = &writer->ckpt.tables;
   int err = wksp__ck_capture(writer->wksp, writer->opts.map_sz, tables);
   if (err) return err;
+  tables->near = (uintptr_t)writer->wksp;
   uint32_t threads = wksp__ck_threads(writer->opts.threads, tables->live_sz);
   err = benches_make(writer, threads);
   if (err) return err;
