@@ -125,6 +125,8 @@ static void kept(void **state) {
   assert_int_equal(gone.file_cnt, 0);
   manifest->bytes[100] ^= 1;
   pack->len--;
+  mem_file(&bed.mem, "pack", 1)
+      ->len--; /* which of the two has what is needed depends on the seed */
   wksp_ckpt_result_t result;
   assert_int_equal(wksp_ckpt_take(bed.store, bed.sample.wksp, NULL, &result), 0);
   assert_true(result.chunk_new_cnt > 0);
