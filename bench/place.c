@@ -267,6 +267,7 @@ static void bench_read(void) {
 int main(int argc, char **argv) {
   (void)argv;
   if (argc > 1) bench_die("place takes no arguments; scripts/bench place runs it");
+  setvbuf(stdout, NULL, _IOLBF, 0);
   client = wksp_client_connect(NULL);
   must(!client, "connect");
   printf("%-34s %10s     %10s     %6s\n", "", "wkspd", "plain", "ratio");

@@ -76,8 +76,8 @@ def policies():
         small = ((4096, 2 * 512 * len(nodes)),) if numa in ("1", "0,1", "split:0,1,1") else ()
         for page, cnt in ((2 * M, 41), *small):
             what = f"{numa}, {NAMES[page]}"
-            lab.ok("taskset", "-c", cpu, "wkspctl", "create", "w", "--size", cnt * page, "--page", NAMES[page], "--numa",
-                   numa)
+            lab.ok("taskset", "-c", cpu, "wkspctl", "create", "w", "--size", cnt * page, "--page", NAMES[page],
+                   "--numa", numa)
             unit = 512 if page == 4096 else 1
             want = in_turn(cnt, *nodes, unit=unit) if shares is in_turn else split(cnt, *nodes)
             check("w", cnt * page, page, want, what)

@@ -41,7 +41,7 @@ def pool(node, what):
 
 @tap.test
 def mistakes():
-    """what is no placement, and nodes and cpus that are not there, are refused with what is wrong, and nothing is left"""
+    """what is no placement, and nodes and cpus that are not there, are refused with what is wrong, and nothing stays"""
     with Daemon() as d:
         for numa, says in (("x", "is no placement"), ("0,", "is no placement"), ("split:", "is no placement"),
                            ("0,0", "comes twice"), ("63", "is not there or is offline"),
@@ -92,7 +92,8 @@ def placed():
     they do when it has grown and when the daemon has been started anew"""
     node = online()[0]
     with Daemon(supervise=True) as d:
-        made = d.json("create", NAME, "--size", "5M", "--max-size", "24M", "--page", "4k", "--numa", f"split:{node},{node}")
+        made = d.json("create", NAME, "--size", "5M", "--max-size", "24M", "--page", "4k", "--numa",
+                      f"split:{node},{node}")
         for size in (made["size"], 16 * M):
             if size != made["size"]:
                 d.ok("resize", NAME, "--size", size)
