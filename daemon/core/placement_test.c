@@ -56,7 +56,7 @@ static topo_t *machine(uint32_t node_cnt, uint32_t cpu_cnt, uint64_t huge) {
 
 static place_policy_t policy_of(topo_t const *topo, char const *text, int cpu) {
   place_ask_t ask;
-  place_policy_t policy;
+  place_policy_t policy = {.kind = 0};
   place_fail_t fail;
   if (place_parse(text, &ask, &fail) || place_resolve(&ask, topo, cpu, &policy, &fail)) {
     fail_msg("%s: %s", text, fail.text);

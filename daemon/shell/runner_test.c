@@ -141,6 +141,49 @@ static void resized(void **state) {
   }
 }
 
+/* Where pages are said to lie: figures that add up, and runs without gaps, of nodes that there can
+   be. */
+static void placed(void **state) {
+  static result_ask_t const place = {.magic = RESULT_MAGIC,
+                                     .op = RESULT_PLACE,
+                                     .size = 64 << 20,
+                                     .resize_to = 20 << 20,
+                                     .page_bytes = 2 << 20};
+  typedef struct places {
+    result_head_t head;
+    result_run_t runs[2];
+  } places_t;
+  places_t const sound = {.head = {.magic = RESULT_MAGIC,
+                                   .op = RESULT_PLACE,
+                                   .page_cnt = 10,
+                                   .lost_cnt = 3,
+                                   .node_cnt = {[1] = 7},
+                                   .run_cnt = 2},
+                          .runs = {{0, 7, 1, 0}, {7, 3, -1, 0}}};
+  result_t result;
+  char const *why;
+  for (int way = 0; way < 14; way++) {
+    places_t at = sound;
+    size_t len = sizeof at;
+    if (way == 1) at.head.page_cnt = 11;
+    if (way == 2) at.head.lost_cnt = ~0UL;
+    if (way == 3) at.head.node_cnt[63] = ~0UL - 2;
+    if (way == 4) at.head.node_cnt[1] = 6;
+    if (way == 5) at.runs[1].first = 8;
+    if (way == 6) at.runs[1].cnt = 4;
+    if (way == 7) at.runs[0].cnt = 0;
+    if (way == 8) at.runs[0].node = 64;
+    if (way == 9) at.runs[0].node = -2;
+    if (way == 10) at.head.runs_cut = 2;
+    if (way == 11) at.head.run_cnt = RESULT_RUNS_MAX + 1;
+    if (way == 12) at.head.run_cnt = 1, len -= sizeof *at.runs; /* whole without being cut */
+    if (way == 13) at.head.run_cnt = 1, at.head.runs_cut = 1, len -= sizeof *at.runs;
+    int ok = way == 0 || way == 13;
+    if (result_check(&place, &at, len, &result, &why) != ok) fail_msg("way %d", way);
+    if (ok) assert_int_equal(result.runs[0].node, 1);
+  }
+}
+
 /* An answer cut at any byte does not pass, nor does one with more behind it. */
 static void cut(void **state) {
   answer_t answer[2] = {good(), good()};
@@ -273,9 +316,10 @@ static void log_rates(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(good_answer), cmocka_unit_test(lies),       cmocka_unit_test(resized),
-      cmocka_unit_test(cut),         cmocka_unit_test(later_page), cmocka_unit_test(mutated),
-      cmocka_unit_test(verdicts),    cmocka_unit_test(log_lines),  cmocka_unit_test(log_rates),
+      cmocka_unit_test(good_answer), cmocka_unit_test(lies),     cmocka_unit_test(resized),
+      cmocka_unit_test(placed),      cmocka_unit_test(cut),      cmocka_unit_test(later_page),
+      cmocka_unit_test(mutated),     cmocka_unit_test(verdicts), cmocka_unit_test(log_lines),
+      cmocka_unit_test(log_rates),
   };
   return cmocka_run_group_tests_name("runner", tests, NULL, NULL);
 }
