@@ -29,8 +29,8 @@ ARROWS = {
     "examples": {"public"},
     "bench": {"public", "bench"},
     # Tests reach into what they test.
-    "tests": {"public", "lib/core", "lib/heap", "lib/ckpt", "lib/ttrpc", "lib/client", "proto", "daemon/core", "daemon/shell",
-              "daemon/child", "tests"},
+    "tests": {"public", "lib/core", "lib/heap", "lib/ckpt", "lib/ttrpc", "lib/client", "proto", "daemon/core",
+              "daemon/shell", "daemon/child", "tests"},
 }
 
 # The shell starts workers; it knows the child by these headers only.
@@ -186,8 +186,8 @@ CORE_FILES = {
 }
 
 # lib/ckpt works with threads of its own; what else it uses are codecs, the core, and files.
-CKPT = PURE | set("""aligned_alloc pthread_create pthread_join pthread_mutex_init pthread_mutex_destroy pthread_mutex_lock
-    pthread_mutex_unlock""".split())
+CKPT = PURE | set("""aligned_alloc pthread_create pthread_join pthread_mutex_init pthread_mutex_destroy
+    pthread_mutex_lock pthread_mutex_unlock""".split())
 CKPT_FILES = {
     "codec": set("""LZ4_compressBound LZ4_compress_default LZ4_decompress_safe ZSTD_compressBound ZSTD_compressCCtx
         ZSTD_createCCtx ZSTD_createDCtx ZSTD_decompressDCtx ZSTD_freeCCtx ZSTD_freeDCtx ZSTD_getErrorName

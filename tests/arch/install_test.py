@@ -22,7 +22,8 @@ WANTED = [
     "*/lib*/**/libwksp-ckpt.so", "*/lib*/**/libwksp-ckpt.so.1", "*/lib*/**/libwksp-ckpt.so.1.0.0",
     "*/lib*/**/libwksp-ckpt.a", "*/lib*/**/pkgconfig/wksp-ckpt.pc", "*/include/wksp/ckpt.h", "*/include/wksp/pause.h",
     "*/include/wksp/fd_wksp.h", "*/include/wksp/fd_alloc.h", "*/include/wksp/valloc.h", "*/include/wksp/compat.h",
-    "*/include/wksp/wksp.hpp",
+    "*/include/wksp/wksp.hpp", "*/include/wksp/heap.h", "*/include/wksp/ext.h",
+    "*/lib*/**/wksp/libwksp_malloc.so", "*/bin/wksp-run",
     "**/system/wkspd.service", "**/system/wkspd.socket", "**/user/wkspd.service", "**/user/wkspd.socket",
     "**/system/wkspd-hugepages.service",
     "*/share/bash-completion/completions/wkspctl", "*/share/zsh/site-functions/_wkspctl",
@@ -31,7 +32,7 @@ WANTED = [
 # Where systemd knows what stands in it, 254 and later; where scdoc is there to make them.
 PERHAPS = ["**/system/wkspd.service.d/fd-store-preserve.conf", "**/user/wkspd.service.d/fd-store-preserve.conf",
            "*/man/man1/wkspctl.1", "*/man/man8/wkspd.8", "*/man/man5/wkspd.conf.5", "*/man/man3/libwksp.3",
-           "*/man/man3/wksp_*.3"]
+           "*/man/man3/wksp_*.3", "*/man/man1/wksp-run.1"]
 EXPOSURE_MAX = 15  # tenths, of what systemd-analyze security says
 
 _dest = tempfile.TemporaryDirectory(prefix="wkspd-install-")

@@ -307,7 +307,8 @@ def clients():
             found = [c for c in d.json("clients")["clients"] if c["held"]]
             tap.eq([(c["pid"], c["uid"], [h["name"] for h in c["held"]]) for c in found],
                    [(held.pid, os.getuid(), ["demo"])])
-            keys(found[0], "pid uid gid comm cgroup since since_ns connection_cnt request_cnt watch_cnt queued ended held")
+            keys(found[0],
+                 "pid uid gid comm cgroup since since_ns connection_cnt request_cnt watch_cnt queued ended held")
             keys(found[0]["held"][0], "name lease_id read_only removing since_ns")
             tap.eq((found[0]["comm"], found[0]["ended"]), ("hand", False))
             tap.contains(d.ok("clients"), "demo")

@@ -99,7 +99,8 @@ def too_short():
         for n in range(len(line)):
             prefix = line[:n]
             forgotten = n and prefix[-1] in ("--size", "--page", "--mode", "--seed", "--tag", "--align", "--cgroup",
-                                             "--limit", "--count", "--node", "--file", "--format", "--interval", "--listen")
+                                             "--limit", "--count", "--node", "--file", "--format", "--interval",
+                                             "--listen")
             if prefix == ["hugepages"] or n >= enough and not forgotten:
                 continue
             tried += 1

@@ -70,7 +70,8 @@ def a_flood():
         try:
             with wire.Wire(d.socket) as c:
                 begun = c.call("Host", "Stats", {}).fields[10][0]
-                tap.until(lambda: c.call("Host", "Stats", {}).fields[10][0] > begun + 2000, WAIT_S, "the flood has begun")
+                tap.until(lambda: c.call("Host", "Stats", {}).fields[10][0] > begun + 2000, WAIT_S,
+                          "the flood has begun")
 
             def bob():
                 with wire.Wire(d.socket) as c:
@@ -272,7 +273,8 @@ def out_of_descriptors():
 
         def same():
             seen.update(wire.stats(d.socket))
-            return {**seen, "connections": 0, "fds": seen["fds"] + 1} == {**before, "connections": 0, "fds": before["fds"]}
+            return ({**seen, "connections": 0, "fds": seen["fds"] + 1} ==
+                    {**before, "connections": 0, "fds": before["fds"]})
 
         tap.until(same, WAIT_S, f"all as before: {before}")
 

@@ -161,7 +161,8 @@ def attack(d, name):
     refused("fchown", {errno.EPERM}, lambda: os.fchown(fd, os.getuid(), -1))
     refused("sealing", {errno.EPERM}, lambda: sys_call("fcntl", fd, F_ADD_SEALS, F_SEAL_SHRINK))
     with open("/proc/self/mem", "r+b", buffering=0) as memory:
-        refused("writing through /proc/self/mem", {errno.EIO, errno.EFAULT}, lambda: os.pwrite(memory.fileno(), b"x", at))
+        refused("writing through /proc/self/mem", {errno.EIO, errno.EFAULT},
+                lambda: os.pwrite(memory.fileno(), b"x", at))
     own = mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
     own[0:8] = b"scribble"  # a copy of his own
     return ctypes.string_at(at, size) == before
@@ -187,7 +188,8 @@ def read_only(page):
 
 @tap.test
 def hard_read_only():
-    """another user who opens read-only cannot write, map for writing, protect, reopen, punch, resize or chmod the memory"""
+    """another user who opens read-only cannot write, map for writing, protect, reopen, punch, resize or chmod the
+    memory"""
     read_only(4096)
 
 
