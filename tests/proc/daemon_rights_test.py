@@ -108,7 +108,7 @@ def names_unknown():
                 text = repr((reply.code, reply.message, sorted(reply.detail.items())))
                 return text.replace(name, "NAME").replace(repr(name.encode()), "NAME")
 
-        for method in ("Get", "Open", "Query", "Compact", "Delete", "Resize"):
+        for method in ("Get", "Open", "Query", "Compact", "Placement", "Delete", "Resize"):
             there = users.run(BOB, lambda m=method: told(m, "secret"))
             tap.eq(there, users.run(BOB, lambda m=method: told(m, "sekret")), method)
             tap.contains(there, f"({wire.NOT_FOUND}, ")

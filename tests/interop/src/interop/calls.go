@@ -17,18 +17,20 @@ import (
 
 // Each makes what it needs and removes it, so they can be called in any order.
 var calls = map[string]func(b *bed) error{
-	"wkspd.v1.Workspaces.Create":  create,
-	"wkspd.v1.Workspaces.Delete":  remove,
-	"wkspd.v1.Workspaces.Get":     get,
-	"wkspd.v1.Workspaces.List":    list,
-	"wkspd.v1.Workspaces.Open":    open,
-	"wkspd.v1.Workspaces.Query":   query,
-	"wkspd.v1.Workspaces.Compact": compact,
-	"wkspd.v1.Workspaces.Resize":  resize,
-	"wkspd.v1.Workspaces.Watch":   watch,
-	"wkspd.v1.Host.Version":       version,
-	"wkspd.v1.Host.Stats":         stats,
-	"wkspd.v1.Host.Reload":        reload,
+	"wkspd.v1.Workspaces.Create":    create,
+	"wkspd.v1.Workspaces.Delete":    remove,
+	"wkspd.v1.Workspaces.Get":       get,
+	"wkspd.v1.Workspaces.List":      list,
+	"wkspd.v1.Workspaces.Open":      open,
+	"wkspd.v1.Workspaces.Query":     query,
+	"wkspd.v1.Workspaces.Compact":   compact,
+	"wkspd.v1.Workspaces.Resize":    resize,
+	"wkspd.v1.Workspaces.Plan":      plan,
+	"wkspd.v1.Workspaces.Placement": placement,
+	"wkspd.v1.Workspaces.Watch":     watch,
+	"wkspd.v1.Host.Version":         version,
+	"wkspd.v1.Host.Stats":           stats,
+	"wkspd.v1.Host.Reload":          reload,
 }
 
 const mib = 1 << 20
@@ -255,6 +257,52 @@ func resize(b *bed) error {
 	}
 	_, err = b.workspaces.Resize(b.ctx, &wkspd.ResizeRequest{Name: "go-resize", Size: 5 * mib})
 	return refused(err, codes.InvalidArgument, "go-resize")
+}
+
+// What a create would take adds up, and it takes nothing; what is no placement is refused.
+func plan(b *bed) error {
+	planned, err := b.workspaces.Plan(b.ctx, &wkspd.CreateRequest{Size: 2*mib + 1, MaxSize: 4 * mib, PageSize: 4096})
+	if err != nil || planned.PageSize != 4096 || planned.Size != 2*mib+4096 || planned.MaxSize != 4*mib {
+		return fail("%v, %v", planned, err)
+	}
+	var wanted, growth uint64
+	for _, node := range planned.Node {
+		wanted += node.Wanted
+		growth += node.Growth
+	}
+	if wanted != planned.Size/4096 || wanted+growth != planned.MaxSize/4096 {
+		return fail("%v", planned)
+	}
+	_, err = b.workspaces.Plan(b.ctx, &wkspd.CreateRequest{Size: mib, Numa: "nowhere"})
+	return refused(err, codes.InvalidArgument, "")
+}
+
+// Every page of it is somewhere.
+func placement(b *bed) error {
+	end, err := b.with("go-placement")
+	if err != nil {
+		return err
+	}
+	defer end()
+	placed, err := b.workspaces.Placement(b.ctx, &wkspd.PlacementRequest{Name: "go-placement"})
+	if err != nil || placed.Workspace.Name != "go-placement" || placed.RunsCut {
+		return fail("%v, %v", placed, err)
+	}
+	var got, at uint64
+	for _, node := range placed.Node {
+		got += node.Got
+	}
+	for _, run := range placed.Runs {
+		if run.First != at || run.Cnt == 0 {
+			return fail("%v", placed)
+		}
+		at += run.Cnt
+	}
+	if got != placed.Workspace.Size/4096 || at != got {
+		return fail("%v", placed)
+	}
+	_, err = b.workspaces.Placement(b.ctx, &wkspd.PlacementRequest{Name: "go-nobody"})
+	return refused(err, codes.NotFound, "go-nobody")
 }
 
 // All that happens to one workspace, in order; and a stream whose time passes.
