@@ -61,7 +61,7 @@ def check(name, size, page, want, what):
     tap.eq(seen, want, f"{what}: runs")
 
 
-@tap.test(timeout=400)
+@tap.test(timeout=600)
 def policies():
     """each policy, in pages of 2 MiB and of 4 KiB, puts every page where it says, and all go back"""
     lab.ok("dpkg", "-i", *lab.deb_files("libwksp1", "wkspd"), timeout_s=300)
@@ -87,7 +87,7 @@ def policies():
             tap.until(lambda: pool() == before, lab.READY_S, "all huge pages are free again")
 
 
-@tap.test(timeout=120)
+@tap.test(timeout=400)
 def growth():
     """what a workspace grows by is placed as the rest, and a restart of the daemon in between does not matter"""
     lab.ok("wkspctl", "create", "g", "--size", 10 * 2 * M, "--max-size", 60 * 2 * M, "--page", "2M", "--numa",
@@ -103,7 +103,7 @@ def growth():
     lab.ok("wkspctl", "rm", "g")
 
 
-@tap.test(timeout=120)
+@tap.test(timeout=400)
 def shortage():
     """a node that has too few pages is an error with node and figures before any is taken; with --preferred the rest
     comes from elsewhere and is counted"""
@@ -141,7 +141,7 @@ def node_free(node):
         return int(re.search(r"MemFree: *(\d+) kB", f.read())[1]) * 1024
 
 
-@tap.test(timeout=300)
+@tap.test(timeout=600)
 def dry():
     """a node that runs dry in the middle, since surplus pages were promised that it has no memory for: an error with
     node and figures, and every page back, surplus ones too; a workspace that cannot grow stays as it is"""
@@ -175,7 +175,7 @@ def dry():
     tap.until(lambda: pool() == before, lab.READY_S, "all huge pages are free again")
 
 
-@tap.test(timeout=240)
+@tap.test(timeout=600)
 def giant():
     """pages of 1 GiB are placed as well, auto takes them where they fit, and none is left when there are too few"""
     page, before = 1024 * M, pool(page=1024 * M)
@@ -192,7 +192,7 @@ def giant():
     tap.until(lambda: pool(page=page) == before, lab.READY_S, "they are free again")
 
 
-@tap.test(timeout=120)
+@tap.test(timeout=400)
 def hidden():
     """a daemon that may use one node only, as in a container with a cpuset, names it in its errors, counts its pages
     alone and places on it"""
@@ -216,7 +216,7 @@ def hidden():
         lab.run("systemctl", "stop", "hidden")
 
 
-@tap.test(timeout=120)
+@tap.test(timeout=400)
 def killed():
     """a daemon that is killed while it takes pages leaves none taken"""
     before = pool()
