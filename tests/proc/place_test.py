@@ -7,6 +7,7 @@ Every test has a daemon, socket and state folder of its own.
 import json
 import mmap
 import os
+import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
@@ -175,12 +176,19 @@ def quotas():
             tap.contains(d.ok("reload"), f"{path}:2:", f"a reload of {bad}")
 
 
-def touch(at, size):
-    """Writes to the memory of the workspace beyond its end."""
-    fd = os.open(pages.memfd(NAME), os.O_RDWR)
-    with mmap.mmap(fd, at + size) as memory:
-        memory[at:at + size] = b"x" * size
-    os.close(fd)
+def touch(d, at, size, all_held):
+    """Writes to the memory of the workspace beyond its end; the daemon is stopped meanwhile, lest it finds and gives
+    back the first of the pages while others are being touched."""
+    pid = d.status()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        fd = os.open(pages.memfd(NAME), os.O_RDWR)
+        with mmap.mmap(fd, at + size) as memory:
+            memory[at:at + size] = b"x" * size
+        os.close(fd)
+        tap.eq(held(), all_held, "bytes held")
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def held():
@@ -195,8 +203,7 @@ def excess():
     with Daemon() as d:
         d.ok("create", NAME, "--size", "8M", "--max-size", "48M", "--page", "4k")
         tap.eq(held(), 8 * M, "bytes held")
-        touch(20 * M, 8 * M)
-        tap.eq(held(), 16 * M, "bytes held")
+        touch(d, 20 * M, 8 * M, 16 * M)
 
         def looked(want):
             d.ctl("query", NAME)  # which has the daemon look
@@ -206,7 +213,7 @@ def excess():
         tap.eq(d.json("show", NAME)["quarantined"], False, "quarantined")
         d.ok("resize", NAME, "--size", "16M")
         d.ok("resize", NAME, "--size", "8M")
-        touch(20 * M, 8 * M)
+        touch(d, 20 * M, 8 * M, 16 * M)
         tap.until(lambda: looked(lambda: d.json("show", NAME)["quarantined"]), WAIT_S, "it is quarantined")
         shown = d.json("show", NAME)
         tap.eq(shown["excess"], 8 * M, "excess")
