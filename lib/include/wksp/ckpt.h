@@ -15,6 +15,9 @@
    begin and end, while one taken under a pause is of one moment for all updates that programs
    bracket (wksp/pause.h).
 
+   A word that malloc_to, take_from or free_from (fd_alloc.h) is at while a fuzzy checkpoint is
+   taken may come back with that call's mark, and is then of no use; inside brackets it never does.
+
    Nothing here needs a daemon. It lives in a library of its own, libwksp-ckpt, since programs that
    only use workspaces need neither codecs nor digests.
 
