@@ -186,7 +186,8 @@ static int tables_settle(capture_t *self) {
   uint64_t to = 0, end = hdr->data_lo;
   if (tables->data_sz > self->end - hdr->data_lo)
     tables->data_sz = (self->end - hdr->data_lo) & ~(WKSP_SPAN_SZ - 1);
-  qsort(tables->parts, tables->part_cnt, sizeof *tables->parts, part_order);
+  if (tables->part_cnt) /* else there is no list */
+    qsort(tables->parts, tables->part_cnt, sizeof *tables->parts, part_order);
   for (uint64_t i = 0; i < tables->part_cnt; i++) {
     wksp__ck_part_t part = tables->parts[i];
     uint32_t kind = part.kind & 255U;

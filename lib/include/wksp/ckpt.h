@@ -16,7 +16,8 @@
    bracket (wksp/pause.h).
 
    A word that malloc_to, take_from or free_from (fd_alloc.h) is at while a fuzzy checkpoint is
-   taken may come back with that call's mark, and is then of no use; inside brackets it never does.
+   taken may come back with that call's mark, and is then of no use; not so in one that was taken
+   under a pause, if these calls are made inside brackets.
 
    Nothing here needs a daemon. It lives in a library of its own, libwksp-ckpt, since programs that
    only use workspaces need neither codecs nor digests.
