@@ -382,6 +382,28 @@ static void ephemeral(void **state) {
   bed_end(&bed);
 }
 
+/* A workspace in which there is nothing has a checkpoint, too. */
+static void empty(void **state) {
+  mem_store_t mem;
+  mem_store_new(&mem);
+  wksp_ckpt_store_t *store = mem_store_open(&mem);
+  fd_wksp_t *wksp = testing_wksp(64, 1UL << 20);
+  wksp_ckpt_opts_t opts = {.mode = WKSP_CKPT_QUIESCE};
+  wksp_ckpt_result_t result;
+  assert_int_equal(wksp_ckpt_take(store, wksp, &opts, &result), 0);
+  assert_int_equal(result.live_sz, 0);
+  assert_int_equal(result.chunk_cnt, 0);
+  restored_t restored;
+  assert_int_equal(sample_restore(store, 0, NULL, &restored), 0);
+  assert_true(fd_wksp_alloc(restored.wksp, 64, 1000, 1));
+  assert_int_equal(fd_wksp_verify(restored.wksp, testing_sentence, NULL), 0);
+  restored_end(&restored);
+  assert_int_equal(wksp_ckpt_verify(store, 0, NULL, testing_sentence, NULL), 0);
+  testing_wksp_end(wksp);
+  wksp_ckpt_store_close(store);
+  mem_store_end(&mem);
+}
+
 /* Arguments outside their ranges are refused. */
 static void arguments(void **state) {
   bed_t bed;
@@ -421,7 +443,8 @@ int main(void) {
       cmocka_unit_test(round_trip),  cmocka_unit_test(read_only), cmocka_unit_test(only_live),
       cmocka_unit_test(incremental), cmocka_unit_test(suspects),  cmocka_unit_test(by_tag),
       cmocka_unit_test(otherwise),   cmocka_unit_test(looking),   cmocka_unit_test(cancelled),
-      cmocka_unit_test(two_passes),  cmocka_unit_test(ephemeral), cmocka_unit_test(arguments),
+      cmocka_unit_test(two_passes),  cmocka_unit_test(ephemeral), cmocka_unit_test(empty),
+      cmocka_unit_test(arguments),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
