@@ -166,6 +166,8 @@ typedef struct wksp_ckpt_opts {
   uint still; /* 1: nobody changes the memory until publish (nobody is attached, say), so it is
                  written from where it is; were that wrong, a verify would find damage. 0: what
                  is written is copied first */
+  uint fresh; /* 1: relies on no chunk that the store has, and writes all anew: after a verify has
+                 found damage, which checkpoints that were made since may have a part in */
   wksp_ckpt_progress_fn on_progress; /* NULL: nobody */
   void *progress_arg;
 } wksp_ckpt_opts_t;
