@@ -24,6 +24,8 @@ static char const g_usage[] =
     "  --keep SIZE           free memory that it keeps at hand, such as 32M\n"
     "  --size SIZE           addresses that it reserves at most, such as 64G\n"
     "  --bad-free HOW        of frees that are refused: tell, ignore or abort\n"
+    "  --workspace NAME      the heap lies in this workspace of wkspd, which others see\n"
+    "  --tag TAG             of what it takes there\n"
     "  --library FILE        this libwksp_malloc.so\n"
     "  --help, --version\n";
 
@@ -72,6 +74,11 @@ static int option(int opt, char const *value, char const **library) {
     if (!one_of(value, "tell", "ignore", "abort"))
       return fail("--bad-free ", value, "tell, ignore or abort");
     return set("WKSP_MALLOC_BAD_FREE", value);
+  case 'w':
+    return set("WKSP_MALLOC_WORKSPACE", value);
+  case 't':
+    if (!size_ok(value)) return fail("--tag ", value, "a number");
+    return set("WKSP_MALLOC_TAG", value);
   case 'l':
     *library = value;
     return 0;
@@ -95,11 +102,12 @@ static int preload(char const *library) {
 
 int main(int argc, char **argv) {
   static struct option const options[] = {
-      {"huge", optional_argument, NULL, 'h'},    {"numa", required_argument, NULL, 'n'},
-      {"stats", no_argument, NULL, 's'},         {"keep", required_argument, NULL, 'k'},
-      {"size", required_argument, NULL, 'z'},    {"bad-free", required_argument, NULL, 'b'},
-      {"library", required_argument, NULL, 'l'}, {"help", no_argument, NULL, 'H'},
-      {"version", no_argument, NULL, 'V'},       {NULL, 0, NULL, 0}};
+      {"huge", optional_argument, NULL, 'h'},      {"numa", required_argument, NULL, 'n'},
+      {"stats", no_argument, NULL, 's'},           {"keep", required_argument, NULL, 'k'},
+      {"size", required_argument, NULL, 'z'},      {"bad-free", required_argument, NULL, 'b'},
+      {"workspace", required_argument, NULL, 'w'}, {"tag", required_argument, NULL, 't'},
+      {"library", required_argument, NULL, 'l'},   {"help", no_argument, NULL, 'H'},
+      {"version", no_argument, NULL, 'V'},         {NULL, 0, NULL, 0}};
   char const *library = WKSP_PRELOAD_PATH;
   for (int opt, err; (opt = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
     if (opt == 'H' || opt == 'V') {

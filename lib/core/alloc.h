@@ -552,30 +552,7 @@ int wksp__tag_homes_none(fd_wksp_t const *wksp, ulong tag, uint64_t but);
    is inside a call of one), E_TIMEDOUT, E_CORRUPT: reported, try again. */
 int wksp__ephemeral_end(fd_wksp_t *wksp, uint64_t lease);
 
-/* Held blocks (alloc_held.c)
- * --------------------------------------------------------------------------- */
-
-/* What the magazines of an alloc's heaps hold: gaddrs, ascending. */
-typedef struct wksp__held_blocks {
-  uint64_t *gaddr;
-  uint64_t cnt;
-} wksp__held_blocks_t;
-
-/* Reads them, from read-only joins too; exact while nobody allocates or frees. 0, and
-   wksp__held_free must follow, or E_NOMEM (reported). */
-int wksp__held_blocks(fd_wksp_t const *wksp, uint64_t alloc_gaddr, wksp__held_blocks_t *ret_held);
-int wksp__held_has(wksp__held_blocks_t const *held, uint64_t gaddr);
-void wksp__held_free(wksp__held_blocks_t *held);
-
-/* Whether the block was in flight when its thread died (alloc_walk.c). */
-int wksp__is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint64_t gaddr);
-
-/* Whether a magazine of one of the alloc's heaps holds the block of the class at gaddr. */
-int wksp__held_now(fd_wksp_t const *wksp, uint64_t alloc_gaddr, uint32_t cls, uint64_t gaddr);
-
-/* The magazines' parts of wksp__alloc_check and wksp__alloc_repair. */
-uint32_t wksp__held_check(fd_wksp_t const *wksp, wksp__finding_t finding, void *arg);
-uint32_t wksp__held_repair(fd_wksp_t *wksp, wksp__finding_t finding, void *arg);
+#include "core/alloc_held.h"
 
 /* For the slots (alloc_heap.c)
  * ------------------------------------------------------------------------ */

@@ -111,6 +111,10 @@ static void take(char const *text, pre_env_t *env) {
     ok = parse_size(value, &env->keep);
   else if (IS("SIZE"))
     ok = parse_size(value, &env->size);
+  else if (IS("WORKSPACE"))
+    env->workspace = *value ? value : NULL;
+  else if (IS("TAG"))
+    ok = parse_size(value, &env->tag);
   else if (IS("BAD_FREE"))
     ok = parse_bad(value, &env->bad);
   else

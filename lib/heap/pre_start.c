@@ -135,7 +135,7 @@ int pre_start(void) {
     g_inside = 0;
     __atomic_store_n(&pre.state, PRE_READY, __ATOMIC_RELEASE); /* pairs with the load below */
   }
-  while (__atomic_load_n(&pre.state, __ATOMIC_ACQUIRE) != PRE_READY) sched_yield();
+  while (__atomic_load_n(&pre.state, __ATOMIC_ACQUIRE) < PRE_READY) sched_yield();
   errno = saved;
   return pre.join != NULL;
 }
@@ -143,6 +143,7 @@ int pre_start(void) {
 /* A program that never allocates has its report as well. */
 __attribute__((constructor)) static void at_start(void) {
   pre_start();
+  if (pre.env.workspace) pre_shared_start();
 }
 
 __attribute__((destructor)) static void at_exit(void) {

@@ -7,7 +7,8 @@
    Model. What an address is follows from where it lies:
 
      in the workspace's data     a block of the fd_alloc, small or large
-     in g_boot (pre_start.c)     given while the workspace was made; freeing it does nothing
+     in a first workspace        likewise, of the time before the heap went to a workspace of
+   wkspd's in g_boot (pre_start.c)     given while the workspace was made; freeing it does nothing
      behind a header that says   a mapping of its own (pre_direct.c): for requests from pre.limit
    on, for alignments above 2 MiB, and when the workspace has no room else others'; freeing it does
    nothing but count
@@ -49,6 +50,10 @@ static inline int in_wksp(void const *ptr) {
   return PRE_LIKELY((ulong)ptr - pre.lo < pre.sz);
 }
 
+static inline int in_first(void const *ptr) {
+  return PRE_UNLIKELY((ulong)ptr - pre.first_lo < pre.first_sz);
+}
+
 /* A block of the fd_alloc. Where its lock could not be had in time, others hold it: again. */
 static void *from_wksp(ulong align, ulong sz) {
   for (;;) {
@@ -63,6 +68,12 @@ static NOINLINE void *malloc_other(ulong align, ulong sz, int *ret_zeroed) {
   *ret_zeroed = 0;
   if (!sz) sz = 1;
   if (sz <= SIZE_MOST) {
+    if (PRE_UNLIKELY(pre.state == PRE_REFUSED)) pre_shared_refuse();
+    if (pre.first) { /* only there do others see it */
+      ptr = from_wksp(align, sz);
+      if (!ptr) errno = ENOMEM;
+      return ptr;
+    }
     if (pre.join || pre_start()) {
       if (sz < pre.limit && align <= ALIGN_MOST) ptr = from_wksp(align, sz);
     } else if (pre.state == PRE_STARTING) {
@@ -93,6 +104,10 @@ static inline void *malloc_aligned(ulong align, ulong sz) {
 /* What is not in the workspace. */
 static NOINLINE void free_other(void *ptr) {
   if (!ptr || pre_boot_size(ptr)) return;
+  if (in_first(ptr)) {
+    fd_alloc_free(pre.first, ptr);
+    return;
+  }
   ulong size = pre_direct_size(ptr);
   if (!size) {
     __atomic_fetch_add(&pre.foreign_cnt, 1UL, __ATOMIC_RELAXED);
@@ -104,6 +119,7 @@ static NOINLINE void free_other(void *ptr) {
 }
 
 static NOINLINE ulong size_other(void const *ptr) {
+  if (in_first(ptr)) return fd_alloc_usable_size_fast(pre.first, ptr);
   ulong size = ptr ? pre_boot_size(ptr) : 0;
   return size || !ptr ? size : pre_direct_size(ptr);
 }
@@ -162,7 +178,7 @@ API void *realloc(void *ptr, size_t sz) {
     return NULL;
   }
   if (in_wksp(ptr)) return sz <= has && sz >= has - has / 2 ? ptr : move(ptr, has, sz);
-  if (!pre_boot_size(ptr) && sz >= pre.limit / 2) {
+  if (!pre_boot_size(ptr) && !in_first(ptr) && sz >= pre.limit / 2) {
     void *to = pre_direct_realloc(ptr, sz);
     if (!to) errno = ENOMEM;
     return to;

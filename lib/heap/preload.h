@@ -15,12 +15,14 @@ enum { PRE_BAD_TELL = 0, PRE_BAD_IGNORE = 1, PRE_BAD_ABORT = 2 };
 
 /* What the environment says (pre_env.c). */
 typedef struct pre_env {
-  ulong size;  /* addresses of the workspace, 0: twice the machine's memory */
-  ulong keep;  /* free bytes that stay resident */
-  ulong nodes; /* mask, 0: any */
-  ulong flags; /* FD_WKSP_PRIVATE_* */
-  int stats;   /* 1: a report at exit */
-  int bad;     /* PRE_BAD_* */
+  ulong size;            /* addresses of the workspace, 0: twice the machine's memory */
+  ulong keep;            /* free bytes that stay resident */
+  ulong nodes;           /* mask, 0: any */
+  ulong flags;           /* FD_WKSP_PRIVATE_* */
+  int stats;             /* 1: a report at exit */
+  char const *workspace; /* the heap lies in this one, which wkspd has; NULL: it is private */
+  ulong tag;             /* of what it takes there, 0: the process's id */
+  int bad;               /* PRE_BAD_* */
 } pre_env_t;
 
 /* The process's heap. Written by the first call, and in a child of fork that may not use it; the
@@ -33,12 +35,16 @@ typedef struct pre {
   int state;    /* PRE_* */
   int stats_fd; /* -1: no report */
   pre_env_t env;
+  /* The private heap of what came before, if the heap lies in a workspace of wkspd's. */
+  fd_alloc_t *first;
+  ulong first_lo, first_sz;
   ulong direct_cnt, direct_sz, direct_all; /* live mappings, their bytes, and how many ever */
   ulong foreign_cnt;                       /* frees of what others gave */
   ulong bad_cnt;                           /* bad frees told */
 } pre_t;
 
-enum { PRE_NONE = 0, PRE_STARTING = 1, PRE_READY = 2 };
+/* REFUSED: in a child of fork whose parent's heap is shared. */
+enum { PRE_NONE = 0, PRE_STARTING = 1, PRE_READY = 2, PRE_REFUSED = 3 };
 
 extern pre_t pre;
 
@@ -48,6 +54,11 @@ void pre_env_read(pre_env_t *ret_env);
 /* The first call: makes the workspace. Afterwards the state is READY, with or without it. A call
    that comes from inside returns at once. 1: there is a heap; 0: not yet, or not at all. */
 int pre_start(void);
+
+/* Moves the heap to the workspace that the environment names; ends the program if that is not to be
+   had. refuse: ends a child that wants to use it (pre_shared.c). */
+void pre_shared_start(void);
+__attribute__((noreturn)) void pre_shared_refuse(void);
 
 /* Memory for calls that come while the heap is made: never given back. NULL if there is no more.
    size: bytes of a block of it, 0: it is none. */

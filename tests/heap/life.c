@@ -400,6 +400,31 @@ static void bad(void) {
   WANT(a != b);
 }
 
+/* With the heap in a workspace of wkspd's: children that exec are nobody's concern, one that
+   allocates ends at once, and its parent's heap is as it was. */
+static void shared(void) {
+  char name[] = "true", *argv[] = {name, NULL};
+  pid_t pid;
+  int status;
+  fill();
+  WANT(!posix_spawn(&pid, "/bin/true", NULL, NULL, argv, environ));
+  wait_for(pid);
+  if (!(pid = fork())) {
+    execv("/bin/true", argv);
+    _exit(1);
+  }
+  wait_for(pid);
+  WANT((pid = fork()) >= 0);
+  if (!pid) {
+    free(g_blk[0]); /* nothing */
+    _exit(malloc(100) != NULL);
+  }
+  WANT(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+  mutate();
+  free(g_late);
+  g_late = NULL;
+}
+
 /* What the figures say. */
 static void figures(void) {
   struct mallinfo2 info = mallinfo2();
@@ -419,10 +444,10 @@ int main(int argc, char **argv) {
   static struct {
     char const *name;
     void (*run)(void);
-  } const all[] = {{"forks", forks},     {"many", many},      {"crowd", crowd},
-                   {"keys", keys},       {"storm", storm},    {"execs", execs},
-                   {"signals", signals}, {"few", few},        {"gives_back", gives_back},
-                   {"bad", bad},         {"figures", figures}};
+  } const all[] = {{"forks", forks},     {"many", many},     {"crowd", crowd},
+                   {"keys", keys},       {"storm", storm},   {"execs", execs},
+                   {"signals", signals}, {"few", few},       {"gives_back", gives_back},
+                   {"bad", bad},         {"shared", shared}, {"figures", figures}};
   atexit(at_end);
   for (unsigned i = 0; argc > 1 && i < sizeof all / sizeof *all; i++)
     if (!strcmp(argv[1], all[i].name)) {

@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import heaplib
 import tap
-from daemon import bin_dir
+from daemon import Daemon, bin_dir
 
 SAME = os.path.join(bin_dir(), "tests/heap/same")
 LIFE = os.path.join(bin_dir(), "tests/heap/life")
@@ -152,6 +152,22 @@ def variables():
     told = life("figures", WKSP_MALLOC_NUMA="63")
     tap.true("any node will do" in told, told)
     tap.eq(life("figures", WKSP_MALLOC_STATS="0"), "")
+
+
+@tap.test
+def shared():
+    """the heap may lie in a workspace of wkspd's, which others see; then a child must exec, and malloc ends with it"""
+    with Daemon() as d:
+        d.env["LD_LIBRARY_PATH"] = os.path.join(bin_dir(), "lib")
+        d.ok("create", "heap", "--size", "64M", "--page", "4k")
+        run = (heaplib.RUN, "--library", heaplib.OURS, "--workspace", "heap", "--tag", "77")
+        done = d.run(*run, LIFE, "shared")
+        tap.eq(done.rc, 0, done.out + done.err)
+        tap.contains(done.err, "a forked child wants memory")
+        tap.true(d.json("usage", "heap", "--tag", "77")["usage"]["used_size"] > 1 << 20, "its memory is there")
+        d.ok("verify", "heap")
+        done = d.run(*run[:4], "nobody", LIFE, "figures")
+        tap.eq(done.rc, 126, done.err)
 
 
 def wksp_run(*arguments):
