@@ -77,7 +77,7 @@ enum engine_method {
   ENGINE_RESIZE,
   ENGINE_PLAN,
   ENGINE_PLACEMENT,
-  ENGINE_CLIENTS = 40
+  ENGINE_CLIENTS
 };
 
 /* Values of proto/wkspd.proto's OpenMode and EventKind. */

@@ -73,12 +73,12 @@ void fair_drop(fair_t *fair, fair_item_t *item) {
 }
 
 int fair_over(fair_t const *fair) {
-  return uv_hrtime() >= fair->until_ns;
+  return fair->now() >= fair->until_ns;
 }
 
 /* The first items of the user, until its time is over. The user may go with its last item. */
 static void turn(fair_t *fair, fair_user_t *user) {
-  uint64_t since = uv_hrtime(), took;
+  uint64_t since = fair->now(), took;
   fair->until_ns = since + FAIR_TURN_NS;
   user->refs++;
   do {
@@ -89,7 +89,7 @@ static void turn(fair_t *fair, fair_user_t *user) {
     if (more && fair->running == item) fair_ready(fair, item);
     fair->running = NULL;
   } while (user->first && !fair_over(fair));
-  took = uv_hrtime() - since;
+  took = fair->now() - since;
   if (took > FAIR_TURN_NS) user->debt_ns += took - FAIR_TURN_NS;
   if (user->debt_ns > FAIR_DEBT_MAX_NS) user->debt_ns = FAIR_DEBT_MAX_NS;
   if (user->queued) ring_remove(fair, user);
@@ -123,7 +123,7 @@ static void on_check(uv_check_t *check) {
 }
 
 int fair_start(fair_t *fair, uv_loop_t *loop) {
-  *fair = (fair_t){0};
+  *fair = (fair_t){.now = uv_hrtime};
   uv_idle_init(loop, &fair->idle);
   uv_check_init(loop, &fair->check);
   fair->check.data = fair;

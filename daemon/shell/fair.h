@@ -52,6 +52,7 @@ typedef struct fair {
   uint64_t until_ns; /* the end of the running turn */
   uint64_t held;     /* bytes, of all users */
   fair_item_t *running;
+  uint64_t (*now)(void); /* uv_hrtime, or a test's */
 } fair_t;
 
 /* On a loop, whose handles are closed by fair_stop, or by who walks them. 0 or negative (libuv). */

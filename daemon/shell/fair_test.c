@@ -13,6 +13,13 @@
 
 #define ITEMS 64
 
+/* Time passes where a test says so. */
+static uint64_t clock_ns;
+
+static uint64_t now(void) {
+  return clock_ns += 10;
+}
+
 typedef struct world world_t;
 
 typedef struct thing {
@@ -45,7 +52,7 @@ static int on_turn(fair_item_t *item) {
   world_t *world = thing->world;
   if (world->order_cnt < 4096) world->order[world->order_cnt++] = item->user->uid;
   thing->turns++;
-  while (thing->slow && !fair_over(&world->fair)) continue;
+  if (thing->slow) clock_ns += FAIR_TURN_NS;
   if (thing->ends) {
     thing_end(thing);
     return 1;
@@ -72,6 +79,7 @@ static int setup(void **state) {
   world_t *world = calloc(1, sizeof *world);
   assert_int_equal(uv_loop_init(&world->uv), 0);
   assert_int_equal(fair_start(&world->fair, &world->uv), 0);
+  world->fair.now = now;
   uv_idle_init(&world->uv, &world->busy);
   uv_idle_start(&world->busy, on_busy);
   *state = world;
