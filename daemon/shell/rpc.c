@@ -35,11 +35,15 @@ uint8_t *rpc_pack(ProtobufCMessage const *message, size_t *ret_len) {
   return bytes;
 }
 
+/* What came from a peer may be any bytes, and a text that is not UTF-8 is none to protobuf: a
+ * client in another language could not read the refusal. */
 static int refuse(rpc_refusal_t *ret_refusal, int code, char const *kind, char const *sentence,
                   char const *hint) {
   *ret_refusal = (rpc_refusal_t){.code = code, .kind = kind};
   snprintf(ret_refusal->sentence, sizeof ret_refusal->sentence, "%s", sentence);
   snprintf(ret_refusal->hint, sizeof ret_refusal->hint, "%s", hint);
+  for (char *at = ret_refusal->sentence; *at; at++)
+    if (*at < 0x20 || *at > 0x7e) *at = '?';
   return 1;
 }
 

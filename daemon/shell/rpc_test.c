@@ -114,6 +114,18 @@ static void query_tags(void **state) {
   rpc_call_free(&call);
 }
 
+/* A refusal that quotes what came is text, whatever bytes came: others could not read it. */
+static void not_utf8(void **state) {
+  rpc_call_t call;
+  rpc_refusal_t refusal;
+  size_t len;
+  uint8_t *bytes = pack_request("wkspd.v1.\xdd\xff", "Ge\nt\x80", 0, NULL, &len);
+  assert_int_equal(rpc_decode(bytes, len, &call, &refusal), 1);
+  free(bytes);
+  assert_int_equal(refusal.code, RPC_UNIMPLEMENTED);
+  assert_string_equal(refusal.sentence, "there is no method 'Ge?t?' in service 'wkspd.v1.??'");
+}
+
 /* Every method of the table is found by its name, takes an empty message, and has its own number.
  */
 static void all_methods(void **state) {

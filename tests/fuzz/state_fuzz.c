@@ -4,7 +4,8 @@
    A spec that is taken is one that is written, byte for byte. Configuration that is taken lies
    within its bounds; what is refused is refused with a sentence that names the file.
 
-   Built by clang with libFuzzer: state_fuzz [options] CORPUS runs it, state_fuzz FILE... replays. */
+   Built by clang with libFuzzer: state_fuzz [options] CORPUS runs it, state_fuzz FILE... replays.
+ */
 
 #include "daemon/core/spec.h"
 #include "daemon/shell/config.h"

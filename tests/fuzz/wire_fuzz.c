@@ -82,12 +82,21 @@ static void note(world_t *world, engine_effect_t const *effect) {
   }
 }
 
+static int printable(char const *text) {
+  for (; *text; text++)
+    if (*text < 0x20 || *text > 0x7e) return 0;
+  return 1;
+}
+
 /* An answer as it is sent: every refusal can be encoded, and says something. */
 static void reply(world_t *world, engine_reply_t const *reply) {
   size_t len;
   world->answered++;
   if (reply->code == ENGINE_CODE_OK) return;
   must(reply->sentence[0] && reply->detail_kind && reply->detail_kind[0], "a refusal says why");
+  must(printable(reply->sentence) && printable(reply->detail_hint) &&
+           printable(reply->detail_workspace),
+       "a refusal is text in every language");
   uint8_t *bytes = rpc_encode_reply(reply, &len);
   must(bytes != NULL, "a refusal can be encoded");
   free(bytes);
@@ -182,7 +191,8 @@ static void request(world_t *world, uint64_t conn, uint32_t stream, engine_reque
   step(world, &event);
 }
 
-/* Two users and root, each with a connection; the first has a workspace that the second may read. */
+/* Two users and root, each with a connection; the first has a workspace that the second may read.
+ */
 static void begin(world_t *world) {
   engine_event_t start = {.kind = ENGINE_EV_START}, end = {.kind = ENGINE_EV_RECOVERED_END};
   engine_request_t req = {.method = ENGINE_CREATE};
@@ -211,7 +221,7 @@ static void frame(world_t *world, ttrpc_frame_t const *got, uint64_t conn, uint3
   size_t len;
   if (got->oversize || got->header.type != TTRPC_REQUEST) return;
   if (rpc_decode(got->data, got->header.length, &call, &refusal)) {
-    must(refusal.sentence[0] != '\0', "a refusal says why");
+    must(refusal.sentence[0] && printable(refusal.sentence), "a refusal says why, as text");
     uint8_t *bytes = rpc_encode_refusal(&refusal, &len);
     must(bytes != NULL, "a refusal can be encoded");
     free(bytes);
