@@ -86,7 +86,7 @@ class Talker:
                 data = bytearray(data)
                 for _ in range(rng.randrange(1, 4)):
                     data[rng.randrange(len(data))] = rng.randrange(256)
-            c.sock.settimeout(0.5)
+            c.sock.settimeout(0.1 if ending < 0.3 else 5)
             try:
                 c.send(bytes(data))
                 for _ in range(rng.randrange(cnt + 1) if ending < 0.45 else cnt):
