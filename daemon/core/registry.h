@@ -63,15 +63,16 @@ enum ws_state {
 enum { RESIZE_NONE = 0, RESIZE_FILL, RESIZE_WORK, RESIZE_SPEC, RESIZE_PUNCH };
 
 typedef struct resize {
-  int step;                           /* RESIZE_* */
-  int settling;                       /* what an interrupted one has left is being found out */
-  int filled;                         /* pages beyond the end have been taken for this one */
-  int mending;                        /* only what is beyond the end is to be given back */
-  int aborted;                        /* nobody wants it any more, or ws is quarantined */
-  uint64_t job_id;                    /* of the last worker */
-  uint64_t to;                        /* bytes wanted */
-  uint64_t reached;                   /* bytes that it came to; once the worker has answered */
-  uint64_t deadline_mono_ns;          /* 0: none */
+  int step;                  /* RESIZE_* */
+  int settling;              /* what an interrupted one has left is being found out */
+  int filled;                /* pages beyond the end have been taken for this one */
+  int mending;               /* only what is beyond the end is to be given back */
+  int queued;                /* a resize that took a mending over begins when that is done */
+  int aborted;               /* nobody wants it any more, or ws is quarantined */
+  uint64_t job_id;           /* of the last worker */
+  uint64_t to;               /* bytes wanted */
+  uint64_t reached;          /* bytes that it came to; once the worker has answered */
+  uint64_t deadline_mono_ns; /* 0: none */
   uint8_t call_id[SPEC_CALL_ID_SIZE]; /* of the call that wants it; zeroes: none */
   int same;                           /* the spec that is written has the size that it had */
 } resize_t;

@@ -47,6 +47,11 @@ static uint64_t resize_round(ws_t const *ws, uint64_t size) {
   return rounded > ws->spec.max_size ? ws->spec.max_size : rounded;
 }
 
+/* 1 if it is being mended and nobody waits for that: a resize takes it over. */
+static int resize_idle(ws_t const *ws) {
+  return ws->state == WS_RESIZING && ws->resize.mending && !ws->resize.aborted && !ws->call;
+}
+
 static int fault_resize(ws_t const *ws, uint64_t size, engine_reply_t *ret_fault) {
   if (size > ws->spec.max_size || size < ws->size_min) {
     int above = size > ws->spec.max_size;
@@ -63,7 +68,7 @@ static int fault_resize(ws_t const *ws, uint64_t size, engine_reply_t *ret_fault
                above ? ws->spec.max_size : ws->size_min);
     return 1;
   }
-  if (ws->state == WS_READY) return 0;
+  if (ws->state == WS_READY || resize_idle(ws)) return 0;
   fault_set(ret_fault, ENGINE_CODE_UNAVAILABLE, "busy",
             ws->state == WS_RESIZING
                 ? "workspace \"%s\" is being resized already"
@@ -166,13 +171,20 @@ void resize_begin(engine_t *e, call_t *call, engine_request_t const *req) {
     return;
   }
 
+  int taken_over = resize_idle(ws);
   call->ws = ws;
   ws->call = call;
   ws->state = WS_RESIZING;
+  ws->resize.mending = 0;
   ws->resize.to = resize_round(ws, req->u.resize.size);
   ws->resize.deadline_mono_ns = call->deadline.place ? call->deadline.due_ns : 0;
-  ws->resize.settling = 1;
   memcpy(ws->resize.call_id, req->call_id, sizeof(ws->resize.call_id));
+  if (taken_over) {
+    /* Where the end is is being found out already, or what is beyond it given back. */
+    ws->resize.queued = !ws->resize.settling;
+    return;
+  }
+  ws->resize.settling = 1;
   step_work(e, ws, 0);
 }
 
@@ -201,6 +213,11 @@ int resize_memory(engine_t *e, engine_event_t const *event) {
   if (!ok && !ws->resize.aborted)
     emit_log(e, ENGINE_LOG_WARN, "event=resize-failed workspace=%s id=%" PRIu64 " reason=\"%s\"",
              ws->spec.name, ws->spec.ws_id, fault.sentence);
+  if (ok && ws->resize.queued) {
+    ws->resize.queued = 0;
+    resize_settled(e, ws);
+    return 0;
+  }
   if (!ok || ws->resize.step == RESIZE_PUNCH) {
     /* What a failed PUNCH leaves goes with the next. */
     resize_end(e, ws, WS_READY, ok || (ws->call && ws->call->fault) ? NULL : &fault);

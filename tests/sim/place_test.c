@@ -224,10 +224,37 @@ static void test_excess(void **state) {
   sim_free(sim);
 }
 
+/* A resize that comes while too much is being given back does not wait for its turn: it goes on
+   from where that is, whatever step it is in. */
+static void test_mend_taken_over(void **state) {
+  for (int step = 0; step < 2; step++) {
+    sim_t *sim = sim_new(1, NULL);
+    uint64_t conn = sim_conn(sim, OWNER, OWNER);
+    engine_request_t req = example(ENGINE_CREATE, NULL, "a", "");
+    req.u.create.max_size = 4096 * PAGE;
+    assert_int_equal(send(sim, conn, &req)->reply.code, ENGINE_CODE_OK);
+    sim_memory_t *memory = &sim->memory.items[0];
+    memory->filled = memory->size + 1024 * PAGE;
+    if (step) sim->hold[SIM_RESIZED] = 1; /* it stays in its last step */
+    assert_int_equal(held(sim, 1, memory->filled), 0);
+    if (step) sim_settle(sim);
+    uint32_t stream = sim_send_resize(sim, conn, "a", 2048 * PAGE, 0);
+    sim_unanswered(sim, conn, stream);
+    sim->hold[SIM_RESIZED] = 0;
+    sim_settle(sim);
+    assert_int_equal(sim_reply(sim, conn, stream)->code, ENGINE_CODE_OK);
+    assert_int_equal(sim_get(sim, conn, "a")->view.spec.size, 2048 * PAGE);
+    assert_int_equal(memory->filled, 2048 * PAGE);
+    assert_int_equal(memory->end, 2048 * PAGE);
+    sim_free(sim);
+  }
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(test_spec),  cmocka_unit_test(test_refused), cmocka_unit_test(test_plan),
-      cmocka_unit_test(test_quota), cmocka_unit_test(test_excess),
+      cmocka_unit_test(test_spec),   cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_plan),   cmocka_unit_test(test_quota),
+      cmocka_unit_test(test_excess), cmocka_unit_test(test_mend_taken_over),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
