@@ -6,7 +6,7 @@
 lab_suite=bookworm
 # python3: the tests run in there. What wkspd needs must be there too, since a bed has no network.
 lab_packages=(systemd systemd-sysv dbus python3 procps numactl libnuma1 libuv1 libprotobuf-c1 libjansson4
-  libsmartcols1 libinih1 libseccomp2)
+  libsmartcols1 libinih1 libseccomp2 libmicrohttpd12)
 
 # Sets $lab, the cache folder, and $lab_root.
 lab_cache() {
