@@ -89,7 +89,7 @@ static void fuzzy(void **state) {
     assert_non_null(join);
     list[0] = 0;
     assert_int_equal(fd_alloc_walk(join, free_block, list), 0);
-    assert_true(list[0] > 250);
+    assert_true(list[0] >= 250); /* those of the sample, which nobody touches */
     for (ulong i = 0; i < 300; i++) fd_alloc_free(join, fd_alloc_malloc(join, 0, 10 * i));
     for (ulong i = 1; i <= list[0]; i++) fd_alloc_free(join, fd_wksp_laddr(restored.wksp, list[i]));
     assert_int_equal(fd_alloc_is_empty(join), 1);
