@@ -74,7 +74,8 @@ WKSP_API void *wksp_heap_memalign(wksp_heap_t *heap, ulong align, ulong sz);
    the old block is as it was. */
 WKSP_API void *wksp_heap_realloc(wksp_heap_t *heap, void *ptr, ulong sz);
 
-/* NULL: nothing. What is no block of the heap is left alone and counted. */
+/* NULL: nothing. What is no block of the heap is left alone and counted; outside of the pool the 48
+   bytes before it say so, which are read. */
 WKSP_API void wksp_heap_free(wksp_heap_t *heap, void *ptr);
 
 /* Bytes that may be used. 0 for NULL, and for what is no live block in the pool. */
