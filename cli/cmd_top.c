@@ -128,6 +128,29 @@ static void page_allocs(top_t *top, wksp_query_t const *query) {
   free(found);
 }
 
+/* Who holds the workspace of the page. */
+static int page_client(void *arg, wksp_process_t const *process) {
+  top_t *top = arg;
+  for (ulong i = 0; i < process->held_cnt; i++) {
+    wksp_held_t const *held = &process->held[i];
+    if (held->removing || strcmp(held->name, top->selected)) continue;
+    char *safe = render_safe(process->comm);
+    page_add(top, "%8d %-16s %-12s %-3s %s", process->pid, safe ? safe : "",
+             render_user(process->uid).s, held->read_only ? "ro" : "rw",
+             held->since_ns ? render_time(held->since_ns).s : "before the daemon's start");
+    free(safe);
+  }
+  return 0;
+}
+
+static void page_clients(top_t *top, wksp_info_t const *info) {
+  if (!info->attached_rw && !info->attached_ro) return;
+  page_add(top, "%s", "");
+  page_add(top, "%8s %-16s %-12s %-3s %s", "PID", "COMM", "USER", "HOW", "SINCE");
+  if (wksp_client_processes(top->cli->client, page_client, top))
+    page_add(top, "not to be had: %s", wksp_last_error());
+}
+
 static void page_facts(top_t *top, wksp_info_t const *info, wksp_query_t const *query, int err) {
   page_add(top, "%s: %s of at most %s, pages of %s, mode %s, owner %s:%s", info->name,
            render_size(info->size).s, render_size(info->max_size).s, render_size(info->page_size).s,
@@ -177,6 +200,7 @@ static void page_make(top_t *top) {
   }
   err = wksp_client_query(client, top->selected, NULL, 0, &query);
   page_facts(top, &info, &query, err);
+  page_clients(top, &info);
   if (err) return;
   page_allocs(top, &query);
   wksp_query_free(&query);

@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
 import tap
-from clilib import fails
+from clilib import Held, fails
 from daemon import Daemon, binary
 
 WAIT_S = 30
@@ -128,6 +128,9 @@ def pages():
             text = t.wait("SIZE CLASS", "large")
             tap.contains(text, heap.split(":")[1] + "      0x7         3")
             tap.true(re.search(r"^ +\d+ +112 B +2 +224 B$", text, re.MULTILINE), "two blocks of the class of 112 bytes")
+            with Held(d, "held", "hold", "demo", "rw") as held:
+                t.wait("1 to write", f"{held.pid} hand", " rw ")
+            t.wait("0 to write", without=(" hand",))
             t.say("resize-window", "-x", "80", "-y", "12")
             t.wait("lines 1 to 8 of")
             t.keys("Down", "Down")

@@ -30,6 +30,7 @@ var calls = map[string]func(b *bed) error{
 	"wkspd.v1.Workspaces.Watch":     watch,
 	"wkspd.v1.Host.Version":         version,
 	"wkspd.v1.Host.Stats":           stats,
+	"wkspd.v1.Host.Clients":         clients,
 	"wkspd.v1.Host.Reload":          reload,
 }
 
@@ -389,6 +390,29 @@ func stats(b *bed) error {
 	after, err := b.host.Stats(b.ctx, &wkspd.StatsRequest{})
 	if err != nil || after.RequestCnt <= before.RequestCnt || after.UptimeNs <= before.UptimeNs {
 		return fail("%v after %v, %v", after, before, err)
+	}
+	return nil
+}
+
+// Who asks is among them, page by page.
+func clients(b *bed) error {
+	seen := 0
+	for key := uint64(0); ; {
+		page, err := b.host.Clients(b.ctx, &wkspd.ClientsRequest{PageSize: 1, PageKey: key})
+		if err != nil {
+			return err
+		}
+		for _, client := range page.Clients {
+			if int(client.Pid) == os.Getpid() && int(client.Uid) == os.Getuid() && client.ConnectionCnt > 0 {
+				seen++
+			}
+		}
+		if key = page.NextKey; key == 0 {
+			break
+		}
+	}
+	if seen != 1 {
+		return fail("who asks was there %d times", seen)
 	}
 	return nil
 }
