@@ -51,7 +51,10 @@ func Dial(path string) (*Conn, error) {
 func (c *Conn) Read(to []byte) (int, error) {
 	room := make([]byte, syscall.CmsgSpace(4*fdsMax))
 	n, got, _, _, err := c.ReadMsgUnix(to, room)
-	if err == nil && n == 0 && len(to) > 0 {
+	if err != nil {
+		return 0, err // n is -1 then, which no io.Reader may say
+	}
+	if n == 0 && len(to) > 0 {
 		return 0, io.EOF
 	}
 	messages, parseErr := syscall.ParseSocketControlMessage(room[:got])
@@ -65,7 +68,7 @@ func (c *Conn) Read(to []byte) (int, error) {
 			c.fds = append(c.fds, fds...)
 		}
 	}
-	return n, err
+	return n, nil
 }
 
 // Take returns the next descriptors, as many as an answer declares to have brought. They are the caller's.
