@@ -142,7 +142,7 @@ def pages():
             t.wait("NAME", "q quit")
             t.keys("Down", "Enter")
             t.wait("ws00: ", "no fd_allocs")
-            d.ok("rm", "ws00")
+            d.ok("rm", "ws00", "--force")  # top may be looking into it
             t.wait("ws00: is gone")
             t.keys("Escape")
             t.wait("NAME", without=("ws00",))
