@@ -35,7 +35,8 @@ def message(rng):
     method, fields = rng.choice([
         ("Create", {1: name, 2: size, 3: 4096, 7: 4 << 20}), ("Create", {1: name, 2: size, 3: 4096}),
         ("Open", {1: name}), ("Open", {1: name, 2: 1}), ("Get", {1: name}), ("List", {1: rng.randrange(4)}),
-        ("Query", {1: name, 4: rng.randrange(1, 9)}), ("Compact", {1: name}), ("Delete", {1: name, 2: rng.randrange(2)}),
+        ("Query", {1: name, 4: rng.randrange(1, 9)}), ("Compact", {1: name}),
+        ("Delete", {1: name, 2: rng.randrange(2)}),
         ("Resize", {1: name, 2: rng.choice([1 << 20, 3 << 20])}), ("Stats", {}), ("Clients", {1: rng.randrange(4)}),
         ("Version", {})])
     if rng.random() < 0.2:  # half valid
@@ -143,8 +144,8 @@ class Disk:
     def __init__(self, path):
         self.path, self.filler = path, os.path.join(path, "filler")
         os.makedirs(path, mode=0o700, exist_ok=True)
-        self.small = not subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", path], check=False,
-                                        capture_output=True).returncode
+        mount = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", path]
+        self.small = not subprocess.run(mount, check=False, capture_output=True).returncode
         if not self.small:
             tap.diag("no small tmpfs could be mounted: the disk does not fill up")
 
