@@ -68,9 +68,10 @@ static void test_calls(void **state) {
     event.u.request.conn = conn;
     event.u.request.stream = i + 1;
     assert_int_equal(engine_step(sim->engine, &event, &sim->update), 0);
-    assert_int_equal(sim->update.effect_cnt, 1);
-    assert_int_equal(sim->update.effects[0].kind,
-                     i < ENGINE_CALLS_MAX ? ENGINE_FX_LEASE_MAKE : ENGINE_FX_REPLY);
+    int over = i == ENGINE_CALLS_MAX; /* refused, and that is logged */
+    assert_int_equal(sim->update.effect_cnt, over ? 2 : 1);
+    assert_int_equal(sim->update.effects[0].kind, over ? ENGINE_FX_REPLY : ENGINE_FX_LEASE_MAKE);
+    if (over) assert_int_equal(sim->update.effects[1].kind, ENGINE_FX_LOG);
   }
   assert_limit(sim->update.effects[0].u.reply, ENGINE_CALLS_MAX);
   assert_null(engine_check(sim->engine));
