@@ -26,7 +26,7 @@ cli_option_t const cli_global_options[] = {
 };
 
 /* As many names as the table has, for suggestions. */
-#define CANDIDATES_MAX 64
+#define CANDIDATES_MAX 160
 
 /* The option of that name (len bytes) in a list that may have cap entries; NULL: none. */
 static cli_option_t const *option_in(cli_option_t const *options, size_t cap, char const *name,

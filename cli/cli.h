@@ -18,7 +18,7 @@ enum {
   CLI_FOUND = 4     /* done, and something is wrong with the workspace: leaks, damage */
 };
 
-#define CLI_USAGE_MAX 256
+#define CLI_USAGE_MAX 384
 
 typedef struct cli {
   char const *socket_path; /* NULL: the library's default */
@@ -58,7 +58,7 @@ int cli_flush(cli_t const *cli, int status);
  * -------------------------------------------------------------------------------------- */
 
 #define CLI_OPERANDS_MAX 3
-#define CLI_OPTIONS_MAX  8
+#define CLI_OPTIONS_MAX  12
 
 typedef struct cli_option {
   char const *name;  /* without the dashes; NULL ends a list */
@@ -164,6 +164,17 @@ int cmd_heap_compact(cli_t *cli, cli_args_t const *args);
 int cmd_heap_leaks(cli_t *cli, cli_args_t const *args);
 int cmd_heap_query(cli_t *cli, cli_args_t const *args);
 int cmd_heap_rm(cli_t *cli, cli_args_t const *args);
+
+int cmd_checkpoint(cli_t *cli, cli_args_t const *args);
+int cmd_checkpoints(cli_t *cli, cli_args_t const *args);
+int cmd_checkpoint_show(cli_t *cli, cli_args_t const *args);
+int cmd_checkpoint_verify(cli_t *cli, cli_args_t const *args);
+int cmd_checkpoint_rm(cli_t *cli, cli_args_t const *args);
+int cmd_styles(cli_t *cli, cli_args_t const *args);
+int cmd_restore(cli_t *cli, cli_args_t const *args);
+int cmd_schedule(cli_t *cli, cli_args_t const *args);
+int cmd_jobs(cli_t *cli, cli_args_t const *args);
+int cmd_cancel(cli_t *cli, cli_args_t const *args);
 
 int cmd_status(cli_t *cli, cli_args_t const *args);
 int cmd_clients(cli_t *cli, cli_args_t const *args);

@@ -162,6 +162,16 @@ static char const *event_word(uint kind) {
     return "quarantined";
   case WKSP_EVENT_RESIZED:
     return "resized";
+  case WKSP_EVENT_CHECKPOINTED:
+    return "checkpointed";
+  case WKSP_EVENT_CHECKPOINT_FAILED:
+    return "checkpoint-failed";
+  case WKSP_EVENT_RESTORED:
+    return "restored";
+  case WKSP_EVENT_RESTORE_FAILED:
+    return "restore-failed";
+  case WKSP_EVENT_SCHEDULED:
+    return "scheduled";
   default:
     return "unknown";
   }

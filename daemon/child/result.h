@@ -33,7 +33,20 @@
 #define RESULT_RUNS_MAX  4096U
 #define RESULT_NODES_MAX 64U
 
-enum { RESULT_QUERY = 1, RESULT_COMPACT = 2, RESULT_REAP = 3, RESULT_RESIZE = 4, RESULT_PLACE = 5 };
+/* Those of ENGINE_OP_*; from RESULT_CHECKPOINT on ckptask.h has what follows. */
+enum {
+  RESULT_QUERY = 1,
+  RESULT_COMPACT = 2,
+  RESULT_REAP = 3,
+  RESULT_RESIZE = 4,
+  RESULT_PLACE = 5,
+  RESULT_CHECKPOINT = 6,
+  RESULT_RESTORE = 7,
+  RESULT_CKPT_VERIFY = 8,
+  RESULT_CKPT_REMOVE = 9,
+  RESULT_CKPT_LIST = 10,
+  RESULT_CKPT_SHOW = 11
+};
 
 /* The question: followed by tag_cnt tags and lease_cnt leases, 8 bytes each. */
 typedef struct result_ask {

@@ -9,6 +9,8 @@
 
 #include "daemon/child/sandbox.h"
 
+#include "daemon/child/sandbox_store.h"
+
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <seccomp.h>
@@ -35,6 +37,10 @@
 /* Addresses besides the workspace and what is mapped already: heap for an answer of RESULT_MAX and
  * its lists. */
 #define SPARE_SIZE (64UL << 20)
+
+/* The same for a worker with a store: for each of its threads a stack, a heap that the C library
+ * reserves 128 MiB of addresses for, and a codec's tables. */
+#define SPARE_STORE_SIZE (16UL << 30)
 
 /* clang-format off */
 static int const allowed[] = {
@@ -86,15 +92,18 @@ static uint64_t address_space(void) {
   return pages * (unsigned long)sysconf(_SC_PAGESIZE);
 }
 
-static char const *limits(uint64_t map_size, uint32_t cpu_s) {
+/* cpu_s 0: any. */
+static char const *limits(uint64_t map_size, uint64_t spare_size, uint32_t cpu_s) {
   uint64_t used = address_space();
-  if (limit(RLIMIT_CORE, 0) || limit(RLIMIT_CPU, cpu_s)) return "setrlimit";
+  if (limit(RLIMIT_CORE, 0) || (cpu_s && limit(RLIMIT_CPU, cpu_s))) return "setrlimit";
   /* Twice: a reading attempt may be followed by a writing one before the first is unmapped. */
-  if (used && limit(RLIMIT_AS, used + 2 * map_size + SPARE_SIZE)) return "setrlimit(RLIMIT_AS)";
+  if (used && limit(RLIMIT_AS, used + 2 * map_size + spare_size)) return "setrlimit(RLIMIT_AS)";
   return NULL;
 }
 
-static char const *filter(void) {
+enum { STORE_NONE = 0, STORE_READ, STORE_WRITE };
+
+static char const *filter(int store) {
   scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
   char const *bad = ctx ? NULL : "seccomp_init";
   for (size_t i = 0; !bad && i < sizeof allowed / sizeof *allowed; i++) {
@@ -127,17 +136,34 @@ static char const *filter(void) {
                                SCMP_A0(SCMP_CMP_EQ, 0, 0), SCMP_A3(SCMP_CMP_EQ, 0, 0))) {
     bad = "seccomp_rule_add(move_pages)";
   }
+  if (!bad && store) bad = sandbox_store_rules(ctx, store == STORE_WRITE);
   if (!bad && seccomp_load(ctx)) bad = "seccomp_load";
   if (ctx) seccomp_release(ctx);
   return bad;
 }
 
-char const *sandbox_enter(int first_fd, uint64_t map_size, uint32_t cpu_s) {
+/* What comes before the filter. */
+static char const *leave(int first_fd) {
   if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)) return "PR_SET_PDEATHSIG";
   if (syscall(SYS_close_range, (unsigned)first_fd, ~0U, 0U)) return "close_range";
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)) return "PR_SET_DUMPABLE";
-  char const *bad = limits(map_size, cpu_s);
+  return NULL;
+}
+
+char const *sandbox_enter(int first_fd, uint64_t map_size, uint32_t cpu_s) {
+  char const *bad = leave(first_fd);
+  if (!bad) bad = limits(map_size, SPARE_SIZE, cpu_s);
   if (!bad) bad = drop_capabilities();
-  if (!bad) bad = filter();
+  if (!bad) bad = filter(STORE_NONE);
+  return bad;
+}
+
+char const *sandbox_enter_store(int first_fd, uint64_t map_size, int folder_fd, int writes) {
+  char const *bad = leave(first_fd);
+  if (!bad) bad = limits(map_size, SPARE_STORE_SIZE, 0);
+  if (!bad) bad = drop_capabilities();
+  /* a sanitizer opens files of its own when it reports */
+  if (!bad && !SANITIZED) bad = sandbox_store_fence(folder_fd, writes);
+  if (!bad) bad = filter(writes ? STORE_WRITE : STORE_READ);
   return bad;
 }

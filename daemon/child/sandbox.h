@@ -11,4 +11,9 @@
    joining, locking, compacting and answering need. NULL, or the name of what could not be done. */
 char const *sandbox_enter(int first_fd, uint64_t map_size, uint32_t cpu_s);
 
+/* The same for a worker with the folder of a store, whose threads, files and processor time belong
+   to it: files can be opened below folder_fd only, where the kernel has Landlock; written, renamed
+   and removed only with writes. */
+char const *sandbox_enter_store(int first_fd, uint64_t map_size, int folder_fd, int writes);
+
 #endif

@@ -14,6 +14,7 @@
 #include "core/alloc.h"
 #include "core/fail.h"
 #include "core/part.h"
+#include "daemon/child/ckptwork.h"
 #include "daemon/child/pages.h"
 #include "daemon/child/result.h"
 #include "daemon/child/sandbox.h"
@@ -36,7 +37,7 @@ typedef struct job {
 } job_t;
 
 /* 1 if len bytes came. */
-static int read_all(void *ret_bytes, size_t len) {
+int worker_read(void *ret_bytes, size_t len) {
   char *at = ret_bytes;
   while (len) {
     ssize_t n = read(STDIN_FILENO, at, len);
@@ -48,7 +49,7 @@ static int read_all(void *ret_bytes, size_t len) {
   return 1;
 }
 
-static int write_all(void const *bytes, size_t len) {
+int worker_write(void const *bytes, size_t len) {
   char const *at = bytes;
   while (len) {
     ssize_t n = write(STDOUT_FILENO, at, len);
@@ -62,13 +63,13 @@ static int write_all(void const *bytes, size_t len) {
 
 static int read_ask(job_t *job) {
   result_ask_t *ask = &job->ask;
-  return read_all(ask, sizeof *ask) && ask->magic == RESULT_MAGIC && ask->op >= RESULT_QUERY &&
-         ask->op <= RESULT_PLACE && ask->tag_cnt <= RESULT_TAGS_MAX &&
+  return worker_read(ask, sizeof *ask) && ask->magic == RESULT_MAGIC && ask->op >= RESULT_QUERY &&
+         ask->op <= RESULT_CKPT_SHOW && ask->tag_cnt <= RESULT_TAGS_MAX &&
          ask->lease_cnt <= RESULT_LEASES_MAX &&
          (ask->op != RESULT_PLACE || (ask->page_bytes && ask->resize_to <= ask->size)) &&
          ask->page_size <= RESULT_PARTS_MAX &&
-         read_all(job->tags, ask->tag_cnt * sizeof *job->tags) &&
-         read_all(job->leases, ask->lease_cnt * sizeof *job->leases);
+         worker_read(job->tags, ask->tag_cnt * sizeof *job->tags) &&
+         worker_read(job->leases, ask->lease_cnt * sizeof *job->leases);
 }
 
 static int tag_wanted(job_t const *job, uint64_t tag) {
@@ -225,6 +226,13 @@ static int attempt(job_t *job, int read_only) {
 int worker_main(void) {
   job_t *job = calloc(1, sizeof *job);
   if (!job || !read_ask(job)) return 1;
+  if (job->ask.op >= RESULT_CHECKPOINT) {
+    job->head.magic = RESULT_MAGIC;
+    job->head.op = job->ask.op;
+    int status = ckptwork_main(&job->ask, job->tags, &job->head);
+    free(job);
+    return status;
+  }
   job->parts = calloc(job->ask.page_size ? job->ask.page_size : 1, sizeof *job->parts);
   if (!job->parts) return 1;
   job->head.magic = RESULT_MAGIC;
@@ -242,10 +250,10 @@ int worker_main(void) {
     }
   }
   if (job->head.status) job->head.part_cnt = job->head.root_cnt = job->head.run_cnt = 0;
-  int ok = write_all(&job->head, sizeof job->head) &&
-           write_all(job->parts, job->head.part_cnt * sizeof *job->parts) &&
-           write_all(job->roots, job->head.root_cnt * sizeof *job->roots) &&
-           write_all(job->runs, job->head.run_cnt * sizeof *job->runs);
+  int ok = worker_write(&job->head, sizeof job->head) &&
+           worker_write(job->parts, job->head.part_cnt * sizeof *job->parts) &&
+           worker_write(job->roots, job->head.root_cnt * sizeof *job->roots) &&
+           worker_write(job->runs, job->head.run_cnt * sizeof *job->runs);
   free(job->parts);
   free(job);
   return ok ? 0 : 1;

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "daemon/core/agenda.h"
 #include "daemon/core/job.h"
 #include "daemon/core/lease.h"
 #include "daemon/core/registry.h"
@@ -115,16 +116,19 @@ void calls_remove(calls_t *calls, call_t *call) {
   conn->call_cnt--;
   conn->user->call_cnt--;
   calls->call_cnt--;
+  free(call->later);
   free(call->fault);
   free(call);
 }
 
 static char const *call_check(call_t const *call) {
-  int things = (call->ws != NULL) + (call->lease != NULL) + (call->job != NULL) + call->watching;
+  int things = (call->ws != NULL) + (call->lease != NULL) + (call->job != NULL) +
+               (call->plan != NULL) + (call->later != NULL) + call->watching;
   if (things != 1) return "a call waits for exactly one thing";
   if (call->ws && call->ws->call != call) return "a workspace calls back to the call that waits";
   if (call->lease && call->lease->call != call) return "a lease calls back to the call that waits";
   if (call->job && call->job->call != call) return "a job calls back to the call that waits";
+  if (call->plan && call->plan->call != call) return "a schedule calls back to the call that waits";
   if (call->next && call->next->prev != call) return "lists of calls are linked both ways";
   return NULL;
 }
@@ -185,6 +189,7 @@ void calls_clear(calls_t *calls) {
     while (conn->calls) {
       call_t *call = conn->calls;
       conn->calls = call->next;
+      free(call->later);
       free(call->fault);
       free(call);
     }

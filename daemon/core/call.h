@@ -2,8 +2,9 @@
 
    A request is a call from the moment it is accepted until its one reply; being answered and being
    forgotten are the same act (calls_remove), so there is no way to answer twice. A call waits for
-   at most one thing: a workspace (Create, Delete), a lease (Open), a job (Query, Compact), or
-   events (Watch).
+   at most one thing: a workspace (Create, Delete, Restore), a lease (Open), a job (Query, Compact,
+   CkptShow, CkptRemove), the writing of a schedule, the list of checkpoints, or events (Watch,
+   JobWatch).
 
    Invariants (calls_check):
      a call is in the list of its connection; call_cnt is the sum of those of all connections
@@ -23,6 +24,7 @@
 struct ws;
 struct lease;
 struct job;
+struct plan;
 
 /* A uid that has connections, and what it has. */
 typedef struct user {
@@ -50,8 +52,12 @@ typedef struct call {
   struct ws *ws;
   struct lease *lease;
   struct job *job;
-  engine_reply_t *fault; /* decided already, to be sent once what was begun is undone; owned */
+  struct plan *plan;
+  engine_request_t *later; /* to be begun when it is known what checkpoints there are; owned, and
+                              what it points to is in the same piece of memory */
+  engine_reply_t *fault;   /* decided already, to be sent once what was begun is undone; owned */
   int watching;
+  uint64_t watched_job;         /* JobWatch */
   char name[SPEC_NAME_MAX + 1]; /* Watch: "" all */
   struct call *prev, *next;     /* in conn->calls */
   struct call *w_prev, *w_next; /* in calls->watches */

@@ -59,19 +59,17 @@ static int fault_quota(engine_t const *e, call_t const *call, engine_request_t c
   return charge_fault(e, &spec, ret_fault);
 }
 
-static int fault_admission(engine_t const *e, conn_t const *conn, engine_request_t const *req,
-                           engine_reply_t *ret_fault) {
-  ws_t const *ws;
-
-  if (fault_create(e, req, ret_fault)) return 1;
-  ws = registry_by_name(&e->registry, req->u.create.name);
+int fault_admission(engine_t const *e, conn_t const *conn, char const *name, uint8_t const uuid[16],
+                    engine_reply_t *ret_fault) {
+  if (fault_name(name, ret_fault)) return 1;
+  ws_t const *ws = registry_by_name(&e->registry, name);
   if (ws) {
     fault_taken(ws, conn, ret_fault);
     return 1;
   }
-  if (registry_by_uuid(&e->registry, req->u.create.uuid)) {
+  if (registry_by_uuid(&e->registry, uuid)) {
     fault_set(ret_fault, ENGINE_CODE_INTERNAL, "uuid",
-              "workspace \"%s\" was given a uuid that another one has", req->u.create.name);
+              "workspace \"%s\" was given a uuid that another one has", name);
     fault_hint(ret_fault, "try again");
     return 1;
   }
@@ -85,8 +83,9 @@ void create_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
   place_policy_t policy;
 
-  if (fault_admission(e, call->conn, req, &fault) || plan_policy(req, &policy, &fault) ||
-      fault_quota(e, call, req, &policy, &fault)) {
+  if (fault_create(e, req, &fault) ||
+      fault_admission(e, call->conn, req->u.create.name, req->u.create.uuid, &fault) ||
+      plan_policy(req, &policy, &fault) || fault_quota(e, call, req, &policy, &fault)) {
     call_fail(e, call, &fault);
     return;
   }
@@ -123,9 +122,9 @@ void create_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   emit_persist(e, ws, SPEC_MAKING);
 }
 
-/* Undoes what has been made. The caller, if there still is one, is answered when that is done. */
-static void create_undo(engine_t *e, ws_t *ws, engine_reply_t const *fault) {
+void create_undo(engine_t *e, ws_t *ws, engine_reply_t const *fault) {
   if (ws->call && fault) call_fault_later(e, ws->call, fault);
+  if (ws->restore_job) restore_undone(e, ws, fault);
   emit_log(e, ENGINE_LOG_WARN, "event=create-undone workspace=%s id=%" PRIu64 " reason=\"%s\"",
            ws->spec.name, ws->spec.ws_id, fault ? fault->sentence : "its caller has gone");
   if (ws->state != WS_SPEC_READY) {
@@ -157,15 +156,25 @@ static void create_publish(engine_t *e, ws_t *ws) {
 
   ws->state = WS_READY;
   ws->call = NULL;
-  call->ws = NULL;
+  if (call) call->ws = NULL;
   emit_log(e, ENGINE_LOG_INFO,
            "event=created workspace=%s id=%" PRIu64 " size=%" PRIu64 " max_size=%" PRIu64
            " page_size=%" PRIu64 " uid=%" PRIu32,
            ws->spec.name, ws->spec.ws_id, ws->spec.size, ws->spec.max_size, ws->spec.page_size,
            ws->spec.uid);
-  engine_workspace_t *view = browse_view(e, ws);
-  call_answer(e, call)->u.workspace = view;
+  engine_workspace_t *view = call ? browse_view(e, ws) : NULL;
+  if (call && ws->restore_job) {
+    engine_reply_t *reply = call_answer(e, call);
+    reply->u.restore.workspace = view;
+    reply->u.restore.job_id = ws->restore_job;
+  } else if (call) {
+    call_answer(e, call)->u.workspace = view;
+  }
   emit_event(e, ENGINE_EVENT_CREATED, &ws->spec);
+  cadence_settle_owner(e, &ws->spec);
+  if (!ws->restore_job) return;
+  emit_event(e, ENGINE_EVENT_RESTORED, &ws->spec);
+  restore_published(e, ws);
 }
 
 int create_persisted(engine_t *e, ws_t *ws, engine_event_t const *event) {
@@ -195,7 +204,9 @@ int create_persisted(engine_t *e, ws_t *ws, engine_event_t const *event) {
   ws->state = WS_MEMORY;
   ws->awaiting = 1;
   e->await_cnt++;
-  emit(e, ENGINE_FX_MEMORY_MAKE)->u.memory_make = ws->spec;
+  engine_effect_t *make = emit(e, ENGINE_FX_MEMORY_MAKE);
+  make->u.memory_make = ws->spec;
+  make->u.memory_make.data_max = ws->restore_data_max;
   return 0;
 }
 
@@ -271,7 +282,14 @@ int create_memory_made(engine_t *e, engine_event_t const *event) {
   }
   ws->size_min = event->u.memory_made.size_min;
   ws_note(ws, event->u.memory_made.note);
+  if (ws->restore_job &&
+      (made.data_max != ws->restore_data_max || made.part_max != ws->spec.part_max))
+    return WKSP_E_INVAL;
   ws->spec = made;
+  if (ws->restore_job) {
+    restore_fill(e, ws);
+    return 0;
+  }
   ws->state = WS_SPEC_READY;
   ws->maybe_ready = 1;
   emit_persist(e, ws, SPEC_READY);
@@ -284,6 +302,10 @@ void create_abandon(engine_t *e, call_t *call) {
   call->ws = NULL;
   ws->call = NULL;
   if (ws->state == WS_UNSPEC || ws->state == WS_SPEC_UNMAKING) return;
+  if (ws->restore_job) {
+    restore_abort(e, ws);
+    return;
+  }
   ws->aborted = 1;
   if (ws->state == WS_MEMORY) emit(e, ENGINE_FX_MEMORY_CANCEL)->u.workspace.ws_id = ws->spec.ws_id;
 }

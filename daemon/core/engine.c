@@ -7,12 +7,13 @@
    there is room. A connection that closes goes before the deadlines, for it wants no replies.
 
    Invariants (engine_check):
-     those of registry.h, lease.h, call.h, job.h, timers.h and history.h
-     await_cnt == workspaces awaiting + leases in the making
-     a call's timer is running if it has a deadline; all running timers are those of calls and
-     retries
+     those of registry.h, lease.h, call.h, job.h, timers.h, history.h, catalog.h and agenda.h
+     await_cnt == workspaces awaiting + leases in the making + schedules being written
+     a call's timer is running if it has a deadline; all running timers are those of calls,
+     retries and slots
      a workspace's Create, Delete or Resize names the workspace as the thing it waits for
      a resize in its worker's step has a job, queued or running
+     a workspace that a restore makes has its job, until it is published or undone
      no id is above the highest given out
 
    Refuses events out of order (START, recovery, the rest) and answers that nobody asked for. */
@@ -39,6 +40,8 @@ void engine_free(engine_t *e) {
   registry_clear(&e->registry);
   history_clear(&e->history);
   free(e->quota);
+  catalog_clear(&e->catalog);
+  agenda_clear(&e->agenda);
   free(e);
 }
 
@@ -61,6 +64,7 @@ static int engine_start(engine_t *e, engine_event_t const *event) {
   limit_settle(&config->kept_max, ENGINE_WORKSPACES_MAX + ENGINE_LEASES_MAX,
                ENGINE_WORKSPACES_MAX + ENGINE_LEASES_MAX);
   limit_settle(&config->jobs_running_max, ENGINE_JOBS_RUNNING_DEFAULT, ENGINE_JOBS_RUNNING_MAX);
+  limit_settle(&config->tasks_running_max, ENGINE_TASKS_RUNNING_DEFAULT, ENGINE_TASKS_RUNNING_MAX);
   e->ws_id_high = config->ws_id_high;
   e->lease_id_high = config->lease_id_high;
   e->started_mono_ns = e->now_mono_ns;
@@ -74,7 +78,9 @@ static int engine_start(engine_t *e, engine_event_t const *event) {
 
 /* Lets go of what the call waits for. It is then to be answered or removed. */
 static void call_abandon(engine_t *e, call_t *call) {
-  if (call->ws && call->method == ENGINE_CREATE)
+  if (call->plan)
+    cadence_abandon(e, call);
+  else if (call->ws && (call->method == ENGINE_CREATE || call->method == ENGINE_RESTORE))
     create_abandon(e, call);
   else if (call->ws && call->method == ENGINE_RESIZE)
     resize_abandon(e, call);
@@ -122,8 +128,44 @@ static int fault_request(engine_t const *e, conn_t const *conn, engine_event_t c
   return fault_share_call(e, conn, ret_fault);
 }
 
-static int request_route(engine_t *e, call_t *call, engine_request_t const *req) {
+/* Those about checkpoints; they may have to wait until it is known what there are. */
+static int route_ckpt(engine_t *e, call_t *call, engine_request_t const *req) {
+  if (ckpt_not_yet(e, call, req)) return 0;
+  if (req->method == ENGINE_CHECKPOINT)
+    ckpt_begin(e, call, req);
+  else if (req->method == ENGINE_CKPT_LIST)
+    ckpt_list(e, call, req);
+  else if (req->method == ENGINE_RESTORE)
+    restore_begin(e, call, req);
+  else
+    ckpt_look(e, call, req);
+  return 0;
+}
+
+int engine_route(engine_t *e, call_t *call, engine_request_t const *req) {
   switch (req->method) {
+  case ENGINE_CHECKPOINT:
+  case ENGINE_CKPT_LIST:
+  case ENGINE_CKPT_SHOW:
+  case ENGINE_CKPT_VERIFY:
+  case ENGINE_CKPT_REMOVE:
+  case ENGINE_RESTORE:
+    return route_ckpt(e, call, req);
+  case ENGINE_SCHEDULE_SET:
+    cadence_set(e, call, req);
+    return 0;
+  case ENGINE_SCHEDULE_GET:
+    cadence_get(e, call, req);
+    return 0;
+  case ENGINE_JOB_LIST:
+    watch_list(e, call);
+    return 0;
+  case ENGINE_JOB_WATCH:
+    watch_begin(e, call, req);
+    return 0;
+  case ENGINE_JOB_CANCEL:
+    watch_cancel(e, call, req);
+    return 0;
   case ENGINE_CREATE:
     create_begin(e, call, req);
     return 0;
@@ -187,7 +229,7 @@ static int request_take(engine_t *e, engine_event_t const *event) {
   call->deadline.kind = TIMER_DEADLINE;
   if (deadline && timers_start(&e->timers, &call->deadline, deadline)) return WKSP_E_NOMEM;
   if (repeat_answer(e, call, &event->u.request.req)) return 0;
-  return request_route(e, call, &event->u.request.req);
+  return engine_route(e, call, &event->u.request.req);
 }
 
 static int request_cancel(engine_t *e, engine_event_t const *event) {
@@ -216,14 +258,22 @@ static void deadline_passed(engine_t *e, call_t *call) {
   else
     fault_set(&fault, ENGINE_CODE_DEADLINE_EXCEEDED, "deadline",
               "the deadline passed before it was done; %s",
-              call->method == ENGINE_DELETE   ? "the removal may still happen"
-              : call->method == ENGINE_CREATE ? "what had been made is undone"
+              call->method == ENGINE_DELETE ? "the removal may still happen"
+              : call->method == ENGINE_CREATE || call->method == ENGINE_RESTORE
+                  ? "what had been made is undone"
               : call->method == ENGINE_RESIZE
                   ? "its size may have changed: show it, or resize again"
                   : "it was given up");
   if (!call->fault) fault_hint(&fault, "give it more time");
   call_abandon(e, call);
   call_fail(e, call, &fault);
+}
+
+/* What checkpoints there are could not be read. */
+static void catalog_again(engine_t *e) {
+  if (e->stopping) return;
+  e->catalog_state = CATALOG_UNKNOWN;
+  ckpt_learn(e, 0);
 }
 
 static void timers_fire(engine_t *e) {
@@ -233,9 +283,36 @@ static void timers_fire(engine_t *e) {
     timers_stop(&e->timers, node);
     if (node->kind == TIMER_DEADLINE)
       deadline_passed(e, node->owner);
+    else if (node->kind == TIMER_SCHEDULE)
+      cadence_due(e, node->owner);
+    else if (node->kind == TIMER_CATALOG)
+      catalog_again(e);
     else
       remove_retry(e, node->owner);
   }
+}
+
+/* Those that no call waits for. Giving one up may take its workspace out of the map, so a walk
+   looks for the next only. */
+static void stop_restores(engine_t *e) {
+  ws_t *ws;
+  do {
+    size_t place = 0;
+    while ((ws = idmap_next(&e->registry.by_id, &place)))
+      if (ws->restore_job && !ws->call && !ws_undone(ws)) break;
+    if (ws) restore_abort(e, ws);
+  } while (ws && !e->err);
+}
+
+/* Checkpoints that the stop itself has begun. */
+static void stop_at_once(engine_t *e) {
+  size_t place = 0;
+  for (job_t *job = e->jobs.first, *next; job; job = next) {
+    next = job->next;
+    if (!job->held) work_cancel(e, job);
+  }
+  for (job_t *job; (job = idmap_next(&e->jobs.by_id, &place));)
+    if (job->running) work_cancel(e, job);
 }
 
 /* Everything but a removal that has begun is given up; that is answered when it is done. */
@@ -243,8 +320,12 @@ static void engine_stop(engine_t *e) {
   size_t place = 0;
   engine_reply_t fault;
 
-  if (e->stopping) return;
+  if (e->stopping) {
+    stop_at_once(e);
+    return;
+  }
   e->stopping = 1;
+  timers_stop(&e->timers, &e->catalog_timer);
   fault_set(&fault, ENGINE_CODE_UNAVAILABLE, "stopping", "the daemon is stopping");
   fault_hint(&fault, "try again once it has been started anew");
   for (conn_t *conn; (conn = idmap_next(&e->calls.conns, &place));) {
@@ -255,7 +336,9 @@ static void engine_stop(engine_t *e) {
       call_fail(e, call, &fault);
     }
   }
+  stop_restores(e);
   work_stop(e);
+  cadence_stop(e);
   emit_log(e, ENGINE_LOG_INFO, "event=stopping await=%" PRIu64 " workers=%" PRIu32, e->await_cnt,
            e->jobs.running_cnt);
 }
@@ -289,7 +372,14 @@ static int event_route(engine_t *e, engine_event_t const *event) {
   case ENGINE_EV_RECOVERED_END:
     if (e->phase != ENGINE_PHASE_RECOVERING) return WKSP_E_INVAL;
     recover_end(e);
+    ckpt_learn(e, 0);
     return 0;
+  case ENGINE_EV_RECOVERED_SCHEDULE:
+    return cadence_recovered(e, event);
+  case ENGINE_EV_SCHEDULE_WRITTEN:
+    return cadence_written(e, event);
+  case ENGINE_EV_WORKER_PROGRESS:
+    return watch_progress(e, event);
   case ENGINE_EV_CONN_OPEN:
     return share_conn_open(e, event);
   case ENGINE_EV_CONN_CLOSED:
@@ -361,7 +451,7 @@ int engine_step(engine_t *e, engine_event_t const *event, engine_update_t *updat
 
   timer_node_t const *first = timers_first(&e->timers);
   update->next_tick_mono_ns = first ? first->due_ns : 0;
-  update->stopped = e->stopping && !e->await_cnt && !e->jobs.running_cnt && !e->calls.call_cnt;
+  update->stopped = e->stopping && !e->await_cnt && !e->jobs.by_id.cnt && !e->calls.call_cnt;
   return outcome;
 }
 
@@ -394,6 +484,8 @@ static char const *check_workspaces(engine_t const *e, uint64_t *ret_await, size
     if (ws->ended && !ws->reap && !e->stopping) return "leases that have ended have a reap coming";
     if (ws->resize.step == RESIZE_WORK && !ws->resize.aborted && !work_resize_job(e, ws))
       return "a resize that waits for its worker has one";
+    if (ws->restore_job && (!jobs_by_id(&e->jobs, ws->restore_job) || ws->state == WS_READY))
+      return "a restore has its job until it is over";
     if (ws->state == WS_UNSPEC && !ws->awaiting && !ws->retry.place && !e->stopping &&
         e->phase == ENGINE_PHASE_SERVING)
       return "a workspace that goes is on its way";
@@ -413,6 +505,8 @@ char const *engine_check(engine_t const *e) {
   if ((broken = calls_check(&e->calls))) return broken;
   if ((broken = jobs_check(&e->jobs))) return broken;
   if ((broken = history_check(&e->history))) return broken;
+  if ((broken = catalog_check(&e->catalog))) return broken;
+  if ((broken = agenda_check(&e->agenda))) return broken;
   if (!timers_check(&e->timers)) return "timers";
   if ((broken = check_workspaces(e, &await_cnt, &timer_cnt))) return broken;
 
@@ -430,9 +524,16 @@ char const *engine_check(engine_t const *e) {
   for (conn_t const *conn; (conn = idmap_next(&e->calls.conns, &place));)
     for (call_t const *call = conn->calls; call; call = call->next)
       timer_cnt += call->deadline.place != 0;
-  if (timer_cnt != e->timers.cnt) return "running timers are those of calls and retries";
+  for (size_t i = 0; i < e->agenda.cnt; i++) {
+    timer_cnt += e->agenda.plans[i]->timer.place != 0;
+    await_cnt += (uint64_t)e->agenda.plans[i]->writing;
+  }
+  timer_cnt += e->catalog_timer.place != 0;
+  if (timer_cnt != e->timers.cnt) return "running timers are those of calls, retries and slots";
   if (await_cnt != e->await_cnt) return "answers under way are counted";
-  if (e->jobs.running_cnt > e->config.jobs_running_max && e->phase != ENGINE_PHASE_NEW)
+  if (e->phase != ENGINE_PHASE_NEW &&
+      (e->jobs.running_cnt - e->jobs.long_cnt > e->config.jobs_running_max ||
+       e->jobs.long_cnt > e->config.tasks_running_max))
     return "no more workers run than may";
   return NULL;
 }

@@ -38,10 +38,12 @@
 #include <stdint.h>
 
 #include "daemon/core/engine_audit.h"
+#include "daemon/core/engine_ckpt.h"
 #include "daemon/core/engine_reply.h"
 #include "daemon/core/limits.h"
 #include "daemon/core/placement.h"
 #include "daemon/core/quota.h"
+#include "daemon/core/schedule.h"
 #include "daemon/core/spec.h"
 
 /* What engine_step returns beside 0 and negative WKSP_E_*. */
@@ -77,7 +79,19 @@ enum engine_method {
   ENGINE_RESIZE,
   ENGINE_PLAN,
   ENGINE_PLACEMENT,
-  ENGINE_CLIENTS
+  ENGINE_CLIENTS,
+  /* Checkpoints */
+  ENGINE_CHECKPOINT,
+  ENGINE_CKPT_LIST,
+  ENGINE_CKPT_SHOW,
+  ENGINE_CKPT_VERIFY,
+  ENGINE_CKPT_REMOVE,
+  ENGINE_RESTORE,
+  ENGINE_SCHEDULE_SET,
+  ENGINE_SCHEDULE_GET,
+  ENGINE_JOB_LIST,
+  ENGINE_JOB_WATCH,
+  ENGINE_JOB_CANCEL
 };
 
 /* Values of proto/wkspd.proto's OpenMode and EventKind. */
@@ -88,7 +102,12 @@ enum {
   ENGINE_EVENT_ATTACHED = 3,
   ENGINE_EVENT_DETACHED = 4,
   ENGINE_EVENT_QUARANTINED = 5,
-  ENGINE_EVENT_RESIZED = 6
+  ENGINE_EVENT_RESIZED = 6,
+  ENGINE_EVENT_CHECKPOINTED = 7,
+  ENGINE_EVENT_CHECKPOINT_FAILED = 8,
+  ENGINE_EVENT_RESTORED = 9, /* after its CREATED */
+  ENGINE_EVENT_RESTORE_FAILED = 10,
+  ENGINE_EVENT_SCHEDULED = 11
 };
 
 /* Requests
@@ -149,6 +168,7 @@ typedef struct engine_request {
     struct {
       char name[ENGINE_TEXT_MAX]; /* "": all */
     } watch;
+    engine_ckpt_request_t c; /* of checkpoints, schedules and jobs */
     struct {
       uint32_t page_size; /* 0: ENGINE_CLIENTS_PAGE_DEFAULT */
       uint64_t page_key;  /* 0, or next_key of the last answer */
@@ -168,7 +188,7 @@ typedef struct engine_request {
 /* Limits that the shell may lower for this machine (say from RLIMIT_NOFILE); 0 means the ENGINE_*
    constant of limits.h, and more than the constant is cut to it. */
 typedef struct engine_config {
-  uint32_t conns_max, workspaces_max, leases_max, jobs_running_max;
+  uint32_t conns_max, workspaces_max, leases_max, jobs_running_max, tasks_running_max;
   uint32_t kept_max;      /* workspaces and leases together; 0: no bound but their own */
   uint64_t memory_bytes;  /* of the machine: larger creates are refused at once; 0: not known */
   uint64_t ws_id_high;    /* at least the highest ids ever given out, 0 if none: new ones are above;
@@ -192,6 +212,8 @@ enum engine_event_kind {
   ENGINE_EV_RECOVERED_WORKSPACE,
   /* After its workspace's, once per lifeline found. A lifeline without a workspace is dropped. */
   ENGINE_EV_RECOVERED_LEASE,
+  /* Between START and RECOVERED_END, once per schedule found. */
+  ENGINE_EV_RECOVERED_SCHEDULE,
   /* Unfinished makings and removals go on; connections may be accepted. */
   ENGINE_EV_RECOVERED_END,
   ENGINE_EV_CONN_OPEN,
@@ -209,6 +231,9 @@ enum engine_event_kind {
   ENGINE_EV_REMOVED,
   ENGINE_EV_LEASE_MADE,
   ENGINE_EV_WORKER_DONE,
+  ENGINE_EV_SCHEDULE_WRITTEN,
+  /* A worker of a task says how far it is. Of one that has ended: harmless. */
+  ENGINE_EV_WORKER_PROGRESS,
   /* The last holder of a lifeline is gone. Reported once; the shell then stops watching it but
      keeps it (fd store too) until LEASE_DROP, which comes in the same update or, after a read-write
      lease, once its workspace has been reaped: so a restart in between finds the hang-up again. */
@@ -226,23 +251,10 @@ enum engine_event_kind {
   ENGINE_EV_VIOLATION,
   /* Not before next_tick_mono_ns is needed; earlier does no harm. */
   ENGINE_EV_TICK,
-  /* New requests are refused, creates in flight rolled back, workers cancelled. update.stopped is
-     set with the last answer. Leases and workspaces stay for the next start. */
+  /* New requests are refused, creates in flight rolled back, workers cancelled. Workspaces whose
+     schedules say so are checkpointed. update.stopped is set with the last answer. Leases and
+     workspaces stay for the next start. A second one gives up those checkpoints. */
   ENGINE_EV_STOP
-};
-
-/* Why a worker ended. detail is the worker's or shell's sentence. */
-enum engine_worker_status {
-  ENGINE_WORKER_OK = 0,
-  ENGINE_WORKER_INVALID,   /* an argument does not fit this workspace (INVALID_ARGUMENT) */
-  ENGINE_WORKER_AGAIN,     /* a writer was in the way (UNAVAILABLE) */
-  ENGINE_WORKER_DAMAGED,   /* it says that the workspace does not satisfy its format (DATA_LOSS) */
-  ENGINE_WORKER_CRASHED,   /* SIGSEGV, SIGBUS, SIGILL, SIGABRT: it met damage (DATA_LOSS) */
-  ENGINE_WORKER_KILLED,    /* another signal (INTERNAL) */
-  ENGINE_WORKER_GARBAGE,   /* its answer was not one (INTERNAL) */
-  ENGINE_WORKER_TIMEOUT,   /* the shell's own limit passed and it was killed (INTERNAL) */
-  ENGINE_WORKER_NOT_BEGUN, /* no process could be started (INTERNAL) */
-  ENGINE_WORKER_CANCELLED  /* after WORKER_CANCEL */
 };
 
 enum engine_memory_status {
@@ -338,12 +350,31 @@ typedef struct engine_event {
       uint64_t job_id;
       int status;         /* ENGINE_WORKER_* */
       char const *detail; /* or NULL */
-      void *result; /* OK: stays the shell's; passed to the reply (Query, Compact) if there still is
-                       one */
+      void *result; /* OK: stays the shell's; passed to the reply (Query, Compact, CkptShow) if
+                       there still is one */
       /* RESIZE, OK: what the table says now. From memory that strangers write: the shell has seen
          to it that it lies within [size_min, size_max] and is of whole pages, or is size_max */
       engine_resized_t resized;
+      /* LIST: all that there are in the store or stores; CHECKPOINT: the new one. Copied. The spec
+         of one that is not bad has passed spec_check */
+      engine_ckpt_t const *ckpts;
+      size_t ckpt_cnt;
+      /* CHECKPOINT, REMOVE: numbers that are in the store no more */
+      uint64_t const *gone;
+      size_t gone_cnt;
+      uint64_t written_size, freed_size;
     } worker_done;
+    schedule_t const *recovered_schedule; /* has passed schedule_check; copied */
+    struct {
+      char name[SPEC_NAME_MAX + 1];
+      int err; /* 0, or an errno value */
+      char const *detail;
+    } schedule_written;
+    struct {
+      uint64_t job_id;
+      int phase;
+      uint64_t done_size, total_size, written_size;
+    } progress;
     struct {
       uint64_t ws_id;
       char const *reason;
@@ -375,9 +406,12 @@ enum engine_effect_kind {
   /* Remove the spec file of ws_id, which is GONE, some time. No answer: what is left is found at
      the next start. */
   ENGINE_FX_FORGET,
+  /* Write the schedule durably, in the place of that of the same name, or remove it (drop).
+     Answered by SCHEDULE_WRITTEN. */
+  ENGINE_FX_SCHEDULE,
   /* Make memory of max_size bytes, take pages for size of them, format, check, seal, and put the
-     memory in the fd store, all confirmed. Failing leaves nothing behind. Answered by MEMORY_MADE.
-   */
+     memory in the fd store, all confirmed. With a data_max it is left blank
+     instead, for a restore. Failing leaves nothing behind. Answered by MEMORY_MADE. */
   ENGINE_FX_MEMORY_MAKE,
   /* The making or filling of ws_id is not wanted any more: end it early if that is possible.
      MEMORY_MADE or MEMORY_RESIZED still comes, with any status; if it is OK the engine drops the
@@ -406,6 +440,8 @@ enum engine_effect_kind {
   ENGINE_FX_REPLY,
   /* Send one event on a Watch stream. A client that reads too slowly is the shell's to close. */
   ENGINE_FX_STREAM_EVENT,
+  /* Send the present state of a job on a JobWatch stream. Its REPLY with OK is the end of it. */
+  ENGINE_FX_STREAM_TASK,
   /* Start a sandboxed worker. Answered by WORKER_DONE. */
   ENGINE_FX_WORKER_START,
   /* Its result is not wanted any more: kill it. WORKER_DONE still comes. */
@@ -421,7 +457,13 @@ enum {
   ENGINE_OP_COMPACT = 2,
   ENGINE_OP_REAP = 3,
   ENGINE_OP_RESIZE = 4,
-  ENGINE_OP_PLACE = 5
+  ENGINE_OP_PLACE = 5,
+  ENGINE_OP_CHECKPOINT = 6,
+  ENGINE_OP_RESTORE = 7,
+  ENGINE_OP_CKPT_VERIFY = 8,
+  ENGINE_OP_CKPT_REMOVE = 9,
+  ENGINE_OP_CKPT_LIST = 10,
+  ENGINE_OP_CKPT_SHOW = 11
 };
 
 enum { ENGINE_LOG_ERROR = 1, ENGINE_LOG_WARN = 2, ENGINE_LOG_INFO = 3 };
@@ -432,8 +474,17 @@ typedef struct engine_effect {
     spec_t persist; /* PERSIST, RETIRE: state is in it */
     struct {
       uint64_t ws_id;
-    } workspace; /* UNPERSIST, FORGET, MEMORY_CANCEL, MEMORY_DROP */
-    spec_t memory_make;
+    } workspace;        /* UNPERSIST, FORGET, MEMORY_CANCEL, MEMORY_DROP */
+    spec_t memory_make; /* data_max not 0: blank, with exactly that data_max and part_max */
+    struct {
+      schedule_t const *schedule;
+      int drop;
+    } schedule;
+    struct {
+      uint64_t conn;
+      uint32_t stream;
+      engine_task_t const *task;
+    } stream_task;
     struct {
       uint64_t ws_id, page_size;
       uint64_t from, to; /* bytes, of whole pages */
@@ -476,6 +527,9 @@ typedef struct engine_effect {
          is in [size_min, map size]. PLACE: tell where the pages up to that many bytes lie.
        */
       uint64_t resize_to, size_min, page_bytes;
+      /* Those of checkpoints; ws_id is 0 but for CHECKPOINT and RESTORE. No time limit, but that it
+         goes on. */
+      engine_ckpt_ask_t const *ckpt;
     } worker_start;
     struct {
       uint64_t job_id;

@@ -10,6 +10,10 @@
      open.c     leases, from the open to the reap
      resize.c   growing and shrinking a workspace
      work.c     jobs: query, compact, reap, resize
+     ckpt.c     tasks: taking, listing, checking and removing checkpoints
+     restore.c  a workspace from a checkpoint
+     cadence.c  schedules: setting them, what they make happen
+     watch.c    tasks that are looked at and cancelled
      browse.c   get, list, watch, version, stats
      audit.c    who holds what, what is used of each limit, who was refused
      share.c    what one user may have; connections that come
@@ -24,7 +28,9 @@
 #ifndef WKSPD_CORE_ENGINE_PRIV_H
 #define WKSPD_CORE_ENGINE_PRIV_H
 
+#include "daemon/core/agenda.h"
 #include "daemon/core/call.h"
+#include "daemon/core/catalog.h"
 #include "daemon/core/engine.h"
 #include "daemon/core/history.h"
 #include "daemon/core/job.h"
@@ -35,8 +41,11 @@
 
 enum { ENGINE_PHASE_NEW = 0, ENGINE_PHASE_RECOVERING, ENGINE_PHASE_SERVING };
 
-/* Timer kinds; the owner is a call_t or a ws_t. */
-enum { TIMER_DEADLINE = 1, TIMER_RETRY };
+/* Timer kinds; the owner is a call_t, a ws_t, a plan_t or the engine. */
+enum { TIMER_DEADLINE = 1, TIMER_RETRY, TIMER_SCHEDULE, TIMER_CATALOG };
+
+/* Whether it is known what checkpoints there are. */
+enum { CATALOG_UNKNOWN = 0, CATALOG_KNOWN, CATALOG_FAILED };
 
 struct engine {
   engine_config_t config; /* limits are final */
@@ -51,9 +60,13 @@ struct engine {
   jobs_t jobs;
   timers_t timers;
   history_t history;
-  quota_t *quota;     /* owned; NULL: none */
+  quota_t *quota; /* owned; NULL: none */
+  catalog_t catalog;
+  int catalog_state;          /* CATALOG_* */
+  timer_node_t catalog_timer; /* FAILED: when it is tried again */
+  agenda_t agenda;
   uint64_t await_cnt; /* answers under way: PERSISTED, REMOVED, MEMORY_MADE, MEMORY_RESIZED,
-                         LEASE_MADE */
+                         LEASE_MADE, SCHEDULE_WRITTEN */
   uint64_t request_cnt, refused_cnt, violation_cnt, repeat_cnt;
   uint64_t refused_conn_cnt;
   engine_update_t *update;        /* of the step */
@@ -215,6 +228,15 @@ void browse_list(engine_t *e, call_t *call, engine_request_t const *req);
 void browse_watch(engine_t *e, call_t *call, engine_request_t const *req);
 void browse_version(engine_t *e, call_t *call);
 void browse_stats(engine_t *e, call_t *call, engine_request_t const *req);
+void ckpt_begin(engine_t *e, call_t *call, engine_request_t const *req);
+void ckpt_list(engine_t *e, call_t *call, engine_request_t const *req);
+void ckpt_look(engine_t *e, call_t *call, engine_request_t const *req); /* show, verify, remove */
+void restore_begin(engine_t *e, call_t *call, engine_request_t const *req);
+void cadence_set(engine_t *e, call_t *call, engine_request_t const *req);
+void cadence_get(engine_t *e, call_t *call, engine_request_t const *req);
+void watch_list(engine_t *e, call_t *call);
+void watch_begin(engine_t *e, call_t *call, engine_request_t const *req);
+void watch_cancel(engine_t *e, call_t *call, engine_request_t const *req);
 
 /* The caller of these is gone or out of time: undo or let go, without answering. */
 void create_abandon(engine_t *e, call_t *call);
@@ -288,6 +310,118 @@ void work_stop(engine_t *e);
 
 /* Starts what there is room for. */
 void work_dispatch(engine_t *e);
+
+/* Takes a job's worker back: out of the queue, its task ended as cancelled, or its worker is
+ * killed.
+ */
+void work_cancel(engine_t *e, job_t *job);
+
+/* ckpt.c
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* A request that wants to know what checkpoints there are, before that is known: keeps it, or
+   refuses it. 1: so; 0: it is known. */
+int ckpt_not_yet(engine_t *e, call_t *call, engine_request_t const *req);
+
+/* Wants to know what checkpoints there are in a store, or (0) in all. */
+void ckpt_learn(engine_t *e, uint64_t store_id);
+
+/* A task of an operation on what is of that workspace. NULL (and err): no memory. */
+task_t *task_new(engine_t *e, int op, int by, spec_t const *of, uint32_t uid);
+
+/* Wants a checkpoint of ws; info may be NULL. Its job, or NULL (and err). */
+job_t *ckpt_want(engine_t *e, ws_t *ws, int by, uint32_t uid, schedule_how_t how,
+                 schedule_keep_t const *keep, char const *info);
+
+/* The worker of a job with a task has ended: which goes. */
+void ckpt_done(engine_t *e, job_t *job, engine_event_t const *event);
+
+/* The checkpoint of an id in a request, with which the peer may do what it wants (WANT_*). NULL and
+ *ret_fault. */
+engine_ckpt_t *ckpt_lookup(engine_t *e, conn_t const *conn, char const *id, int want,
+                           engine_reply_t *ret_fault);
+int fault_schedule_how(int32_t mode, int32_t style, int32_t level, engine_reply_t *ret_fault);
+
+/* A job with a task, no restore, was taken back: ends the task. */
+void ckpt_cancelled(engine_t *e, job_t *job);
+
+/* Begins what a call wants: 0, or WKSP_E_INVAL for a method that is none (engine.c). */
+int engine_route(engine_t *e, call_t *call, engine_request_t const *req);
+
+/* Ends the task of a job, which is then to be removed. fault: why it failed; NULL: DONE. */
+void task_end(engine_t *e, job_t *job, int state, engine_reply_t const *fault);
+
+/* watch.c
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* Tells those who watch a task. */
+void watch_tell(engine_t *e, task_t const *task);
+
+/* The same for one that has ended: and that this was all. */
+void watch_end(engine_t *e, task_t const *task);
+
+int watch_progress(engine_t *e, engine_event_t const *event); /* WORKER_PROGRESS */
+
+/* restore.c
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* The memory of a restore has been made: it is filled. */
+void restore_fill(engine_t *e, ws_t *ws);
+
+/* The worker of a restore has ended. */
+void restore_worked(engine_t *e, ws_t *ws, job_t *job, engine_event_t const *event);
+
+/* ws is published; or all of it is undone, for this reason (NULL: it was not wanted any more). */
+void restore_published(engine_t *e, ws_t *ws);
+void restore_undone(engine_t *e, ws_t *ws, engine_reply_t const *fault);
+
+/* The name of one that has been undone is free: a schedule that wants it back tries the next. */
+void restore_again(engine_t *e, char const *name);
+
+/* Nobody wants it any more. */
+void restore_abort(engine_t *e, ws_t *ws);
+
+/* The name's workspace is gone and its schedule wants it back: from the newest checkpoint that is
+   older than before (NULL: of all). */
+void restore_plan(engine_t *e, plan_t *plan, engine_ckpt_t const *before);
+
+/* cadence.c
+ * ------------------------------------------------------------------------------------------------
+ */
+
+int cadence_recovered(engine_t *e, engine_event_t const *event); /* RECOVERED_SCHEDULE */
+int cadence_written(engine_t *e, engine_event_t const *event);   /* SCHEDULE_WRITTEN */
+void cadence_abandon(engine_t *e, call_t *call);
+
+/* It is known what checkpoints there are: schedules begin, and workspaces that are to come back do.
+ */
+void cadence_start(engine_t *e);
+
+/* A plan's slot has come. */
+void cadence_due(engine_t *e, plan_t *plan);
+
+/* A checkpoint of this name has ended. */
+void cadence_ended(engine_t *e, char const *name, uint32_t uid, schedule_run_t const *run);
+
+/* Its workspace has been removed; or another's has its name now. */
+void cadence_forget(engine_t *e, spec_t const *spec);
+void cadence_settle_owner(engine_t *e, spec_t const *spec);
+
+/* The daemon stops: what is to be checkpointed is. */
+void cadence_stop(engine_t *e);
+
+/* Undoes what a create has made, and answers its caller with the fault when that is done. */
+void create_undo(engine_t *e, ws_t *ws, engine_reply_t const *fault);
+
+/* What a worker's failure is, of work on the workspace of that name. */
+void fault_worker_of(char const *name, engine_event_t const *event, engine_reply_t *ret_fault);
+
+/* A create's or restore's admission: name, uuid, limits. */
+int fault_admission(engine_t const *e, conn_t const *conn, char const *name, uint8_t const uuid[16],
+                    engine_reply_t *ret_fault);
 
 int recover_workspace(engine_t *e, engine_event_t const *event);
 int recover_lease(engine_t *e, engine_event_t const *event);

@@ -7,13 +7,31 @@
 #include <stdint.h>
 
 #include "daemon/core/engine_audit.h"
+#include "daemon/core/engine_ckpt.h"
 #include "daemon/core/limits.h"
+#include "daemon/core/schedule.h"
 #include "daemon/core/spec.h"
 
-/* A string field of a request. Names that are too long for ENGINE_TEXT_MAX are cut there by the
-   shell: no valid value is that long, and the engine refuses it with what it got. Never without a
-   NUL. */
-#define ENGINE_TEXT_MAX 80U
+/* Why a worker ended. detail is the worker's or shell's sentence. */
+enum engine_worker_status {
+  ENGINE_WORKER_OK = 0,
+  ENGINE_WORKER_INVALID,   /* an argument does not fit this workspace (INVALID_ARGUMENT) */
+  ENGINE_WORKER_AGAIN,     /* a writer was in the way (UNAVAILABLE) */
+  ENGINE_WORKER_DAMAGED,   /* it says that the workspace does not satisfy its format (DATA_LOSS) */
+  ENGINE_WORKER_CRASHED,   /* SIGSEGV, SIGBUS, SIGILL, SIGABRT: it met damage (DATA_LOSS) */
+  ENGINE_WORKER_KILLED,    /* another signal (INTERNAL) */
+  ENGINE_WORKER_GARBAGE,   /* its answer was not one (INTERNAL) */
+  ENGINE_WORKER_TIMEOUT,   /* the shell's own limit passed and it was killed (INTERNAL) */
+  ENGINE_WORKER_NOT_BEGUN, /* no process could be started (INTERNAL) */
+  ENGINE_WORKER_CANCELLED, /* after WORKER_CANCEL */
+  /* Of checkpoints: */
+  ENGINE_WORKER_MISSING, /* there is no such checkpoint (NOT_FOUND) */
+  ENGINE_WORKER_NO_ROOM, /* the store, or what is to be restored into, is too small
+                            (RESOURCE_EXHAUSTED) */
+  ENGINE_WORKER_STAYED,  /* a client did not leave its bracket (FAILED_PRECONDITION) */
+  ENGINE_WORKER_DISK,    /* a call to the system failed (INTERNAL) */
+  ENGINE_WORKER_STATUSES
+};
 
 /* What people and programs may know of a workspace (message Workspace). */
 typedef struct engine_workspace {
@@ -110,6 +128,30 @@ typedef struct engine_reply {
       size_t client_cnt;
       uint64_t next_key; /* 0: no more */
     } clients;
+    struct {
+      uint64_t job_id;
+    } job; /* Checkpoint, CkptVerify; Restore without wait */
+    struct {
+      engine_workspace_t const *workspace; /* NULL without wait */
+      uint64_t job_id;
+    } restore;
+    struct {
+      engine_ckpt_t const *ckpts;
+      size_t ckpt_cnt;
+      char next_page_token[ENGINE_TEXT_MAX];
+    } ckpt_list;
+    struct {
+      engine_ckpt_t const *ckpt;
+      void *worker_result; /* text for people */
+    } ckpt_show;
+    struct {
+      uint64_t freed_size;
+    } ckpt_remove;
+    schedule_t const *schedule; /* ScheduleSet, ScheduleGet; NULL: there is none now */
+    struct {
+      engine_task_t const *tasks;
+      size_t task_cnt;
+    } tasks; /* JobList */
     struct {
       char daemon[32];
       uint32_t layout_version;

@@ -54,6 +54,34 @@
  */
 #define ENGINE_JOBS_QUEUED_MAX 512U
 
+/* Checkpoints, restores and the like at a time: each reads or writes as fast as memory and disk let
+   it, with threads of its own. The default leaves a small machine its disk; the shell may raise it
+   by configuration up to the maximum. */
+#define ENGINE_TASKS_RUNNING_DEFAULT 2U
+#define ENGINE_TASKS_RUNNING_MAX     16U
+
+/* Of these, what waits because somebody asked for it by hand. What a schedule or a stop wants does
+   not count: there is at most one of a workspace. */
+#define ENGINE_TASKS_QUEUED_MAX 256U
+
+/* Tasks that have ended and can still be asked for: whoever began one looks within seconds. */
+#define ENGINE_TASKS_ENDED_MAX 64U
+
+/* Checkpoints that are known, some 700 bytes each: one an hour of each of 100 workspaces for a
+   week, and most schedules keep far fewer. */
+#define ENGINE_CKPTS_MAX 20000U
+
+/* Checkpoints in one answer (wkspd.proto), bounded by the frame: at most 1,800 bytes each. */
+#define ENGINE_CKPTS_PAGE_DEFAULT 500U
+#define ENGINE_CKPTS_PAGE_MAX     2000U
+
+/* Schedules: one for each workspace that there can be. */
+#define ENGINE_SCHEDULES_MAX 10240U
+
+/* Attempts of a start to bring a workspace back, each from an older checkpoint, when the newer ones
+   turn out to be damaged. */
+#define ENGINE_RESTORE_TRIES_MAX 3U
+
 /* Attempts of a reap whose worker failed, before it is left to the next hang-up. */
 #define ENGINE_REAP_TRIES_MAX 3U
 
@@ -91,11 +119,17 @@
    full disk is not hammered, short enough that nobody wonders. */
 #define ENGINE_DISK_RETRY_NS 10000000000UL
 
+/* A string field of a request. Names that are too long for ENGINE_TEXT_MAX are cut there by the
+   shell: no valid value is that long, and the engine refuses it with what it got. Never without a
+   NUL. */
+#define ENGINE_TEXT_MAX 80U
+
 /* Texts, their NUL included. A reason is what a client's wksp_info_t keeps. */
 #define ENGINE_REASON_MAX   160U
 #define ENGINE_SENTENCE_MAX 400U
 #define ENGINE_HINT_MAX     200U
 #define ENGINE_NOTE_MAX     320U
 #define ENGINE_LOG_MAX      400U
+#define ENGINE_INFO_MAX     1024U /* of a checkpoint's text (wksp/ckpt.h) */
 
 #endif

@@ -194,6 +194,7 @@ static char const *ws_check(ws_t const *ws) {
     return "a workspace awaits an answer exactly in the states that have one";
   if ((ws->state == WS_RESIZING) != (ws->resize.step != RESIZE_NONE))
     return "a workspace is in a step of a resize exactly while it is resized";
+  if (ws->state == WS_FILLING && !ws->restore_job) return "what is filled is filled by a restore";
   if (ws->retry.place && (ws->awaiting || !may)) return "a retry waits when nothing else does";
   return NULL;
 }

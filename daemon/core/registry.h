@@ -14,6 +14,9 @@
    RESTORING is READY to everybody but Delete and Resize: a removal or a new size could not be
    written down, and until READY has been written again a restart might find either.
 
+   A restore has one more state between MEMORY and SPEC_READY: FILLING, while its worker puts the
+   checkpoint into the memory.
+
    RESIZING is READY to everybody but Delete and Resize, too; from READY to READY or RESTORING, by
    the steps of resize.c.
 
@@ -49,6 +52,7 @@ struct job;
 enum ws_state {
   WS_SPEC_MAKING = 1,
   WS_MEMORY,
+  WS_FILLING,
   WS_SPEC_READY,
   WS_SPEC_UNMAKING,
   WS_READY,
@@ -93,11 +97,14 @@ typedef struct ws {
   char reason[ENGINE_REASON_MAX];
   char note[ENGINE_NOTE_MAX]; /* how its pages were taken, as long as the daemon that took them runs
                                */
-  uint64_t held;       /* bytes that its memory held when it was last looked at; 0: not yet */
-  uint32_t excess_cnt; /* how often that was too much */
-  uint64_t size_min;   /* the least that it can be resized to */
+  uint64_t held;             /* bytes that its memory held when it was last looked at; 0: not yet */
+  uint32_t excess_cnt;       /* how often that was too much */
+  uint64_t size_min;         /* the least that it can be resized to */
+  uint64_t restore_job;      /* of the restore that makes it; 0: none does */
+  uint64_t restore_data_max; /* the dimension that its memory must have */
   resize_t resize;
-  struct call *call;    /* the Create, Delete or Resize that waits for this workspace, or NULL */
+  struct call
+      *call; /* the Create, Restore, Delete or Resize that waits for this workspace, or NULL */
   struct lease *leases; /* in the making or held */
   uint32_t rw_cnt, ro_cnt, making_cnt;
   struct lease *ended; /* read-write ones that have hung up and wait for a reap */

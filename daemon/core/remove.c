@@ -124,6 +124,7 @@ void remove_commit(engine_t *e, ws_t *ws) {
 
   fault_gone(ws, &fault);
   work_cancel_workspace(e, ws, &fault);
+  cadence_forget(e, &ws->spec);
   registry_unlist(&e->registry, ws);
   emit_log(e, ENGINE_LOG_INFO, "event=removed workspace=%s id=%" PRIu64 " leases=%" PRIu32,
            ws->spec.name, ws->spec.ws_id, ws_lease_cnt(ws));
@@ -252,7 +253,10 @@ int remove_done(engine_t *e, engine_event_t const *event) {
     return 0;
   }
   answer_rest(e, ws);
+  char name[SPEC_NAME_MAX + 1];
+  memcpy(name, ws->spec.name, sizeof(name));
   registry_remove(&e->registry, ws);
+  if (!registry_by_name(&e->registry, name)) restore_again(e, name);
   return 0;
 }
 

@@ -119,7 +119,8 @@ void schedule_note(schedule_t *schedule, schedule_run_t const *run) {
   if (!run->code) {
     schedule->fail_cnt = 0;
     schedule->last_ok_ns = run->end_ns;
-  } else if (run->by != SCHEDULE_BY_HAND && schedule->fail_cnt < UINT32_MAX) {
+  } else if (run->by != SCHEDULE_BY_HAND && run->code != SCHEDULE_CODE_CANCELLED &&
+             schedule->fail_cnt < UINT32_MAX) {
     schedule->fail_cnt++;
   }
   if (!schedule->every_ns || run->by == SCHEDULE_BY_HAND) return;

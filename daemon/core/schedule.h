@@ -68,6 +68,9 @@ typedef struct schedule_keep {
   uint32_t last, hourly, daily, weekly, monthly;
 } schedule_keep_t;
 
+/* A run's code that is no failure (ENGINE_CODE_CANCELLED). */
+#define SCHEDULE_CODE_CANCELLED 1
+
 typedef struct schedule_run {
   uint64_t begin_ns, end_ns; /* since 1970 */
   int by;                    /* SCHEDULE_BY_* */
@@ -107,7 +110,7 @@ int schedule_settle(schedule_t *schedule, uint64_t now_ns);
 void schedule_begin(schedule_t *schedule, uint64_t now_ns);
 
 /* Takes note of a run that has ended, and sets due_ns unless it was by hand. One by hand that made
-   a checkpoint ends a row of failures; one that failed counts for nothing. */
+   a checkpoint ends a row of failures; one that failed, or was cancelled, counts for nothing. */
 void schedule_note(schedule_t *schedule, schedule_run_t const *run);
 
 /* Writes the text and a NUL. Its length, or WKSP_E_INVAL if schedule_check is not NULL. */

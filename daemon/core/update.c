@@ -136,6 +136,7 @@ void emit_event(engine_t *e, int kind, spec_t const *spec) {
   char const *name = spec->name;
 
   for (call_t const *watch = e->calls.watches; watch; watch = watch->w_next) {
+    if (watch->method != ENGINE_WATCH) continue;
     if (watch->name[0] && strcmp(watch->name, name) != 0) continue;
     if (!rights_sees(spec, watch->conn)) continue;
     engine_effect_t *effect = emit(e, ENGINE_FX_STREAM_EVENT);

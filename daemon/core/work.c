@@ -1,4 +1,5 @@
-/* work: what a worker does on a workspace: query, compact, placement, reap, resize.
+/* work: what a worker does on a workspace: query, compact, placement, reap, resize; and the queue,
+   places and ends of all jobs, those of checkpoints (ckpt.c) included.
 
    Jobs wait in one queue for one of few places. A request that gives up takes its job along: out of
    the queue, or its worker is killed (which the format survives, as it survives any kill); the
@@ -78,9 +79,9 @@ void work_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   if (query && job_query(job, req)) e->err = WKSP_E_NOMEM;
 }
 
-/* A job that nobody waits for any more. */
-static void job_cancel(engine_t *e, job_t *job) {
+void work_cancel(engine_t *e, job_t *job) {
   if (!job->running) {
+    if (job->task) ckpt_cancelled(e, job);
     jobs_remove(&e->jobs, job);
   } else if (!job->cancelled) {
     job->cancelled = 1;
@@ -93,7 +94,8 @@ void work_abandon(engine_t *e, call_t *call) {
 
   call->job = NULL;
   job->call = NULL;
-  job_cancel(e, job);
+  /* half a removal would leave nobody the wiser */
+  if (job->op != ENGINE_OP_CKPT_REMOVE) work_cancel(e, job);
 }
 
 uint64_t work_resize(engine_t *e, ws_t *ws, uint64_t to, uint64_t deadline_mono_ns) {
@@ -119,7 +121,7 @@ job_t *work_resize_job(engine_t const *e, ws_t const *ws) {
 int work_resize_cancel(engine_t *e, ws_t *ws) {
   job_t *job = work_resize_job(e, ws);
   int running = job && job->running;
-  if (job) job_cancel(e, job);
+  if (job) work_cancel(e, job);
   return running;
 }
 
@@ -145,15 +147,32 @@ static void reap_start(engine_t *e, ws_t *ws, engine_effect_t *start) {
   start->u.worker_start.lease_cnt = cnt;
 }
 
+/* What it points to lives as long as the task, which is longer than the update. */
+static void task_start(engine_t *e, job_t *job, engine_effect_t *start) {
+  task_t *task = job->task;
+  engine_ckpt_ask_t *ask = emit_alloc(e, 1, sizeof(*ask));
+  if (!ask) return;
+  *ask = task->ask;
+  if (job->ws) ask->spec = job->ws->spec;
+  start->u.worker_start.ckpt = ask;
+  task->view.state = ENGINE_TASK_RUNNING;
+  task->view.begun_ns = e->now_real_ns;
+  watch_tell(e, task);
+}
+
 static void job_start(engine_t *e, job_t *job) {
   engine_effect_t *start = emit(e, ENGINE_FX_WORKER_START);
 
   start->u.worker_start.job_id = job->job_id;
-  start->u.worker_start.ws_id = job->ws->spec.ws_id;
+  start->u.worker_start.ws_id = job->ws ? job->ws->spec.ws_id : 0;
   start->u.worker_start.op = job->op;
   start->u.worker_start.deadline_mono_ns = job->deadline_mono_ns;
   if (job->op == ENGINE_OP_REAP) {
     reap_start(e, job->ws, start);
+    return;
+  }
+  if (job->task) {
+    task_start(e, job, start);
     return;
   }
   start->u.worker_start.resize_to =
@@ -174,15 +193,19 @@ static void job_start(engine_t *e, job_t *job) {
 void work_dispatch(engine_t *e) {
   job_t *job;
 
-  if (e->phase != ENGINE_PHASE_SERVING || e->stopping) return;
-  while (!e->err && e->jobs.running_cnt < e->config.jobs_running_max &&
-         (job = jobs_next(&e->jobs))) {
+  if (e->phase != ENGINE_PHASE_SERVING) return;
+  while (!e->err &&
+         (job = jobs_next(&e->jobs, e->config.jobs_running_max, e->config.tasks_running_max))) {
     jobs_run(&e->jobs, job);
     job_start(e, job);
   }
 }
 
 void fault_worker(ws_t const *ws, engine_event_t const *event, engine_reply_t *ret_fault) {
+  fault_worker_of(ws->spec.name, event, ret_fault);
+}
+
+void fault_worker_of(char const *name, engine_event_t const *event, engine_reply_t *ret_fault) {
   static struct {
     int code;
     char const *kind, *what, *hint;
@@ -208,14 +231,24 @@ void fault_worker(ws_t const *ws, engine_event_t const *event, engine_reply_t *r
       [ENGINE_WORKER_CANCELLED] = {ENGINE_CODE_INTERNAL, "worker",
                                    "the worker was cancelled without need",
                                    "try again; see the daemon's log"},
+      [ENGINE_WORKER_MISSING] = {ENGINE_CODE_NOT_FOUND, "checkpoint", "there is no such checkpoint",
+                                 "list the checkpoints there are"},
+      [ENGINE_WORKER_NO_ROOM] = {ENGINE_CODE_RESOURCE_EXHAUSTED, "room", "there is too little room",
+                                 "make room where the daemon keeps its state, or remove "
+                                 "checkpoints"},
+      [ENGINE_WORKER_STAYED] = {ENGINE_CODE_FAILED_PRECONDITION, "bracket",
+                                "a client did not leave its bracket in time",
+                                "end or mend that client, or take a fuzzy one"},
+      [ENGINE_WORKER_DISK] = {ENGINE_CODE_INTERNAL, "disk", "the disk or the system refused",
+                              "see what it says, and the daemon's log"},
   };
   int status = event->u.worker_done.status;
   char const *detail = event->u.worker_done.detail;
 
   fault_set(ret_fault, ends[status].code, ends[status].kind,
-            "workspace \"%s\" could not be worked on: %s%s%s", ws->spec.name, ends[status].what,
+            "workspace \"%s\" could not be worked on: %s%s%s", name, ends[status].what,
             detail ? ": " : "", detail ? detail : "");
-  fault_workspace(ret_fault, ws->spec.name);
+  fault_workspace(ret_fault, name);
   fault_hint(ret_fault, "%s", ends[status].hint);
 }
 
@@ -252,7 +285,11 @@ int work_done(engine_t *e, engine_event_t const *event) {
   int status = event->u.worker_done.status;
 
   if (!job || !job->running) return WKSP_E_INVAL;
-  if (status < ENGINE_WORKER_OK || status > ENGINE_WORKER_CANCELLED) return WKSP_E_INVAL;
+  if (status < ENGINE_WORKER_OK || status >= ENGINE_WORKER_STATUSES) return WKSP_E_INVAL;
+  if (job->task) {
+    ckpt_done(e, job, event);
+    return 0;
+  }
   ws_t *ws = job->ws;
   call_t *call = job->call;
   int reap = job->op == ENGINE_OP_REAP, resize = job->op == ENGINE_OP_RESIZE;
@@ -290,7 +327,7 @@ static void job_fail(engine_t *e, job_t *job, engine_reply_t const *fault) {
     call->job = NULL;
     call_fail(e, call, fault);
   }
-  job_cancel(e, job);
+  work_cancel(e, job);
 }
 
 void work_cancel_workspace(engine_t *e, ws_t *ws, engine_reply_t const *fault) {
@@ -320,8 +357,10 @@ void work_stop(engine_t *e) {
 
   for (job_t *job = e->jobs.first, *next; job; job = next) {
     next = job->next;
-    if (!job->call) jobs_remove(&e->jobs, job);
+    if (job->call || job->op == ENGINE_OP_RESTORE) continue;
+    if (job->task && job->task->view.by == SCHEDULE_BY_STOP) continue;
+    work_cancel(e, job);
   }
   for (job_t *job; (job = idmap_next(&e->jobs.by_id, &place));)
-    if (!job->call) job_cancel(e, job);
+    if (job->running && !job->call && job->op != ENGINE_OP_RESTORE) work_cancel(e, job);
 }

@@ -22,7 +22,8 @@
 
 typedef struct reader {
   config_t *config;
-  unsigned seen_socket, seen_state_dir, seen_level, seen_workers, seen_admin, seen_uid_workspaces;
+  unsigned seen_socket, seen_state_dir, seen_level, seen_workers, seen_admin, seen_uid_workspaces,
+      seen_ckpts, seen_rate;
 } reader_t;
 
 static int set_path(char *ret_path, char const *value, size_t len_max) {
@@ -114,13 +115,20 @@ static void on_key(confile_t *file, char const *section, char const *name, char 
   } else if (!strcmp(name, "workers")) {
     seen = &reader->seen_workers;
     if (!set_number(&config->workers, value, CONFIG_WORKERS_MAX)) want = "a number from 1 to 64";
+  } else if (!strcmp(name, "checkpoints")) {
+    seen = &reader->seen_ckpts;
+    if (!set_number(&config->checkpoints, value, CONFIG_CHECKPOINTS_MAX))
+      want = "a number from 1 to 16";
+  } else if (!strcmp(name, "checkpoint_rate")) {
+    seen = &reader->seen_rate;
+    if (!declared_bytes(value, &config->checkpoint_rate)) want = "bytes a second such as 200M";
   } else {
     want = set_share(reader, name, value, &seen);
   }
   if (!seen) {
     confile_refuse(file,
                    "unknown key '%.100s' (known: socket, state_dir, log_level, workers, "
-                   "admin_group, uid_workspaces)",
+                   "checkpoints, checkpoint_rate, admin_group, uid_workspaces)",
                    name);
     return;
   }
@@ -295,7 +303,8 @@ char const *config_help(void) {
          "  --socket PATH      listen here (" CONFIG_SOCKET_DEFAULT ")\n"
          "  --state-dir DIR    keep specs of workspaces here (" CONFIG_STATE_DIR_DEFAULT ")\n"
          "  --config FILE      section [wkspd], keys socket, state_dir, log_level, workers,\n"
-         "                     admin_group, uid_workspaces; then\n"
+         "                     checkpoints, checkpoint_rate, admin_group,\n"
+         "                     uid_workspaces; then\n"
          "                     FILE.d/*.conf; options win. workspaces.d/NAME.conf beside it "
          "declares\n"
          "                     a workspace: [workspace], size, max_size, page_size, mode, owner, "

@@ -30,6 +30,9 @@ typedef enum config_do {
 /* Workers at a time, the most that can be asked for (ENGINE_JOBS_RUNNING_MAX). */
 #define CONFIG_WORKERS_MAX 64U
 
+/* Checkpoints and restores at a time, the most that can be asked for (ENGINE_TASKS_RUNNING_MAX). */
+#define CONFIG_CHECKPOINTS_MAX 16U
+
 typedef struct config {
   char socket[CONFIG_PATH_MAX];
   char state_dir[CONFIG_PATH_MAX];
@@ -41,6 +44,8 @@ typedef struct config {
   uint32_t admin_gid;      /* of admin_group; 0: none */
   uint32_t uid_workspaces; /* of one uid; 0: as many as is usual */
   quota_t quota;
+  unsigned checkpoints;     /* at a time, restores included; 0: as many as is usual */
+  uint64_t checkpoint_rate; /* bytes a second that all of them read; 0: any */
   int supervise;
   config_do_t what;
   int argc; /* of the command line, for reading all of it again */

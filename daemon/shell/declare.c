@@ -6,7 +6,8 @@
    workspaces.d are looked at one after the other, by requests to the engine like any client's, from
    a connection without a socket that has the owner's identity:
 
-     Get -> not there: Create
+     SetSchedule, if its file has one
+     Get -> not there: Restore, if its file says so; Create, if there is no checkpoint
             there:     what cannot be changed and differs is said; another size: Resize
 
    Each file is tried by itself: what is wrong with one is said, and the others go on. A workspace
@@ -25,7 +26,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { STEP_NONE = 0, STEP_GET, STEP_CREATE, STEP_RESIZE };
+enum { STEP_NONE = 0, STEP_SCHEDULE, STEP_GET, STEP_RESTORE, STEP_CREATE, STEP_RESIZE };
 
 typedef struct waiter {
   uint64_t conn;
@@ -115,10 +116,31 @@ static void end_item(struct declare *declare) {
   next(declare);
 }
 
+static void look(struct declare *declare) {
+  engine_request_t req = {.method = ENGINE_GET};
+  snprintf(req.u.get.name, sizeof req.u.get.name, "%s", current(declare)->name);
+  post(declare, STEP_GET, &req, NULL);
+}
+
+static void schedule(struct declare *declare) {
+  declared_t const *item = current(declare);
+  engine_request_t req = {.method = ENGINE_SCHEDULE_SET};
+  snprintf(req.u.c.schedule.name, sizeof req.u.c.schedule.name, "%s", item->name);
+  req.u.c.schedule.every_ns = item->every_ns;
+  req.u.c.schedule.jitter_ns = item->jitter_ns;
+  req.u.c.schedule.mode = item->how.mode;
+  req.u.c.schedule.style = item->how.style;
+  req.u.c.schedule.level = item->how.level;
+  req.u.c.schedule.keep = item->keep;
+  req.u.c.schedule.on_stop = item->on_stop;
+  req.u.c.schedule.on_start = item->on_start == DECLARED_START_RESTORE;
+  req.u.c.schedule.declared = 1;
+  post(declare, STEP_SCHEDULE, &req, NULL);
+}
+
 static void begin_item(struct declare *declare) {
   declared_t const *item = current(declare);
   engine_event_t event = {.kind = ENGINE_EV_CONN_OPEN};
-  engine_request_t req = {.method = ENGINE_GET};
   uint64_t conn = declare->conn = ++declare->loop->conn_last;
   declare->stream = 1;
   event.u.conn_open.conn = declare->conn;
@@ -126,8 +148,11 @@ static void begin_item(struct declare *declare) {
   event.u.conn_open.gid = item->gid;
   event.u.conn_open.admin = 1; /* what is there of that name is looked at, whosesoever it is */
   loop_post(declare->loop, &event, NULL);
-  snprintf(req.u.get.name, sizeof req.u.get.name, "%s", item->name);
-  if (declare->conn == conn) post(declare, STEP_GET, &req, NULL); /* else it was refused */
+  if (declare->conn != conn) return; /* it was refused */
+  if (item->scheduled)
+    schedule(declare);
+  else
+    look(declare);
 }
 
 static void create(struct declare *declare) {
@@ -147,6 +172,34 @@ static void create(struct declare *declare) {
     loop_break(declare->loop, "no random numbers, or no memory for the machine's topology");
   else
     post(declare, STEP_CREATE, &req, own);
+}
+
+/* From its owner's newest checkpoint; who has begun that already is waited for. */
+static void restore(struct declare *declare) {
+  declared_t const *item = current(declare);
+  engine_request_t req = {.method = ENGINE_RESTORE};
+  void *own = NULL;
+  snprintf(req.u.c.restore.name, sizeof req.u.c.restore.name, "%s", item->name);
+  req.u.c.restore.wait = 1;
+  req.u.c.restore.own_only = 1;
+  if (serve_uuid(req.u.c.restore.uuid) || serve_topology(&req, 0, &own))
+    loop_break(declare->loop, "no random numbers, or no memory for the machine's topology");
+  else
+    post(declare, STEP_RESTORE, &req, own);
+}
+
+/* It is not there. 1: something is done about it. */
+static int missing(struct declare *declare) {
+  switch (current(declare)->on_start) {
+  case DECLARED_START_RESTORE:
+    restore(declare);
+    return 1;
+  case DECLARED_START_EMPTY:
+    create(declare);
+    return 1;
+  default:
+    return 0;
+  }
 }
 
 static uint64_t up(uint64_t value, uint64_t unit) {
@@ -197,11 +250,19 @@ int declare_reply(loop_t *loop, engine_reply_t const *reply) {
   if (!declare || !declare->conn || reply->conn != declare->conn) return 0;
   declared_t const *item = current(declare);
   int step = declare->step;
-  if (reply->code == ENGINE_CODE_NOT_FOUND && step == STEP_GET) {
+  int unknown = reply->code == ENGINE_CODE_NOT_FOUND;
+  if (unknown && step == STEP_GET && missing(declare)) return 1;
+  if (unknown && step == STEP_RESTORE) { /* there is no checkpoint of it yet */
     create(declare);
     return 1;
   }
-  if (reply->code != ENGINE_CODE_OK) {
+  if (step == STEP_SCHEDULE && reply->code == ENGINE_CODE_OK) {
+    look(declare);
+    return 1;
+  }
+  if (unknown && step == STEP_GET) {
+    note(declare, LOG_LEVEL_INFO, "%s: it is not there, and on_start is none", item->name);
+  } else if (reply->code != ENGINE_CODE_OK) {
     note(declare, LOG_LEVEL_ERROR, "%s: %s%s%s", item->name, reply->sentence,
          reply->detail_hint[0] ? "; " : "", reply->detail_hint);
   } else if (step == STEP_GET && reply->u.workspace->quarantined) {
@@ -210,6 +271,8 @@ int declare_reply(loop_t *loop, engine_reply_t const *reply) {
   } else if (step == STEP_GET) {
     compare(declare, &reply->u.workspace->spec);
     return 1;
+  } else if (step == STEP_RESTORE) {
+    note(declare, LOG_LEVEL_INFO, "%s: restored from its checkpoint", item->name);
   } else {
     note(declare, LOG_LEVEL_INFO, "%s: %s, it has %lu bytes", item->name,
          step == STEP_CREATE ? "created" : "resized", reply->u.workspace->spec.size);
@@ -302,6 +365,8 @@ static int read_again(struct declare *declare) {
     note_restart(declare, "workers", config->workers != old->workers);
     note_restart(declare, "admin_group", config->admin_gid != old->admin_gid);
     note_restart(declare, "uid_workspaces", config->uid_workspaces != old->uid_workspaces);
+    note_restart(declare, "checkpoints", config->checkpoints != old->checkpoints);
+    note_restart(declare, "checkpoint_rate", config->checkpoint_rate != old->checkpoint_rate);
   }
   free(config);
   return bad;

@@ -36,7 +36,7 @@ static char const *const keys[KEYS] = {"size",  "max_size", "page_size", "mode",
 
 typedef struct reader {
   declared_t *declared;
-  unsigned seen[KEYS];
+  unsigned seen[KEYS], seen_ckpt[DECLARED_CKPT_KEYS];
 } reader_t;
 
 /* A number in the base up to max: digits alone. 1 or 0. */
@@ -153,10 +153,30 @@ static char const *set_key(reader_t *reader, int key, char const *value) {
   }
 }
 
+static void on_ckpt_key(confile_t *file, char const *name, char const *value) {
+  reader_t *reader = file->arg;
+  int number = 0;
+  char const *want = declared_ckpt(reader->declared, name, value, &number);
+  reader->declared->scheduled = 1;
+  if (want == name)
+    confile_refuse(file,
+                   "unknown key '%.100s' (known: every, jitter, mode, style, keep_last, "
+                   "keep_hourly, keep_daily, keep_weekly, keep_monthly, on_stop, on_start)",
+                   name);
+  else if (want)
+    confile_refuse(file, "%s = '%.200s' is not %s", name, value, want);
+  else
+    confile_twice(file, name, &reader->seen_ckpt[number]);
+}
+
 static void on_key(confile_t *file, char const *section, char const *name, char const *value) {
   reader_t *reader = file->arg;
+  if (!strcmp(section, "checkpoint")) {
+    on_ckpt_key(file, name, value);
+    return;
+  }
   if (strcmp(section, "workspace")) {
-    confile_refuse(file, "unknown section [%.100s] (the only one is [workspace])", section);
+    confile_refuse(file, "unknown section [%.100s] (known: [workspace], [checkpoint])", section);
     return;
   }
   int key = 0;
@@ -176,7 +196,8 @@ static void on_key(confile_t *file, char const *section, char const *name, char 
 }
 
 int declared_file(char const *path, char const *name, declared_t *ret_declared, char *ret_error) {
-  declared_t declared = {.mode = 0660, .uid = geteuid(), .gid = getegid()};
+  declared_t declared = {
+      .mode = 0660, .how.style = SCHEDULE_STYLE_LZ4, .uid = geteuid(), .gid = getegid()};
   reader_t reader = {.declared = &declared};
   if (!spec_name_ok(name)) {
     snprintf(ret_error, CONFIG_ERROR_MAX,

@@ -9,13 +9,27 @@
      owner = alice       ; a user or uid; default: the daemon's
      group = trading     ; a group or gid; default: the owner's, if it is a name, else the daemon's
      seed = 7            ; default 0
-     part_max = 1000     ; default: an estimate */
+     part_max = 1000     ; default: an estimate
+
+     [checkpoint]        ; may be left out: then what wkspctl schedule has set holds
+     every = 5m          ; or never, the default
+     jitter = 30s        ; default 0s
+     mode = quiesce      ; fuzzy (default), quiesce
+     style = zstd:3      ; raw, lz4 (default), zstd, zstd:LEVEL
+     keep_last = 12      ; and keep_hourly, keep_daily, keep_weekly, keep_monthly; none: all are
+   kept on_stop = checkpoint  ; nothing (default), checkpoint on_start = restore    ; empty
+   (default): if it is not there it is made, empty; restore: from its ; newest checkpoint if there
+   is one; none: it is not made */
 
 #ifndef WKSPD_SHELL_DECLARED_H
 #define WKSPD_SHELL_DECLARED_H
 
 #include "conf/confile.h"
+#include "daemon/core/schedule.h"
 #include "daemon/core/spec.h"
+
+/* What a start does about one that is not there. */
+enum { DECLARED_START_EMPTY = 0, DECLARED_START_RESTORE, DECLARED_START_NONE };
 
 typedef struct declared {
   char name[SPEC_NAME_MAX + 1];
@@ -25,6 +39,12 @@ typedef struct declared {
   uint32_t mode, seed, uid, gid;
   char numa[SPEC_NUMA_MAX + 1];
   int preferred;
+  int scheduled; /* there is a [checkpoint] */
+  uint64_t every_ns, jitter_ns;
+  schedule_how_t how;
+  schedule_keep_t keep;
+  int on_stop;  /* SCHEDULE_STOP_* */
+  int on_start; /* DECLARED_START_* */
 } declared_t;
 
 typedef struct declared_list {
@@ -46,5 +66,11 @@ int declared_group(char const *text, uint32_t *ret_gid);
 
 /* Reads one file; name is the workspace's. 0, or 2 and a sentence. */
 int declared_file(char const *path, char const *name, declared_t *ret_declared, char *ret_error);
+
+/* declared_ckpt.c: sets a key of [checkpoint]. NULL, what the value should have been, or name
+   itself: there is no such key. *ret_number is the key's, below DECLARED_CKPT_KEYS. */
+#define DECLARED_CKPT_KEYS 11
+char const *declared_ckpt(declared_t *declared, char const *name, char const *value,
+                          int *ret_number);
 
 #endif

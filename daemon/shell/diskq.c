@@ -8,12 +8,14 @@
 #include "daemon/shell/diskq.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct item {
   struct item *next;
-  int put;     /* else remove */
-  int answer;  /* ENGINE_EV_PERSISTED, _REMOVED; 0: none */
-  spec_t spec; /* put; remove: ws_id alone */
+  int put;              /* else remove */
+  int answer;           /* ENGINE_EV_PERSISTED, _REMOVED; 0: none */
+  spec_t spec;          /* put; remove: ws_id alone */
+  schedule_t *schedule; /* NULL: it is about a spec; put, or else remove. Owned */
   int err;
   char detail[STORE_DETAIL_MAX];
 } item_t;
@@ -44,6 +46,11 @@ static void on_work(uv_work_t *work) {
   struct diskq *diskq = work->data;
   item_t *item = diskq->head;
   store_t const *store = &diskq->loop->store;
+  if (item->schedule) {
+    item->err = item->put ? store_schedule_put(store, item->schedule, item->detail)
+                          : store_schedule_remove(store, item->schedule->name, item->detail);
+    return;
+  }
   item->err = item->put ? store_put(store, &item->spec, item->detail)
                         : store_remove(store, item->spec.ws_id, item->detail);
 }
@@ -61,6 +68,14 @@ static void on_done(uv_work_t *work, int status) {
     return;
   }
   engine_event_t event = {.kind = item->answer};
+  if (item->schedule) {
+    memcpy(event.u.schedule_written.name, item->schedule->name, SPEC_NAME_MAX + 1);
+    event.u.schedule_written.err = item->err;
+    event.u.schedule_written.detail = item->err ? item->detail : NULL;
+    free(item->schedule);
+    loop_post(diskq->loop, &event, item);
+    return;
+  }
   event.u.done.ws_id = item->spec.ws_id;
   event.u.done.err = item->err;
   event.u.done.detail = item->err ? item->detail : NULL;
@@ -75,6 +90,12 @@ static void start(struct diskq *diskq) {
   }
 }
 
+static void queue(loop_t *loop, item_t *item) {
+  *loop->diskq->tail = item;
+  loop->diskq->tail = &item->next;
+  start(loop->diskq);
+}
+
 static int add(loop_t *loop, uint64_t ws_id, spec_t const *put, int answer) {
   item_t *item = calloc(1, sizeof *item);
   if (!item) return 1;
@@ -82,9 +103,23 @@ static int add(loop_t *loop, uint64_t ws_id, spec_t const *put, int answer) {
   item->put = put != NULL;
   if (put) item->spec = *put;
   item->spec.ws_id = ws_id;
-  *loop->diskq->tail = item;
-  loop->diskq->tail = &item->next;
-  start(loop->diskq);
+  queue(loop, item);
+  return 0;
+}
+
+int diskq_schedule(loop_t *loop, schedule_t const *schedule, int drop) {
+  item_t *item = calloc(1, sizeof *item);
+  schedule_t *copy = malloc(sizeof *copy);
+  if (!item || !copy) {
+    free(item);
+    free(copy);
+    return 1;
+  }
+  *copy = *schedule;
+  item->answer = ENGINE_EV_SCHEDULE_WRITTEN;
+  item->put = !drop;
+  item->schedule = copy;
+  queue(loop, item);
   return 0;
 }
 

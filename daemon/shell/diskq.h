@@ -21,4 +21,7 @@ int diskq_remove(loop_t *loop, uint64_t ws_id, spec_t const *gone);
 /* Removes the spec; not answered, a failure is logged. */
 int diskq_forget(loop_t *loop, uint64_t ws_id);
 
+/* Writes a schedule, or removes it; answered by SCHEDULE_WRITTEN. 1: no memory, no answer. */
+int diskq_schedule(loop_t *loop, schedule_t const *schedule, int drop);
+
 #endif

@@ -91,6 +91,11 @@ static int apply(loop_t *loop, engine_effect_t const *effect) {
     return wsmem_unpersist(loop, effect->u.persist.ws_id, &effect->u.persist);
   case ENGINE_FX_FORGET:
     return diskq_forget(loop, effect->u.workspace.ws_id);
+  case ENGINE_FX_SCHEDULE:
+    return diskq_schedule(loop, effect->u.schedule.schedule, effect->u.schedule.drop);
+  case ENGINE_FX_STREAM_TASK:
+    serve_task(loop, effect);
+    return 0;
   case ENGINE_FX_MEMORY_MAKE:
     return make_memory(loop, effect);
   case ENGINE_FX_MEMORY_CANCEL:

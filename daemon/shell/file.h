@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Bytes of a file's name, the NUL included: "<20 digits>.spec" and a bit. */
-#define FILE_NAME_MAX 48
+/* Bytes of a file's name, the NUL included: "<39 of a workspace's name>.schedule" and a bit. */
+#define FILE_NAME_MAX 64
 
 /* What a temporary file is called: its name and this. One that a kill leaves is to be removed by
    whoever lists the folder. */

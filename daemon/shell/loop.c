@@ -133,8 +133,27 @@ void loop_look(loop_t *loop) {
 /* Signals and the supervisor
  * ------------------------------------------------------------------------ */
 
+/* What a stop has begun to checkpoint is given up first. */
 static void on_stop_late(uv_timer_t *timer) {
-  loop_break(timer->data, "stopping took too long");
+  loop_t *loop = timer->data;
+  if (loop->stop_hurried) {
+    loop_break(loop, "stopping took too long");
+    return;
+  }
+  loop->stop_hurried = 1;
+  uv_timer_start(timer, on_stop_late, LOOP_STOP_MS, 0);
+  engine_event_t event = {.kind = ENGINE_EV_STOP};
+  loop_post(loop, &event, NULL);
+}
+
+void loop_progress(loop_t *loop) {
+  uint64_t now = uv_hrtime();
+  if (!loop->stopping || loop->stop_hurried) return;
+  uv_timer_start(&loop->stop_timer, on_stop_late, LOOP_STOP_STILL_MS, 0);
+  if (now - loop->extended_ns < 1000000000UL) return;
+  loop->extended_ns = now;
+  notify_send(loop->notify, -1, "EXTEND_TIMEOUT_USEC=%lu\nSTATUS=taking checkpoints",
+              (LOOP_STOP_STILL_MS + 2UL * LOOP_STOP_MS) * 1000UL);
 }
 
 /* What is there at the end, and what becomes of it. */
@@ -263,6 +282,7 @@ static engine_config_t engine_config(loop_t const *loop, rlim_t files) {
                             .geometry_hash = wksp__geometry_hash(),
                             .daemon_version = WKSP_VERSION,
                             .jobs_running_max = loop->config->workers,
+                            .tasks_running_max = loop->config->checkpoints,
                             .admin_gid = loop->config->admin_gid,
                             .uid_workspaces_max = loop->config->uid_workspaces};
   struct sysinfo info;

@@ -22,6 +22,10 @@
 /* How long stopping may take, ms: an answer that does not come must not keep the process. */
 #define LOOP_STOP_MS 8000
 
+/* How long a stop waits for a checkpoint that makes no progress, ms, and asks the service manager
+ * to wait: the last of the disk's writing may take its time. */
+#define LOOP_STOP_STILL_MS 90000
+
 typedef struct loop {
   config_t const *config;
   log_t const *log;
@@ -33,9 +37,11 @@ typedef struct loop {
   engine_update_t update;
   struct loop_pending *head, **tail; /* events that wait for the running step */
   int stepping;
-  int broken;   /* 1: the engine or shell is in no state to go on; exit 1 */
-  int stopping; /* STOP was posted */
-  int stopped;  /* leave */
+  int broken;           /* 1: the engine or shell is in no state to go on; exit 1 */
+  int stopping;         /* STOP was posted */
+  int stopped;          /* leave */
+  int stop_hurried;     /* a second STOP was posted: checkpoints are given up */
+  uint64_t extended_ns; /* when the service manager was last asked for patience */
   uv_timer_t tick, stop_timer, ready_timer;
   uv_timer_t look_timer; /* what memories hold is looked at */
   uint64_t looked_ns;    /* when, last */
@@ -90,6 +96,9 @@ void loop_look(loop_t *loop);
    is running, queues it. own (NULL: nothing) is what the event's pointers lead into; it is freed
    once the step is over. Events with other pointers must not be posted from within a step. */
 void loop_post(loop_t *loop, engine_event_t const *event, void *own);
+
+/* Something that takes long goes on: a stop waits for it, and so does the service manager. */
+void loop_progress(loop_t *loop);
 
 /* The shell cannot go on: logs, and the loop ends with status 1. */
 void loop_break(loop_t *loop, char const *why);

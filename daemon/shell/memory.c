@@ -107,6 +107,7 @@ uint64_t memory_size_min(uint64_t part_max, uint64_t data_max, uint64_t page_siz
 static int dimensions(memory_want_t const *want, memory_got_t *got, memory_fail_t *ret_fail) {
   uint64_t part_max = want->part_max ? want->part_max : fd_wksp_part_max_est(got->max_size, 0);
   uint64_t data_max = part_max ? fd_wksp_data_max_est(got->max_size, part_max) : 0;
+  if (want->data_max) data_max = want->data_max <= data_max ? want->data_max : 0;
   if (data_max) got->size_min = memory_size_min(part_max, data_max, got->page_size);
   if (data_max && got->size < got->size_min && got->size < got->max_size) {
     *ret_fail = (memory_fail_t){
@@ -324,7 +325,7 @@ static int make_with(site_t *site, memory_want_t const *want, place_plan_t const
     goto out;
   }
   if (take(site, got.fd, 0, plan->page_cnt, &taken, &mem, ret_fail)) goto out;
-  if (format(want, &got, mem, ret_fail)) goto out;
+  if (!want->data_max && format(want, &got, mem, ret_fail)) goto out;
   if (fcntl(got.fd, F_ADD_SEALS, SEALS) || fstat(got.fd, &st)) {
     fail_sys(ret_fail, "fcntl(F_ADD_SEALS)");
     goto out;

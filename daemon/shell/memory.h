@@ -26,6 +26,8 @@ typedef struct memory_want {
   uint64_t max_size;  /* bytes that it can grow to, rounded up to pages; 0: as size */
   uint64_t page_size; /* 0 auto, MEMORY_PAGE_* */
   uint64_t part_max;  /* 0: an estimate */
+  uint64_t data_max;  /* 0: an estimate; else the memory is left blank, for a restore of a workspace
+                         with exactly this and part_max */
   uint32_t seed;
   place_policy_t policy; /* kind 0: as near to this thread as can be */
   int strict;            /* each page on its node, or nothing */

@@ -370,6 +370,25 @@ static void settle_ids(recover_t *recover) {
   if (store->lease_reserved > recover->lease_high) recover->lease_high = store->lease_reserved;
 }
 
+static void tell_schedule(void *arg, char const *name, schedule_t const *schedule) {
+  recover_t *recover = arg;
+  engine_event_t event = {.kind = ENGINE_EV_RECOVERED_SCHEDULE};
+  if (!schedule) {
+    log_error(recover->loop->log, "schedule-damaged", "workspace=%s error=%s", name,
+              log_text("its schedule cannot be read and is kept as schedules/<name>.bad; set it "
+                       "again")
+                  .text);
+    return;
+  }
+  event.u.recovered_schedule = schedule;
+  loop_post(recover->loop, &event, NULL);
+}
+
+static void tell_schedules(recover_t *recover) {
+  int err = store_schedules_each(&recover->loop->store, tell_schedule, recover);
+  if (err) log_error(recover->loop->log, "schedules", "error=%s", log_text(strerror(err)).text);
+}
+
 int recover_run(recover_t *recover, engine_config_t const *start) {
   loop_t *loop = recover->loop;
   lifeline_record_t *records = calloc(recover->lifeline_cnt + 1, sizeof *records);
@@ -410,6 +429,7 @@ int recover_run(recover_t *recover, engine_config_t const *start) {
   event = (engine_event_t){.kind = ENGINE_EV_QUOTA};
   event.u.quota = &loop->config->quota;
   loop_post(loop, &event, NULL);
+  tell_schedules(recover);
   event = (engine_event_t){.kind = ENGINE_EV_RECOVERED_END};
   loop_post(loop, &event, NULL);
   return loop->broken;

@@ -64,6 +64,9 @@ uint8_t *rpc_encode_payload(uint8_t *payload, size_t len, size_t *ret_len);
 /* The Response to a Reload. */
 uint8_t *rpc_encode_reload(char **notes, size_t note_cnt, size_t *ret_len);
 
+/* The bare Job message of a stream. */
+uint8_t *rpc_encode_task(engine_task_t const *task, size_t *ret_len);
+
 /* The bare Event message of a stream. */
 uint8_t *rpc_encode_event(int kind, char const *name, uint64_t time_ns, size_t *ret_len);
 

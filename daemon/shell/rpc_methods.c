@@ -8,6 +8,7 @@
 
 #include "daemon/child/result.h"
 #include "daemon/shell/clients.h"
+#include "daemon/shell/rpc_ckpt.h"
 #include "wkspd.pb-c.h"
 
 #include <stdio.h>
@@ -16,8 +17,9 @@
 
 #define WORKSPACES "wkspd.v1.Workspaces"
 #define HOST       "wkspd.v1.Host"
+#define CKPTS      "wkspd.v1.Checkpoints"
 
-#define FEATURES_MAX    32 /* the methods in the table, and others */
+#define FEATURES_MAX    64 /* the methods in the table, and others */
 #define FEATURE_LEN_MAX 64 /* "service.Method" */
 
 #define FEATURE_REQUEST_ID "request-id"
@@ -38,7 +40,7 @@ static void put_call_id(engine_request_t *ret_req, ProtobufCBinaryData from) {
 }
 
 /* Points into from. */
-static void put_workspace(engine_workspace_t const *from, Wkspd__V1__Workspace *ret) {
+void rpc_put_workspace(engine_workspace_t const *from, Wkspd__V1__Workspace *ret) {
   wkspd__v1__workspace__init(ret);
   ret->name = text(from->spec.name);
   ret->uuid.data = (uint8_t *)(uintptr_t)from->spec.uuid;
@@ -64,7 +66,7 @@ static void put_workspace(engine_workspace_t const *from, Wkspd__V1__Workspace *
 
 /* What is left out where there are thousands of them. */
 static void put_placed(engine_workspace_t const *from, Wkspd__V1__Workspace *ret) {
-  put_workspace(from, ret);
+  rpc_put_workspace(from, ret);
   ret->numa = text(from->spec.numa);
   ret->nodes = text(from->spec.nodes);
   ret->strict = from->spec.strict;
@@ -136,7 +138,7 @@ static uint8_t *encode_list(engine_reply_t const *reply, size_t *ret_len) {
   uint8_t *bytes = NULL;
   if (workspaces && at) {
     for (size_t i = 0; i < cnt; i++) {
-      put_workspace(&reply->u.list.workspaces[i], &workspaces[i]);
+      rpc_put_workspace(&reply->u.list.workspaces[i], &workspaces[i]);
       at[i] = &workspaces[i];
     }
     to.n_workspaces = cnt;
@@ -484,6 +486,28 @@ rpc_method_t const rpc_methods[] = {
     {HOST,       "Version", ENGINE_VERSION, &wkspd__v1__version_request__descriptor, fill_nothing, encode_version},
     {HOST,       "Stats",   ENGINE_STATS,   &wkspd__v1__stats_request__descriptor,   fill_nothing, encode_stats},
     {HOST,       "Clients", ENGINE_CLIENTS, &wkspd__v1__clients_request__descriptor, clients_fill, clients_encode},
+    {CKPTS, "Checkpoint", ENGINE_CHECKPOINT, &wkspd__v1__checkpoint_request__descriptor,
+     rpc_fill_checkpoint, rpc_encode_job_id},
+    {CKPTS, "ListCheckpoints", ENGINE_CKPT_LIST, &wkspd__v1__list_checkpoints_request__descriptor,
+     rpc_fill_ckpt_list, rpc_encode_ckpt_list},
+    {CKPTS, "ShowCheckpoint", ENGINE_CKPT_SHOW, &wkspd__v1__show_checkpoint_request__descriptor,
+     rpc_fill_ckpt_show, rpc_encode_ckpt_show},
+    {CKPTS, "VerifyCheckpoint", ENGINE_CKPT_VERIFY, &wkspd__v1__checkpoint_id_request__descriptor,
+     rpc_fill_ckpt_id, rpc_encode_job_id},
+    {CKPTS, "RemoveCheckpoint", ENGINE_CKPT_REMOVE, &wkspd__v1__checkpoint_id_request__descriptor,
+     rpc_fill_ckpt_id, rpc_encode_ckpt_remove},
+    {CKPTS, "Restore", ENGINE_RESTORE, &wkspd__v1__restore_request__descriptor,
+     rpc_fill_restore, rpc_encode_restore},
+    {CKPTS, "SetSchedule", ENGINE_SCHEDULE_SET, &wkspd__v1__set_schedule_request__descriptor,
+     rpc_fill_schedule_set, rpc_encode_schedule},
+    {CKPTS, "GetSchedule", ENGINE_SCHEDULE_GET, &wkspd__v1__get_schedule_request__descriptor,
+     rpc_fill_schedule_get, rpc_encode_schedule},
+    {CKPTS, "ListJobs", ENGINE_JOB_LIST, &wkspd__v1__list_jobs_request__descriptor,
+     fill_nothing, rpc_encode_tasks},
+    {CKPTS, "WatchJob", ENGINE_JOB_WATCH, &wkspd__v1__job_request__descriptor,
+     rpc_fill_job, NULL},
+    {CKPTS, "CancelJob", ENGINE_JOB_CANCEL, &wkspd__v1__job_request__descriptor,
+     rpc_fill_job, rpc_encode_cancelled},
     {HOST,       "Reload",  RPC_RELOAD,     &wkspd__v1__reload_request__descriptor,  fill_nothing, NULL},
 };
 /* clang-format on */

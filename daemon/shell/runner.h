@@ -15,6 +15,10 @@
 /* And at most this much, whatever the deadline says. */
 #define RUNNER_TIME_MAX_MS 600000
 
+/* One of checkpoints has no such limit, but it must not stand still for so long: a disk may take
+ * its time over what was written. */
+#define RUNNER_STILL_MS 600000
+
 /* Answered by WORKER_DONE, whatever happens; its result is a result_t. 1: no memory, no answer.
    effect: ENGINE_FX_WORKER_START. */
 int runner_start(loop_t *loop, engine_effect_t const *effect);
@@ -31,5 +35,8 @@ void runner_free(loop_t *loop);
 enum { RUNNER_NOT_KILLED = 0, RUNNER_KILLED_LATE, RUNNER_KILLED_CANCEL, RUNNER_KILLED_LONG };
 int runner_verdict(result_ask_t const *ask, int64_t exit_status, int term_signal, int killed,
                    void const *bytes, size_t len, result_t *ret_result, char const **ret_detail);
+
+/* What a code of lib/ckpt is to the engine: ENGINE_WORKER_*. */
+int runner_ckpt_status(int32_t code);
 
 #endif

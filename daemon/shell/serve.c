@@ -112,8 +112,14 @@ int serve_topology(engine_request_t *req, int32_t pid, void **ret_own) {
   topo_t *topo = malloc(sizeof *topo);
   if (!topo) return 1;
   topology_read(topo);
-  req->u.create.topo = *ret_own = topo;
-  req->u.create.cpu = topology_cpu_of(pid);
+  *ret_own = topo;
+  if (req->method == ENGINE_RESTORE) {
+    req->u.c.restore.topo = topo;
+    req->u.c.restore.cpu = topology_cpu_of(pid);
+  } else {
+    req->u.create.topo = topo;
+    req->u.create.cpu = topology_cpu_of(pid);
+  }
   return 0;
 }
 
@@ -126,6 +132,8 @@ static int complete(loop_t *loop, engine_request_t *req, int32_t pid, void **ret
     req->u.stats.lost_cnt = loop->lost_cnt;
   } else if (req->method == ENGINE_CREATE) {
     return serve_uuid(req->u.create.uuid) || serve_topology(req, pid, ret_own);
+  } else if (req->method == ENGINE_RESTORE) {
+    return serve_uuid(req->u.c.restore.uuid) || serve_topology(req, pid, ret_own);
   } else if (req->method == ENGINE_PLAN) {
     return serve_topology(req, pid, ret_own);
   }
@@ -274,18 +282,23 @@ void serve_close(loop_t *loop, uint64_t id, char const *why) {
 }
 
 /* A send that does not fit closes the connection; the engine hears of it after this step. */
-static void send_to(loop_t *loop, uint64_t id, uint32_t stream, uint8_t type, uint8_t const *bytes,
-                    size_t len, int const *fds, unsigned fd_cnt) {
+static void send_flags(loop_t *loop, uint64_t id, uint32_t stream, uint8_t type, uint8_t flags,
+                       uint8_t const *bytes, size_t len, int const *fds, unsigned fd_cnt) {
   conn_t *conn = idmap_get(&loop->peers, id);
   if (!conn) {
     for (unsigned i = 0; i < fd_cnt; i++) close(fds[i]);
     return;
   }
-  if (!peer_send(conn->peer, stream, type, 0, bytes, len, fds, fd_cnt)) return;
+  if (!peer_send(conn->peer, stream, type, flags, bytes, len, fds, fd_cnt)) return;
   conn = idmap_get(&loop->peers, id);
   if (!conn) return;
   peer_close(conn->peer);
   on_closed(conn, conn->peer, "it does not read its answers", 0);
+}
+
+static void send_to(loop_t *loop, uint64_t id, uint32_t stream, uint8_t type, uint8_t const *bytes,
+                    size_t len, int const *fds, unsigned fd_cnt) {
+  send_flags(loop, id, stream, type, 0, bytes, len, fds, fd_cnt);
 }
 
 /* The memory as the lease may see it, and the client's end of the lifeline. How many: 2, or 0. */
@@ -314,6 +327,11 @@ void serve_reply(loop_t *loop, engine_reply_t const *reply) {
   size_t len;
   uint8_t *bytes = NULL;
   if (declare_reply(loop, reply)) return;
+  if (reply->method == ENGINE_JOB_WATCH && reply->code == ENGINE_CODE_OK) {
+    send_flags(loop, reply->conn, reply->stream, TTRPC_DATA,
+               TTRPC_FLAG_REMOTE_CLOSED | TTRPC_FLAG_NO_DATA, NULL, 0, NULL, 0);
+    return;
+  }
   if (reply->method == ENGINE_OPEN && reply->code == ENGINE_CODE_OK) {
     fd_cnt = open_fds(loop, reply, fds);
     if (!fd_cnt) {
@@ -366,6 +384,18 @@ void serve_event(loop_t *loop, engine_effect_t const *effect) {
     return;
   }
   send_to(loop, effect->u.stream_event.conn, effect->u.stream_event.stream, TTRPC_DATA, bytes, len,
+          NULL, 0);
+  free(bytes);
+}
+
+void serve_task(loop_t *loop, engine_effect_t const *effect) {
+  size_t len;
+  uint8_t *bytes = rpc_encode_task(effect->u.stream_task.task, &len);
+  if (!bytes) {
+    loop_break(loop, "no memory for the state of a job");
+    return;
+  }
+  send_to(loop, effect->u.stream_task.conn, effect->u.stream_task.stream, TTRPC_DATA, bytes, len,
           NULL, 0);
   free(bytes);
 }

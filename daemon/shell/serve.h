@@ -23,6 +23,7 @@ void serve_open(loop_t *loop, int fd, serve_who_t const *who);
 /* Carries out the effects of these names. */
 void serve_reply(loop_t *loop, engine_reply_t const *reply);
 void serve_event(loop_t *loop, engine_effect_t const *effect);
+void serve_task(loop_t *loop, engine_effect_t const *effect);
 void serve_close(loop_t *loop, uint64_t conn, char const *why);
 
 /* The socket of that connection and the bytes that wait on it; -1: it has gone. */

@@ -236,6 +236,19 @@ int store_supervise(char const *path, int *ret_lock_fd, char *error) {
   return bad;
 }
 
+/* A folder of ours in the folder, made if it is not there. 0, or 1 and a sentence. */
+static int open_below(store_t const *store, char const *name, int *ret_fd, char *error) {
+  char shown[CONFIG_PATH_MAX + 16];
+  snprintf(shown, sizeof shown, "%s/%s", store->path, name);
+  if (make_folder(store->dir_fd, name, 0700)) {
+    snprintf(error, CONFIG_ERROR_MAX, "cannot make the folder '%.900s': %s", shown,
+             strerror(errno));
+    return 1;
+  }
+  *ret_fd = open_folder(store->dir_fd, name, shown, error);
+  return *ret_fd < 0;
+}
+
 int store_open(store_t *ret_store, char const *path, char *error) {
   store_t store = STORE_NONE;
   char specs[CONFIG_PATH_MAX + 8];
@@ -247,6 +260,9 @@ int store_open(store_t *ret_store, char const *path, char *error) {
   store.specs_fd = open_folder(store.dir_fd, "specs", specs, error);
   if (store.specs_fd < 0) goto fail;
   if (faccessat(store.specs_fd, ".", W_OK | X_OK, AT_EACCESS)) goto fail_errno;
+  if (open_below(&store, "schedules", &store.schedules_fd, error) ||
+      open_below(&store, "checkpoints", &store.ckpts_fd, error))
+    goto fail;
   get_ids(&store);
   *ret_store = store;
   return 0;
@@ -261,6 +277,8 @@ fail:
 
 void store_close(store_t *store) {
   if (store->specs_fd >= 0) close(store->specs_fd);
+  if (store->schedules_fd >= 0) close(store->schedules_fd);
+  if (store->ckpts_fd >= 0) close(store->ckpts_fd);
   if (store->dir_fd >= 0) close(store->dir_fd);
   if (store->lock_fd >= 0) close(store->lock_fd);
   *store = STORE_NONE;

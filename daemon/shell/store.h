@@ -8,6 +8,9 @@
      specs/<id>.bad  a spec that could not be read, kept for people
      specs/<id>.lost the spec of a workspace whose memory nobody kept, for people as well: what it
                      was called, whose it was. The STORE_LOST_MAX that were lost last
+     schedules/<name>.schedule  when a workspace is checkpointed (daemon/core/schedule.h)
+     schedules/<name>.bad       one that could not be read, kept for people
+     checkpoints/<id>/          a store of checkpoints (wksp/ckpt.h), by workers only
 
    Every file is whole or not there (file.h) and ends with a checksum (daemon/core/crc.h). What is
    damaged is set aside under another name, and the rest goes on. */
@@ -15,6 +18,7 @@
 #ifndef WKSPD_SHELL_STORE_H
 #define WKSPD_SHELL_STORE_H
 
+#include "daemon/core/schedule.h"
 #include "daemon/core/spec.h"
 #include "daemon/shell/config.h"
 
@@ -38,13 +42,15 @@ enum { STORE_IDS_READ = 0, STORE_IDS_NONE, STORE_IDS_DAMAGED };
 #define STORE_DETAIL_MAX (CONFIG_PATH_MAX + 256)
 
 typedef struct store {
-  int lock_fd, dir_fd, specs_fd;        /* -1: not open */
+  int lock_fd, dir_fd, specs_fd; /* -1: not open */
+  int schedules_fd, ckpts_fd;
   uint64_t ws_reserved, lease_reserved; /* ids up to these may be given out */
   int ids_lost;                         /* STORE_IDS_* */
   char path[CONFIG_PATH_MAX];
 } store_t;
 
-#define STORE_NONE ((store_t){.lock_fd = -1, .dir_fd = -1, .specs_fd = -1})
+#define STORE_NONE \
+  ((store_t){.lock_fd = -1, .dir_fd = -1, .specs_fd = -1, .schedules_fd = -1, .ckpts_fd = -1})
 
 /* Opens, makes missing folders, locks, reads `ids`. 0, or 1 and a sentence in error
    (CONFIG_ERROR_MAX): in use by another process or kept by a supervisor that is not our parent, not
@@ -81,5 +87,17 @@ typedef void (*store_each_t)(void *arg, uint64_t ws_id, spec_t const *spec, int 
 
 /* Tells every spec, in no order; removes temporary files that a kill left. 0 or errno. */
 int store_each(store_t const *store, store_each_t each, void *arg);
+
+/* store_ckpt.c: schedules, as specs are. */
+int store_schedule_put(store_t const *store, schedule_t const *schedule, char *ret_detail);
+int store_schedule_remove(store_t const *store, char const *name, char *ret_detail);
+
+/* Each schedule file: NULL for one that was set aside just now, whose name is told. */
+typedef void (*store_schedule_each_t)(void *arg, char const *name, schedule_t const *schedule);
+int store_schedules_each(store_t const *store, store_schedule_each_t each, void *arg);
+
+/* The folder of a store of checkpoints, or (0) that of all, opened; made if it is not there and
+   make is set. -1 and errno. */
+int store_ckpts(store_t const *store, uint64_t store_id, int make);
 
 #endif

@@ -392,6 +392,7 @@ int wsmem_make(loop_t *loop, spec_t const *spec) {
   make->want.max_size = spec->max_size;
   make->want.page_size = spec->page_size;
   make->want.part_max = spec->part_max;
+  make->want.data_max = spec->data_max;
   make->want.seed = spec->seed;
   make->want.strict = spec->strict;
   (void)place_read(spec->nodes, &make->want.policy); /* "": none */

@@ -362,7 +362,7 @@ static int rpc_reply(wksp_client_t *client, wksp__method_t const *method,
 }
 
 /* gRPC's codes as ours. */
-static int code_of(int32_t code) {
+int wksp__rpc_code(int32_t code) {
   switch (code) {
   case 3:
     return WKSP_E_INVAL; /* INVALID_ARGUMENT */
@@ -429,9 +429,10 @@ static int rpc_refused(wksp__method_t const *method, Wkspd__Ttrpc__Status const 
   wksp__text_copy(sentence, sizeof sentence, status->message);
   hint_of(status, hint, sizeof hint);
   if (sentence[0])
-    return wksp__fail(code_of(status->code), "%s%s%s", sentence, hint[0] ? "; " : "", hint);
-  return wksp__fail(code_of(status->code), "%s: the daemon refused with code %d and no reason",
-                    method->name, status->code);
+    return wksp__fail(wksp__rpc_code(status->code), "%s%s%s", sentence, hint[0] ? "; " : "", hint);
+  return wksp__fail(wksp__rpc_code(status->code),
+                    "%s: the daemon refused with code %d and no reason", method->name,
+                    status->code);
 }
 
 /* Unpacks a part of a reply; failures are reported. */

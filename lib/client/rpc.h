@@ -110,6 +110,9 @@ int wksp__rpc_broken(wksp_client_t *client, wksp__method_t const *method, char c
 int wksp__rpc_unpack(ProtobufCMessageDescriptor const *descriptor, uint8_t const *bytes,
                      size_t bytes_len, ProtobufCMessage **ret_message);
 
+/* What one of gRPC's codes is to users: WKSP_E_*. */
+int wksp__rpc_code(int32_t code);
+
 /* Copies foreign text that goes to people: cut to what fits, control characters become '?'. src may
    be NULL. */
 void wksp__text_copy(char *ret_dst, size_t dst_size, char const *src);

@@ -45,7 +45,7 @@ def words():
     with Daemon() as d:
         tap.eq(bash(d, "wkspctl "), commands(d.ok("--help")), "commands")
         tap.eq(bash(d, "wkspctl help "), commands(d.ok("--help")), "commands after help")
-        tap.eq(bash(d, "wkspctl re"), ["rebuild", "reload", "reset", "resize"])
+        tap.eq(bash(d, "wkspctl re"), ["rebuild", "reload", "reset", "resize", "restore"])
         for group in ("heap", "root"):
             tap.eq(bash(d, f"wkspctl {group} "), commands(d.ok(group, "--help")), group)
         for command in ("create", "heap malloc", "usage", "ls"):

@@ -160,6 +160,8 @@ static void fx_reply(sim_t *sim, engine_reply_t const *reply) {
     if (reply->method == ENGINE_CREATE || reply->method == ENGINE_GET ||
         reply->method == ENGINE_RESIZE)
       request->view = *reply->u.workspace;
+    if (reply->method == ENGINE_RESTORE && reply->u.restore.workspace)
+      request->view = *reply->u.restore.workspace;
     if (reply->method == ENGINE_OPEN) request->view = *reply->u.open.workspace;
     if (reply->method == ENGINE_LIST && reply->u.list.workspace_cnt) {
       size_t size = reply->u.list.workspace_cnt * sizeof(*request->views);
@@ -191,6 +193,10 @@ static void fx_stream_event(sim_t *sim, engine_effect_t const *effect) {
 }
 
 static void fx_worker_start(sim_t *sim, engine_effect_t const *effect) {
+  if (effect->u.worker_start.op >= ENGINE_OP_CHECKPOINT) {
+    sim_task_start(sim, effect);
+    return;
+  }
   sim_check_worker(sim, effect);
   sim_pending_t *pending = sim_pend(sim, SIM_WORKER, effect->u.worker_start.job_id, effect);
   pending->effect.u.worker_start.tags = NULL;
@@ -206,7 +212,8 @@ static void fx_worker_start(sim_t *sim, engine_effect_t const *effect) {
 static void fx_cancel(sim_t *sim, int answer, uint64_t id) {
   for (size_t i = 0; i < sim->pending.cnt; i++) {
     sim_pending_t *pending = &sim->pending.items[i];
-    if (pending->answer != answer || pending->id != id) continue;
+    int same = pending->answer == answer || (answer == SIM_WORKER && pending->answer == SIM_TASK);
+    if (!same || pending->id != id) continue;
     if (pending->cancelled) sim_broken(sim, "%lu was cancelled twice", id);
     pending->cancelled = 1;
     sim->cancel_cnt++;
@@ -282,6 +289,12 @@ static void apply(sim_t *sim, engine_effect_t const *effect) {
     break;
   case ENGINE_FX_FORGET:
     sim_forget(sim, effect->u.workspace.ws_id);
+    break;
+  case ENGINE_FX_SCHEDULE:
+    sim_schedule_begin(sim, effect);
+    break;
+  case ENGINE_FX_STREAM_TASK:
+    sim_task_told(sim, effect);
     break;
   case ENGINE_FX_MEMORY_MAKE:
     fx_make(sim, effect);
@@ -395,6 +408,12 @@ void sim_answer(sim_t *sim, size_t index, int fail) {
   case SIM_WORKER:
     worker_event(sim, &pending, fail, &event);
     break;
+  case SIM_TASK:
+    sim_task_event(sim, &pending, fail, &event);
+    break;
+  case SIM_SCHEDULE:
+    sim_schedule_event(sim, &pending, fail, &event);
+    break;
   default:
     event.kind = ENGINE_EV_LEASE_MADE;
     event.u.lease_made.lease_id = pending.id;
@@ -423,22 +442,6 @@ size_t sim_waiting(sim_t const *sim, int answer) {
   size_t cnt = 0;
   for (size_t i = 0; i < sim->pending.cnt; i++) cnt += sim->pending.items[i].answer == answer;
   return cnt;
-}
-
-void sim_advance(sim_t *sim, uint64_t ns) {
-  uint64_t until = sim->mono_ns + ns;
-  while (sim->update.next_tick_mono_ns && sim->update.next_tick_mono_ns <= until) {
-    uint64_t due = sim->update.next_tick_mono_ns;
-    if (due > sim->mono_ns) {
-      sim->real_ns += due - sim->mono_ns;
-      sim->mono_ns = due;
-    }
-    sim_step_kind(sim, ENGINE_EV_TICK);
-    if (sim->update.next_tick_mono_ns && sim->update.next_tick_mono_ns <= due)
-      sim_broken(sim, "a tick at its time leaves something due");
-  }
-  sim->real_ns += until - sim->mono_ns;
-  sim->mono_ns = until;
 }
 
 /* Life
@@ -525,7 +528,12 @@ static void start(sim_t *sim) {
   sim->stopped = 0;
   sim_step(sim, &event);
   recover(sim);
+  sim_schedules_recover(sim);
   sim_step_kind(sim, ENGINE_EV_RECOVERED_END);
+  /* What checkpoints there are is told at once, unless a test wants to see the time before that. */
+  size_t i = 0;
+  while (i < sim->pending.cnt && sim->pending.items[i].answer != SIM_TASK) i++;
+  if (!sim->hold_list && !sim->wild) sim_answer(sim, i, 0);
 }
 
 /* What was under way when the process was killed may have happened or not. */
@@ -536,6 +544,8 @@ static void interrupt(sim_t *sim, sim_pending_t *pending) {
   if (happened && pending->answer == SIM_MEMORY)
     sim_memory_add(sim, &pending->effect.u.memory_make);
   if (happened && pending->answer == SIM_LEASE) lifeline_add(sim, &pending->effect);
+  if (happened && pending->answer == SIM_SCHEDULE) sim_schedule_write(sim, pending);
+  if (happened) sim_task_interrupted(sim, pending);
   if (happened) sim_resize_interrupted(sim, pending);
   free(pending->lease_ids);
 }
@@ -583,5 +593,6 @@ void sim_free(sim_t *sim) {
   free(sim->events.items);
   free(sim->published.items);
   free(sim->called.items);
+  sim_ckpts_free(sim);
   free(sim);
 }

@@ -6,6 +6,7 @@
                 perhaps too
      memory     what is in the fd store; as long as the machine runs it outlives the engine
      lifelines  the daemon's ends in the fd store; whether a client holds the other end
+     stores     checkpoints, and the files of schedules
      peers      connections with what they have asked and what they were told
 
    Two ways to use it. Scenarios call sim_request and friends and sim_settle, with sim->hold and
@@ -35,6 +36,8 @@ enum sim_answer {
   SIM_RESIZED,
   SIM_LEASE,
   SIM_WORKER,
+  SIM_TASK, /* of checkpoints */
+  SIM_SCHEDULE,
   SIM_ANSWERS
 };
 
@@ -76,7 +79,25 @@ typedef struct sim_pending {
   uint64_t *lease_ids;
   size_t lease_cnt;
   int cancelled;
+  engine_ckpt_ask_t ask; /* task: texts and tags not kept */
+  schedule_t schedule;
 } sim_pending_t;
+
+/* A schedule's file. */
+typedef struct sim_schedule {
+  char name[SPEC_NAME_MAX + 1];
+  char text[SCHEDULE_TEXT_MAX];
+  size_t len;
+} sim_schedule_t;
+
+/* What somebody who follows a job was told. */
+typedef struct sim_task {
+  uint64_t conn;
+  uint32_t stream;
+  engine_task_t task;
+} sim_task_t;
+
+#define SIM_GONE_MAX 64
 
 typedef struct sim_conn {
   uint64_t conn;
@@ -157,6 +178,14 @@ typedef struct sim {
   SIM_LIST(sim_published_t) published;
   SIM_LIST(sim_call_t) called;
 
+  SIM_LIST(engine_ckpt_t) ckpts; /* in all stores; info is a constant */
+  SIM_LIST(sim_schedule_t) schedules;
+  SIM_LIST(sim_task_t) tasks; /* with keep_events */
+  uint64_t ckpt_high;
+  engine_ckpt_t told, *listed; /* what an answer leads into */
+  uint64_t gone[SIM_GONE_MAX];
+  uint64_t task_cnt[ENGINE_OP_CKPT_SHOW + 1]; /* workers started, by operation */
+
   uint64_t conn_high, ws_id_high, lease_id_high;
   uint8_t uuid_next;
 
@@ -170,6 +199,7 @@ typedef struct sim {
   int kill_done;              /* what is under way when the process is killed: 1 has happened, -1
                                  has not, 0 either */
   int read_only;     /* a restart finds all memory to be of a layout that can only be read */
+  int hold_list;     /* a start does not wait for the listing of checkpoints */
   int worker_status; /* what a failing WORKER_DONE says; 0: ENGINE_WORKER_KILLED */
 
   /* for the random test */
@@ -256,6 +286,36 @@ void sim_resize_work(sim_t *sim, sim_pending_t const *pending, engine_event_t *e
 void sim_resize_interrupted(sim_t *sim, sim_pending_t const *pending);
 void sim_check_sizes(sim_t *sim);
 sim_pending_t *sim_pend(sim_t *sim, int answer, uint64_t id, engine_effect_t const *effect);
+
+/* ckpts.c: stores of checkpoints, files of schedules. */
+engine_ckpt_t *sim_ckpt(sim_t *sim, uint64_t store_id, uint64_t number); /* NULL: none */
+void sim_task_start(sim_t *sim, engine_effect_t const *effect);
+void sim_task_event(sim_t *sim, sim_pending_t const *pending, int fail, engine_event_t *event);
+void sim_task_interrupted(sim_t *sim, sim_pending_t const *pending);
+void sim_task_told(sim_t *sim, engine_effect_t const *effect);
+void sim_progress(sim_t *sim, uint64_t job_id, uint64_t done, uint64_t total);
+void sim_schedule_begin(sim_t *sim, engine_effect_t const *effect);
+void sim_schedule_event(sim_t *sim, sim_pending_t const *pending, int fail, engine_event_t *event);
+void sim_schedule_write(sim_t *sim, sim_pending_t const *pending);
+int sim_schedule(sim_t const *sim, char const *name, schedule_t *ret_schedule); /* 1: on disk */
+void sim_schedules_recover(sim_t *sim);
+void sim_ckpts_free(sim_t *sim);
+
+/* Requests about checkpoints. */
+engine_request_t sim_checkpoint_of(char const *name);
+engine_request_t sim_restore_of(sim_t *sim, char const *name, char const *as, int wait);
+engine_request_t sim_schedule_of(char const *name, uint64_t every_ns);
+engine_request_t sim_job_of(int method, uint64_t job_id);
+/* Sends, settles, and returns the request. */
+sim_request_t *sim_ask(sim_t *sim, uint64_t conn, engine_request_t const *req);
+/* The code of its answer, which must have come. */
+int sim_code(sim_request_t const *request);
+/* Asks for a checkpoint, which may be; its job. */
+uint64_t sim_take(sim_t *sim, uint64_t conn, char const *name);
+/* Sets a schedule, which may be. */
+void sim_set(sim_t *sim, uint64_t conn, engine_request_t const *req);
+/* The last state that somebody who follows a job was told; keep_events must be set. */
+engine_task_t const *sim_told(sim_t *sim, uint64_t job_id);
 
 /* oracle.c: rules over the tables, after every step. Fails the test. */
 void sim_check(sim_t *sim);

@@ -76,7 +76,7 @@ void sim_memory_event(sim_t *sim, sim_pending_t const *pending, int fail, engine
   event->u.memory_made.max_size = memory->max_size;
   event->u.memory_made.size_min = SIM_SIZE_MIN;
   event->u.memory_made.page_size = memory->page_size;
-  event->u.memory_made.data_max = memory->max_size / 2;
+  event->u.memory_made.data_max = spec->data_max ? spec->data_max : memory->max_size / 2;
   event->u.memory_made.part_max = spec->part_max ? spec->part_max : 64;
   event->u.memory_made.layout_version = 1;
   event->u.memory_made.geometry_hash = 0xabcdef;

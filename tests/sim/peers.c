@@ -1,4 +1,4 @@
-/* peers: the clients' side of the fixture: connections, requests, lifelines. */
+/* peers: the clients' side of the fixture: connections, requests, lifelines; and time. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -238,4 +238,20 @@ size_t sim_events(sim_t const *sim, uint64_t conn, uint32_t stream, int kind, ch
            !strcmp(event->name, name);
   }
   return cnt;
+}
+
+void sim_advance(sim_t *sim, uint64_t ns) {
+  uint64_t until = sim->mono_ns + ns;
+  while (sim->update.next_tick_mono_ns && sim->update.next_tick_mono_ns <= until) {
+    uint64_t due = sim->update.next_tick_mono_ns;
+    if (due > sim->mono_ns) {
+      sim->real_ns += due - sim->mono_ns;
+      sim->mono_ns = due;
+    }
+    sim_step_kind(sim, ENGINE_EV_TICK);
+    if (sim->update.next_tick_mono_ns && sim->update.next_tick_mono_ns <= due)
+      sim_broken(sim, "a tick at its time leaves something due");
+  }
+  sim->real_ns += until - sim->mono_ns;
+  sim->mono_ns = until;
 }

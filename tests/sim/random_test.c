@@ -74,13 +74,97 @@ static void pick_call_id(sim_t *sim, engine_request_t *req) {
     *req = sim->called.items[sim->called.cnt - back].req;
 }
 
+/* One that there is, or was, or never was. */
+static void pick_ckpt(sim_t *sim, char *ret_id) {
+  uint64_t store_id = 1 + sim_random(sim) % 50, number = 1 + sim_random(sim) % 50;
+  if (sim->ckpts.cnt && !sim_chance(sim, 10)) {
+    engine_ckpt_t const *ckpt = &sim->ckpts.items[sim_random(sim) % sim->ckpts.cnt];
+    store_id = ckpt->store_id;
+    number = ckpt->number;
+  }
+  snprintf(ret_id, ENGINE_TEXT_MAX, sim_chance(sim, 50) ? "%" PRIu64 : "%" PRIu64 ".%" PRIx64,
+           store_id, number);
+}
+
+static uint64_t pick_job(sim_t *sim) {
+  size_t i = sim->pending.cnt ? sim_random(sim) % sim->pending.cnt : 0;
+  for (size_t k = 0; k < sim->pending.cnt; k++) {
+    sim_pending_t const *pending = &sim->pending.items[(i + k) % sim->pending.cnt];
+    if (pending->answer == SIM_TASK) return pending->id;
+  }
+  return sim_random(sim) % 1000;
+}
+
+static void fill_schedule(sim_t *sim, engine_request_t *req) {
+  pick_name(sim, req->u.c.schedule.name);
+  req->u.c.schedule.every_ns = (30 + sim_random(sim) % 200) * SIM_SEC;
+  if (sim_chance(sim, 30)) req->u.c.schedule.every_ns = sim_random(sim);
+  if (sim_chance(sim, 4)) req->u.c.schedule.every_ns = 0;
+  if (sim_chance(sim, 4)) req->u.c.schedule.jitter_ns = 10 * SIM_SEC;
+  req->u.c.schedule.drop = sim_chance(sim, 6);
+  req->u.c.schedule.declared = sim_chance(sim, 6);
+  req->u.c.schedule.keep.last = (uint32_t)(sim_random(sim) % 3);
+  req->u.c.schedule.on_stop = sim_chance(sim, 2);
+  req->u.c.schedule.on_start = sim_chance(sim, 2);
+}
+
+static void fill_restore(sim_t *sim, engine_request_t *req, uint64_t const *tags) {
+  static uint64_t const pages[] = {0, 4096, 2097152, 12345};
+  pick_name(sim, req->u.c.restore.name);
+  if (sim_chance(sim, 3)) pick_ckpt(sim, req->u.c.restore.from);
+  if (sim_chance(sim, 2)) pick_name(sim, req->u.c.restore.as);
+  int odd = sim_chance(sim, 8);
+  req->u.c.restore.page_size = pages[sim_random(sim) % (odd ? 4 : 3)];
+  req->u.c.restore.tags = tags;
+  req->u.c.restore.tag_cnt = sim_random(sim) % 4;
+  req->u.c.restore.wait = sim_chance(sim, 2);
+  uint64_t uuid = sim_random(sim);
+  memcpy(req->u.c.restore.uuid, &uuid, sizeof(uuid));
+}
+
+/* Requests about checkpoints. */
+static void fill_ckpts(sim_t *sim, engine_request_t *req, uint64_t const *tags) {
+  switch (req->method) {
+  case ENGINE_CHECKPOINT:
+    pick_name(sim, req->u.c.checkpoint.name);
+    req->u.c.checkpoint.mode = sim_chance(sim, 30) ? 9 : 1;
+    req->u.c.checkpoint.info = sim_chance(sim, 2) ? "text" : NULL;
+    break;
+  case ENGINE_CKPT_LIST:
+    if (sim_chance(sim, 2)) pick_name(sim, req->u.c.ckpt_list.name);
+    req->u.c.ckpt_list.page_size = (uint32_t)(sim_random(sim) % 4);
+    break;
+  case ENGINE_CKPT_SHOW:
+  case ENGINE_CKPT_VERIFY:
+  case ENGINE_CKPT_REMOVE:
+    pick_ckpt(sim, req->u.c.ckpt.id);
+    break;
+  case ENGINE_RESTORE:
+    fill_restore(sim, req, tags);
+    break;
+  case ENGINE_SCHEDULE_SET:
+    fill_schedule(sim, req);
+    break;
+  case ENGINE_SCHEDULE_GET:
+    pick_name(sim, req->u.c.schedule_get.name);
+    break;
+  default:
+    req->u.c.job.job_id = pick_job(sim);
+  }
+}
+
 static void random_request(sim_t *sim) {
   static int const methods[] = {
-      ENGINE_CREATE, ENGINE_CREATE,  ENGINE_CREATE, ENGINE_DELETE, ENGINE_GET,   ENGINE_LIST,
-      ENGINE_OPEN,   ENGINE_OPEN,    ENGINE_OPEN,   ENGINE_QUERY,  ENGINE_QUERY, ENGINE_COMPACT,
-      ENGINE_WATCH,  ENGINE_VERSION, ENGINE_STATS,  ENGINE_RESIZE, ENGINE_RESIZE};
+      ENGINE_CREATE,    ENGINE_CREATE,       ENGINE_CREATE,       ENGINE_DELETE,
+      ENGINE_GET,       ENGINE_LIST,         ENGINE_OPEN,         ENGINE_OPEN,
+      ENGINE_OPEN,      ENGINE_QUERY,        ENGINE_QUERY,        ENGINE_COMPACT,
+      ENGINE_WATCH,     ENGINE_VERSION,      ENGINE_STATS,        ENGINE_RESIZE,
+      ENGINE_RESIZE,    ENGINE_CHECKPOINT,   ENGINE_CHECKPOINT,   ENGINE_CKPT_LIST,
+      ENGINE_CKPT_SHOW, ENGINE_CKPT_VERIFY,  ENGINE_CKPT_REMOVE,  ENGINE_RESTORE,
+      ENGINE_RESTORE,   ENGINE_SCHEDULE_SET, ENGINE_SCHEDULE_GET, ENGINE_JOB_LIST,
+      ENGINE_JOB_WATCH, ENGINE_JOB_CANCEL};
   uint64_t tags[3] = {1, 2, 3};
-  engine_request_t req = {.method = methods[sim_random(sim) % 17]};
+  engine_request_t req = {.method = methods[sim_random(sim) % 30]};
 
   if (!sim->conns.cnt) return;
   switch (req.method) {
@@ -123,7 +207,7 @@ static void random_request(sim_t *sim) {
     if (sim_chance(sim, 2)) pick_name(sim, req.u.watch.name);
     break;
   default:
-    break;
+    if (req.method >= ENGINE_CHECKPOINT) fill_ckpts(sim, &req, tags);
   }
   sim_conn_t const *from = &sim->conns.items[sim_random(sim) % sim->conns.cnt];
   if (sim_chance(sim, 2)) pick_call_id(sim, &req);
@@ -212,7 +296,11 @@ static void check_promises(sim_t *sim) {
   sim_close(sim, conn);
 }
 
+/* Checkpoints that somebody has moved away meanwhile, so that there are never very many. */
+#define CKPTS 40
+
 static void random_restart(sim_t *sim) {
+  if (sim->ckpts.cnt > CKPTS) sim->ckpts.cnt = CKPTS;
   sim_restart(sim);
   check_promises(sim);
 }
@@ -224,6 +312,11 @@ static void random_answer(sim_t *sim, uint64_t fail_one_in) {
   size_t index = sim_random(sim) % sim->pending.cnt;
   int fail = sim_chance(sim, fail_one_in);
   sim_answer(sim, index, fail);
+}
+
+static void random_progress(sim_t *sim) {
+  uint64_t job_id = pick_job(sim), done = sim_random(sim) % 1000;
+  sim_progress(sim, job_id, done, 1000);
 }
 
 static void random_step(sim_t *sim) {
@@ -241,6 +334,8 @@ static void random_step(sim_t *sim) {
     random_hangup(sim, 1);
   else if (dice < 940)
     random_cancel(sim);
+  else if (dice < 941)
+    random_progress(sim);
   else if (dice < 942)
     sim_step_kind(sim, ENGINE_EV_VIOLATION);
   else if (dice < 943 && sim_chance(sim, 6))
@@ -314,11 +409,18 @@ static void test_random(void **state) {
                 sim->step_cnt, sim->restart_cnt, sim->reap_cnt, sim->cancel_cnt,
                 sim->quarantine_cnt, sim->closed_cnt, sim->grow_cnt, sim->shrink_cnt,
                 sim->blocked_cnt);
+  print_message("# checkpoints %" PRIu64 " restores %" PRIu64 " listings %" PRIu64 "\n",
+                sim->task_cnt[ENGINE_OP_CHECKPOINT], sim->task_cnt[ENGINE_OP_RESTORE],
+                sim->task_cnt[ENGINE_OP_CKPT_LIST]);
   if (steps >= STEPS_DEFAULT) {
     static int const codes[] = {0, 1, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15};
     for (size_t i = 0; i < sizeof(codes) / sizeof(*codes); i++)
       if (!sim->reply_cnt[codes[i]]) sim_broken(sim, "no reply had code %d", codes[i]);
     assert_true(sim->grow_cnt > 100 && sim->shrink_cnt > 100 && sim->blocked_cnt > 50);
+    static int const tasks[] = {ENGINE_OP_CHECKPOINT,  ENGINE_OP_RESTORE,   ENGINE_OP_CKPT_VERIFY,
+                                ENGINE_OP_CKPT_REMOVE, ENGINE_OP_CKPT_LIST, ENGINE_OP_CKPT_SHOW};
+    for (size_t i = 0; i < sizeof(tasks) / sizeof(*tasks); i++)
+      if (sim->task_cnt[tasks[i]] < 20) sim_broken(sim, "hardly any operation %d", tasks[i]);
     assert_true(sim->restart_cnt > 20 && sim->reap_cnt > 1000 && sim->quarantine_cnt > 0);
   }
   for (size_t i = 0; i < 16; i++)

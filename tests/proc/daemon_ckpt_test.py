@@ -1,0 +1,189 @@
+"""Checkpoints by the real daemon while it is killed, stopped and started, and what its configuration says of them.
+
+Every test has a daemon, socket, configuration and state folder of its own.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+
+import tap
+from daemon import Daemon, binary
+
+WAIT_S = 30
+KILLS = 500 if tap.full() else 50
+
+
+def take(d, name, *args):
+    return d.json("checkpoint", name, "--wait", *args)["checkpoint"]
+
+
+def idle(d):
+    """No job is under way."""
+    return all(job["ended_ns"] for job in d.json("jobs")["jobs"])
+
+
+@tap.test(timeout=1200 if tap.full() else 120)
+def killed():
+    """kill -9 of wkspd at random moments of checkpointing, while a program writes: each listed checkpoint verifies"""
+    seed = tap.seed()
+    rng = random.Random(seed)
+    with Daemon(supervise=True) as d:
+        d.ok("create", "w", "--size", "16M", "--page", "4k")
+        writer = d.popen(binary("tests/proc/ckpt_writer"), "w", stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+        tap.eq(writer.stdout.readline().strip(), b"ready", "the writer")
+        d.ok("schedule", "w", "--every", "1s", "--keep-last", "3")
+        listed = 0
+        for n in range(KILLS):
+            # A job that has been begun, or none: the moment is any of it.
+            begun = d.popen(binary("cli/wkspctl"), "--socket", d.socket, "checkpoint", "w", "--style",
+                            rng.choice(("raw", "lz4", "zstd")), "--mode", rng.choice(("fuzzy", "quiesce")),
+                            stderr=subprocess.DEVNULL)
+            if rng.random() < 0.9:
+                begun.wait(WAIT_S)
+            end = time.monotonic() + rng.random() * 0.05
+            while time.monotonic() < end:
+                pass
+            old = d.kill_child()
+            begun.wait(WAIT_S)
+            d.wait_restart(old)
+            writer.stdin.write(b"?\n")
+            writer.stdin.flush()
+            rounds = int(writer.stdout.readline())
+            tap.true(rounds > 0, f"the writer stood still, kill {n} (WKSP_TEST_SEED={seed})")
+            listed = max(listed, len(d.json("checkpoints")["checkpoints"]))
+        d.ok("schedule", "w", "--drop")
+        tap.until(lambda: idle(d), WAIT_S, "what was begun has ended")
+        take(d, "w")
+        for one in d.json("checkpoints")["checkpoints"]:
+            tap.eq(one["bad"], None, f"checkpoint {one['id']} (WKSP_TEST_SEED={seed})")
+        d.ok("checkpoint-verify", "--all", timeout_s=120)
+        d.ok("restore", "w", "--as", "copy")
+        tap.contains(d.ok("verify", "copy"), "sound")
+        tap.true(listed > 0, "some were taken meanwhile")
+        writer.stdin.close()
+        tap.eq(writer.wait(WAIT_S), 0, "exit status of the writer")
+        writer.stdout.close()
+
+
+@tap.test
+def worker_killed():
+    """A worker that is killed leaves no half checkpoint, its job fails, and the next is taken"""
+    with Daemon() as d:
+        d.ok("create", "w", "--size", "256M", "--page", "4k")
+        for _ in range(3):
+            d.ok("memset", d.ok("alloc", "w", "--size", "64M", "--tag", "7").strip(), "1")
+        job = d.json("checkpoint", "w", "--style", "zstd:19")["job"]
+
+        def worker():
+            with open(f"/proc/{d.proc.pid}/task/{d.proc.pid}/children", encoding="ascii") as f:
+                found = f.read().split()
+            state = [j for j in d.json("jobs")["jobs"] if j["id"] == job][0]["state"]
+            return (found and int(found[0])) or (state in ("done", "failed") and -1)
+
+        pid = tap.until(worker, WAIT_S, "a worker, or the end of its job")
+        if pid > 0:
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                pass
+        last = tap.until(lambda: [j for j in d.json("jobs")["jobs"] if j["id"] == job and j["ended_ns"]], WAIT_S,
+                         "the job has ended")[0]
+        if last["state"] == "failed":
+            tap.contains(last["message"], "killed")
+            tap.eq(d.json("checkpoints")["checkpoints"], [])
+        take(d, "w", "--style", "raw")
+        d.ok("checkpoint-verify", "--all")
+        store = os.path.join(d.state_dir, "checkpoints")
+        left = [f for folder in os.listdir(store) for f in os.listdir(os.path.join(store, folder))]
+        tap.true(all(f.endswith((".pack", ".ckpt")) for f in left), f"files {left}")
+
+
+@tap.test
+def declared():
+    """A declared workspace is checkpointed at the stop and is back at the start, before the daemon is ready"""
+    with Daemon() as d:
+        etc = os.path.join(d.dir, "etc")
+        os.makedirs(os.path.join(etc, "workspaces.d"))
+        with open(os.path.join(etc, "wkspd.conf"), "w", encoding="ascii") as f:
+            f.write("[wkspd]\ncheckpoints = 1\ncheckpoint_rate = 1G\n")
+        conf = os.path.join(etc, "workspaces.d", "orders.conf")
+        with open(conf, "w", encoding="ascii") as f:
+            f.write("[workspace]\nsize = 4M\npage_size = 4k\n[checkpoint]\nevery = 1h\njitter = 1m\nstyle = zstd:2\n"
+                    "keep_last = 5\nkeep_daily = 7\non_stop = checkpoint\non_start = restore\n")
+        d.stop()
+        d.args += ["--config", os.path.join(etc, "wkspd.conf")]
+        d.start()
+        tap.until(lambda: d.ctl("show", "orders").rc == 0, WAIT_S, "it is made, empty")
+        is_ = d.json("schedule", "orders")["schedule"]
+        tap.eq((is_["every_ns"], is_["jitter_ns"], is_["style"], is_["keep"]["last"], is_["keep"]["daily"]),
+               (3600 * 10**9, 60 * 10**9, "zstd:2", 5, 7))
+        tap.eq((is_["on_stop"], is_["on_start"]), ("checkpoint", "restore"))
+        d.ok("alloc", "orders", "--size", "64K", "--tag", "7")
+        for n in range(2):
+            ready = d.log().count(" ready pid=")
+            d.stop()
+            d.start()
+            tap.until(lambda: d.log().count(" ready pid=") > ready, WAIT_S, "it says that it is ready")
+            tap.eq(len(d.json("query", "orders")["partitions"]), 1, "partitions")
+            tap.eq(len(d.json("checkpoints", "orders")["checkpoints"]), n + 1)
+            tap.eq(d.json("schedule", "orders")["schedule"]["due_ns"], is_["due_ns"], "the next run")
+        with open(conf, "a", encoding="ascii") as f:
+            f.write("keep_yearly = 1\n")
+        result = d.run(binary("daemon/wkspd"), "--check-config", "--config", os.path.join(etc, "wkspd.conf"))
+        tap.eq(result.rc, 2)
+        tap.contains(result.err, "orders.conf:12: unknown key 'keep_yearly'")
+
+
+@tap.test
+def bad_keys():
+    """Each key of [checkpoint] that cannot be is named with its line, its value and what would do"""
+    with Daemon() as d:
+        folder = os.path.join(d.dir, "workspaces.d")
+        os.makedirs(folder)
+        conf = os.path.join(d.dir, "wkspd.conf")
+        for line, part in (("every = 5", "a time such as 5m"), ("every = 5x", "a time such as 5m"),
+                           ("jitter = -1s", "a time such as 30s"), ("mode = frozen", "fuzzy or quiesce"),
+                           ("style = zstd:99", "from -7 to 19"), ("keep_last = x", "a number from 0 to 100000"),
+                           ("on_stop = restore", "checkpoint or nothing"),
+                           ("on_start = maybe", "empty, restore or none")):
+            with open(conf, "w", encoding="ascii") as f:
+                f.write("[wkspd]\n")
+            with open(os.path.join(folder, "w.conf"), "w", encoding="ascii") as f:
+                f.write(f"[workspace]\nsize = 4M\n[checkpoint]\n{line}\n")
+            result = d.run(binary("daemon/wkspd"), "--check-config", "--config", conf)
+            tap.eq(result.rc, 2, line)
+            tap.contains(result.err, "w.conf:4: ")
+            tap.contains(result.err, part)
+        for line, part in (("checkpoints = 17", "1 to 16"), ("checkpoint_rate = 0", "200M")):
+            with open(conf, "w", encoding="ascii") as f:
+                f.write(f"[wkspd]\n{line}\n")
+            os.unlink(os.path.join(folder, "w.conf")) if os.path.exists(os.path.join(folder, "w.conf")) else None
+            result = d.run(binary("daemon/wkspd"), "--check-config", "--config", conf)
+            tap.eq(result.rc, 2, line)
+            tap.contains(result.err, part)
+
+
+@tap.test
+def damaged_schedule():
+    """A schedule that cannot be read is set aside and named, and the rest goes on"""
+    with Daemon() as d:
+        d.ok("create", "w", "--size", "4M", "--page", "4k")
+        d.ok("schedule", "w", "--every", "1h")
+        d.stop()
+        path = os.path.join(d.state_dir, "schedules", "w.schedule")
+        with open(path, "r+b") as f:
+            f.seek(30)
+            f.write(b"#")
+        d.start()
+        tap.contains(d.log(), "schedule-damaged workspace=w")
+        tap.true(os.path.exists(path.replace(".schedule", ".bad")), "it is kept")
+        tap.eq(d.json("checkpoints"), {"checkpoints": []})
+
+
+if __name__ == "__main__":
+    tap.run()
