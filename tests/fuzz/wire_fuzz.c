@@ -48,7 +48,7 @@ static int answered_later(int kind) {
   return kind == ENGINE_FX_PERSIST || kind == ENGINE_FX_UNPERSIST || kind == ENGINE_FX_RETIRE ||
          kind == ENGINE_FX_MEMORY_MAKE || kind == ENGINE_FX_MEMORY_FILL ||
          kind == ENGINE_FX_MEMORY_PUNCH || kind == ENGINE_FX_LEASE_MAKE ||
-         kind == ENGINE_FX_WORKER_START;
+         kind == ENGINE_FX_WORKER_START || kind == ENGINE_FX_SCHEDULE;
 }
 
 static void note(world_t *world, engine_effect_t const *effect) {
@@ -76,6 +76,9 @@ static void note(world_t *world, engine_effect_t const *effect) {
     break;
   case ENGINE_FX_WORKER_START:
     pending->id = effect->u.worker_start.job_id;
+    break;
+  case ENGINE_FX_SCHEDULE:
+    memcpy(pending->spec.name, effect->u.schedule.schedule->name, sizeof(pending->spec.name));
     break;
   default:
     pending->id = effect->u.workspace.ws_id;
@@ -167,6 +170,11 @@ static void answer(world_t *world) {
     event.kind = ENGINE_EV_WORKER_DONE;
     event.u.worker_done.job_id = pending.id;
     event.u.worker_done.status = fail ? ENGINE_WORKER_CRASHED : ENGINE_WORKER_TIMEOUT;
+    break;
+  case ENGINE_FX_SCHEDULE:
+    event.kind = ENGINE_EV_SCHEDULE_WRITTEN;
+    memcpy(event.u.schedule_written.name, pending.spec.name, sizeof(pending.spec.name));
+    event.u.schedule_written.err = fail ? 28 : 0;
     break;
   default:
     event.kind = ENGINE_EV_REMOVED;
