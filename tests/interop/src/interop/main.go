@@ -20,10 +20,11 @@ import (
 
 // What the calls have in hand.
 type bed struct {
-	ctx        context.Context
-	conn       *wkspconn.Conn
-	workspaces wkspd.WorkspacesService
-	host       wkspd.HostService
+	ctx         context.Context
+	conn        *wkspconn.Conn
+	workspaces  wkspd.WorkspacesService
+	host        wkspd.HostService
+	checkpoints wkspd.CheckpointsService
 }
 
 func fail(format string, args ...interface{}) error {
@@ -53,7 +54,7 @@ func run() int {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
-	b := &bed{ctx, conn, wkspd.NewWorkspacesClient(client), wkspd.NewHostClient(client)}
+	b := &bed{ctx, conn, wkspd.NewWorkspacesClient(client), wkspd.NewHostClient(client), wkspd.NewCheckpointsClient(client)}
 
 	status := 0
 	told := func(name string, err error) {
