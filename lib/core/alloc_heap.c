@@ -327,10 +327,11 @@ int wksp__heap_inherit(wksp__op_t *op) {
     if (!left_behind(op, owner)) continue;
     if (!owner && !wksp__ld(&heap->inbox)) { /* in good order: empty if its lists are */
       uint32_t any = 0;
-      for (uint32_t lg = 0; lg <= WKSP_SPAN_LG_MAX; lg++) any |= heap->spare[lg];
-      for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) {
+      for (uint32_t lg = 0; lg <= WKSP_SPAN_LG_MAX; lg++) any |= wksp__ld(&heap->spare[lg]);
+      for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) { /* somebody may just have taken it */
         wksp__mag_t const *mag = &heap->mag[cls];
-        any |= mag->cur | mag->part | mag->full | (mag->top != mag->lo) | (mag->mask != 0);
+        any |= wksp__ld(&mag->cur) | wksp__ld(&mag->part) | wksp__ld(&mag->full);
+        any |= (wksp__ld(&mag->top) != wksp__ld(&mag->lo)) | (wksp__ld(&mag->mask) != 0);
       }
       if (!any) continue;
     }
