@@ -156,6 +156,15 @@ static void fixture_make(fixture_t *fix) {
   if (fix->target == MAP_FAILED) bench_die("mmap: %s", strerror(errno));
 }
 
+static void fixture_free(fixture_t *fix) {
+  fd_wksp_delete_anon(fix->wksp);
+  munmap(fix->target, fix->target_sz);
+  free(fix->parts);
+  free(fix->flat);
+  free(fix->packed);
+  free(fix->packed_len);
+}
+
 /* Peers
  * ---------------------------------------------------------------------------------------------- */
 
@@ -512,6 +521,7 @@ int main(int argc, char **argv) {
   again_rows(&rows, &fix);
   free_row(&rows, &fix);
   pause_rows(&rows, &fix);
+  fixture_free(&fix);
   if (own_tmpfs) rmdir(tmpfs);
   if (own_disk) rmdir(disk);
   if (json)

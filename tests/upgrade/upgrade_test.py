@@ -136,7 +136,7 @@ def features():
 @tap.test
 def other_layouts():
     """a layout or geometry that is not known is kept, not served, and the reason names both; so it is with a spec of
-    the first or second version"""
+    an earlier version"""
     facts, spec, memory = fresh()
     own = images.fields(spec)
     ways = (({"layout": int(own["layout"]) + 1}, LAYOUT, struct.pack("<I", int(own["layout"]) + 1)),
@@ -146,8 +146,10 @@ def other_layouts():
             serves(d, NONE, facts, f"this daemon knows layout {own['layout']}, geometry {own['geometry']}")
             for what in changes.values():
                 tap.contains(d.json("show", "image")["reason"], str(what))
-    for version, dropped in ((1, ("max_size", "removed_ns", "done")), (2, ("removed_ns", "done"))):
-        older = {"wkspd-spec": version, **{key: own[key] for key in list(own)[1:] if key not in dropped + ("crc",)}}
+    added = {2: ("max_size",), 3: ("removed_ns", "done"), 4: ("numa", "nodes", "strict")}
+    for version in (1, 2, 3):
+        later = {"crc"}.union(*(keys for when, keys in added.items() if when > version))
+        older = {"wkspd-spec": version, **{key: own[key] for key in list(own)[1:] if key not in later}}
         body = "".join(f"{key}={value}\n" for key, value in older.items())
         with found(body + f"crc={zlib.crc32(body.encode()):08x}\n", memory) as d:
             serves(d, FULL, facts)
