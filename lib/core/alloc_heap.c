@@ -331,7 +331,7 @@ int wksp__heap_inherit(wksp__op_t *op) {
       for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++) { /* somebody may just have taken it */
         wksp__mag_t const *mag = &heap->mag[cls];
         any |= wksp__ld(&mag->cur) | wksp__ld(&mag->part) | wksp__ld(&mag->full);
-        any |= (wksp__ld(&mag->top) != wksp__ld(&mag->lo)) | (wksp__ld(&mag->mask) != 0);
+        any |= wksp__ld(&mag->top) != wksp__ld(&mag->lo) || wksp__ld(&mag->mask);
       }
       if (!any) continue;
     }

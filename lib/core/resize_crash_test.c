@@ -132,7 +132,7 @@ static void test_every_store(void **state) {
     wksp__call_end(&call);
   }
   printf("# %lu points, %u grown, %u shrunk\n", points, grown, shrunk);
-  assert_true(grown > SEQUENCES / 8 && shrunk > SEQUENCES / 8 && points > SEQUENCES * 10);
+  assert_true(grown > SEQUENCES / 16 && shrunk > SEQUENCES / 16 && points > SEQUENCES * 5);
   free(before);
   testing_wksp_end(wksp);
 }
