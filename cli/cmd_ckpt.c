@@ -136,14 +136,8 @@ static json_t *checkpoint_json(wksp_checkpoint_t const *one) {
   return NULL;
 }
 
-typedef struct listing {
-  json_t *array;
-  render_table_t *table;
-  ulong cnt;
-} listing_t;
-
 static int list_one(void *arg, wksp_checkpoint_t const *one) {
-  listing_t *listing = arg;
+  render_listing_t *listing = arg;
   listing->cnt++;
   if (listing->array) return json_array_append_new(listing->array, checkpoint_json(one)) ? 1 : 0;
   render_text_t const created = render_time(one->created_ns), style = ckpt_style(&one->how);
@@ -164,25 +158,12 @@ int cmd_checkpoints(cli_t *cli, cli_args_t const *args) {
   static render_column_t const columns[] = {
       {"CHECKPOINT", 0}, {"WORKSPACE", 0}, {"CREATED", 0}, {"MODE", 0},  {"STYLE", 0},
       {"LIVE", 1},       {"FILES", 1},     {"BY", 0},      {"STATE", 0}, {"INFO", 0}};
-  listing_t listing = {0};
-  if (cli->json)
-    listing.array = json_array();
-  else
-    listing.table = render_table_new(columns, sizeof columns / sizeof *columns);
-  if (!listing.array && !listing.table) return cli_fail_memory(cli);
+  render_listing_t listing;
+  int const made = render_listing_new(cli, columns, sizeof columns / sizeof *columns, &listing);
+  if (made) return made;
   int const err = wksp_client_checkpoints(cli->client, args->operands[0], list_one, &listing);
-  if (err) {
-    json_decref(listing.array);
-    render_table_free(listing.table);
-    return err < 0 ? cli_fail_wksp(cli, err) : cli_fail_memory(cli);
-  }
-  if (cli->json) return render_json(cli, json_pack("{s:o}", "checkpoints", listing.array));
-  if (!listing.cnt) {
-    render_table_free(listing.table);
-    puts("no checkpoints; take one with wkspctl checkpoint NAME");
-    return CLI_OK;
-  }
-  return render_table_print(listing.table) ? cli_fail_memory(cli) : CLI_OK;
+  return render_listing_end(cli, &listing, err, "checkpoints",
+                            "no checkpoints; take one with wkspctl checkpoint NAME");
 }
 
 int cmd_checkpoint_show(cli_t *cli, cli_args_t const *args) {

@@ -7,12 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct listing {
-  json_t *array;
-  render_table_t *table;
-  uint cnt;
-} listing_t;
-
 /* "orders (read-only), prices (removed)"; to be freed. NULL: no memory. */
 static char *held_text(wksp_process_t const *process) {
   size_t const each = FD_WKSP_NAME_MAX + sizeof " (read-only) (removed), ";
@@ -55,7 +49,7 @@ static json_t *process_json(wksp_process_t const *process) {
 }
 
 static int list_one(void *arg, wksp_process_t const *process) {
-  listing_t *listing = arg;
+  render_listing_t *listing = arg;
   listing->cnt++;
   if (listing->array) return json_array_append_new(listing->array, process_json(process));
   char *held = held_text(process);
@@ -81,18 +75,9 @@ int cmd_clients(cli_t *cli, cli_args_t const *args) {
   static render_column_t const columns[] = {{"PID", 1},    {"COMMAND", 0},     {"USER", 0},
                                             {"SINCE", 0},  {"CONNECTIONS", 1}, {"REQUESTS", 1},
                                             {"CGROUP", 0}, {"HOLDS", 0}};
-  listing_t listing = {0};
-  if (cli->json)
-    listing.array = json_array();
-  else
-    listing.table = render_table_new(columns, sizeof columns / sizeof *columns);
-  if (!listing.array && !listing.table) return cli_fail_memory(cli);
+  render_listing_t listing;
+  int const made = render_listing_new(cli, columns, sizeof columns / sizeof *columns, &listing);
+  if (made) return made;
   int const err = wksp_client_processes(cli->client, list_one, &listing);
-  if (err) {
-    json_decref(listing.array);
-    render_table_free(listing.table);
-    return err < 0 ? cli_fail_wksp(cli, err) : cli_fail_memory(cli);
-  }
-  if (cli->json) return render_json(cli, json_pack("{s:o}", "clients", listing.array));
-  return render_table_print(listing.table) ? cli_fail_memory(cli) : CLI_OK;
+  return render_listing_end(cli, &listing, err, "clients", NULL);
 }

@@ -144,14 +144,8 @@ int ckpt_ended(cli_t *cli, wksp_job_t const *job) {
 /* Commands
  * ---------------------------------------------------------------------------------------------- */
 
-typedef struct listing {
-  json_t *array;
-  render_table_t *table;
-  ulong cnt;
-} listing_t;
-
 static int list_job(void *arg, wksp_job_t const *job) {
-  listing_t *listing = arg;
+  render_listing_t *listing = arg;
   listing->cnt++;
   if (listing->array) return json_array_append_new(listing->array, ckpt_job_json(job)) ? 1 : 0;
   render_text_t const id = render_number(job->id), asked = render_time(job->asked_ns);
@@ -172,25 +166,11 @@ int cmd_jobs(cli_t *cli, cli_args_t const *args) {
   static render_column_t const columns[] = {{"JOB", 1},        {"KIND", 0},  {"WORKSPACE", 0},
                                             {"CHECKPOINT", 0}, {"STATE", 0}, {"BY", 0},
                                             {"ASKED", 0},      {"NOTE", 0}};
-  listing_t listing = {0};
-  if (cli->json)
-    listing.array = json_array();
-  else
-    listing.table = render_table_new(columns, sizeof columns / sizeof *columns);
-  if (!listing.array && !listing.table) return cli_fail_memory(cli);
+  render_listing_t listing;
+  int const made = render_listing_new(cli, columns, sizeof columns / sizeof *columns, &listing);
+  if (made) return made;
   int const err = wksp_client_jobs(cli->client, list_job, &listing);
-  if (err) {
-    json_decref(listing.array);
-    render_table_free(listing.table);
-    return err < 0 ? cli_fail_wksp(cli, err) : cli_fail_memory(cli);
-  }
-  if (cli->json) return render_json(cli, json_pack("{s:o}", "jobs", listing.array));
-  if (!listing.cnt) {
-    render_table_free(listing.table);
-    puts("no jobs");
-    return CLI_OK;
-  }
-  return render_table_print(listing.table) ? cli_fail_memory(cli) : CLI_OK;
+  return render_listing_end(cli, &listing, err, "jobs", "no jobs");
 }
 
 int cmd_cancel(cli_t *cli, cli_args_t const *args) {

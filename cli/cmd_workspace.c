@@ -92,15 +92,8 @@ int cmd_create(cli_t *cli, cli_args_t const *args) {
   return CLI_OK;
 }
 
-/* What ls gathers while the daemon lists. */
-typedef struct listing {
-  json_t *array;         /* with --json, else NULL */
-  render_table_t *table; /* without */
-  ulong cnt;
-} listing_t;
-
 static int list_one(void *arg, wksp_info_t const *info) {
-  listing_t *listing = arg;
+  render_listing_t *listing = arg;
   listing->cnt++;
   /* Non-zero ends the listing: only for want of memory. */
   if (listing->array) return json_array_append_new(listing->array, info_json(info)) ? 1 : 0;
@@ -122,26 +115,12 @@ int cmd_ls(cli_t *cli, cli_args_t const *args) {
   static render_column_t const columns[] = {{"NAME", 0}, {"SIZE", 1},  {"MAX", 1},    {"PAGE", 1},
                                             {"MODE", 0}, {"OWNER", 0}, {"GROUP", 0},  {"RW", 1},
                                             {"RO", 1},   {"STATE", 0}, {"CREATED", 0}};
-  listing_t listing = {0};
-  if (cli->json)
-    listing.array = json_array();
-  else
-    listing.table = render_table_new(columns, sizeof columns / sizeof *columns);
-  if (!listing.array && !listing.table) return cli_fail_memory(cli);
-
+  render_listing_t listing;
+  int const made = render_listing_new(cli, columns, sizeof columns / sizeof *columns, &listing);
+  if (made) return made;
   int const err = wksp_client_list(cli->client, list_one, &listing);
-  if (err) {
-    json_decref(listing.array);
-    render_table_free(listing.table);
-    return err < 0 ? cli_fail_wksp(cli, err) : cli_fail_memory(cli);
-  }
-  if (cli->json) return render_json(cli, json_pack("{s:o}", "workspaces", listing.array));
-  if (!listing.cnt) {
-    render_table_free(listing.table);
-    puts("no workspaces; make one with wkspctl create NAME --size 64M");
-    return CLI_OK;
-  }
-  return render_table_print(listing.table) ? cli_fail_memory(cli) : CLI_OK;
+  return render_listing_end(cli, &listing, err, "workspaces",
+                            "no workspaces; make one with wkspctl create NAME --size 64M");
 }
 
 /* Null if nobody has it. since: when somebody began to wait for it, null or 0 if nobody does. */

@@ -289,3 +289,35 @@ int render_compacted(cli_t const *cli, char const *what, ulong freed_sz, ulong s
            skipped_cnt, skipped_pid, skipped_tid);
   return CLI_OK;
 }
+
+/* Listings
+ * ----------------------------------------------------------------------------------------------
+ */
+
+int render_listing_new(cli_t const *cli, render_column_t const *columns, uint column_cnt,
+                       render_listing_t *ret_listing) {
+  render_listing_t listing = {0};
+  if (cli->json)
+    listing.array = json_array();
+  else
+    listing.table = render_table_new(columns, column_cnt);
+  if (!listing.array && !listing.table) return cli_fail_memory(cli);
+  *ret_listing = listing;
+  return CLI_OK;
+}
+
+int render_listing_end(cli_t const *cli, render_listing_t *listing, int err, char const *key,
+                       char const *none) {
+  if (err) {
+    json_decref(listing->array);
+    render_table_free(listing->table);
+    return err < 0 ? cli_fail_wksp(cli, err) : cli_fail_memory(cli);
+  }
+  if (cli->json) return render_json(cli, json_pack("{s:o}", key, listing->array));
+  if (none && !listing->cnt) {
+    render_table_free(listing->table);
+    puts(none);
+    return CLI_OK;
+  }
+  return render_table_print(listing->table) ? cli_fail_memory(cli) : CLI_OK;
+}

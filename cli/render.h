@@ -57,6 +57,23 @@ int render_table_print(render_table_t *table);
 
 void render_table_free(render_table_t *table);
 
+/* What a command gathers while the daemon lists: the one with --json, the other without. */
+typedef struct render_listing {
+  json_t *array;
+  render_table_t *table;
+  ulong cnt; /* for the command to count */
+} render_listing_t;
+
+/* Makes it. CLI_OK, or the exit status (reported). */
+int render_listing_new(cli_t const *cli, render_column_t const *columns, uint column_cnt,
+                       render_listing_t *ret_listing);
+
+/* Prints it under that key, or `none` if it is not NULL and nothing was counted, and frees it. err:
+   what the listing call returned: negative an error of the library, positive out of memory. The
+   exit status (reported). */
+int render_listing_end(cli_t const *cli, render_listing_t *listing, int err, char const *key,
+                       char const *none);
+
 json_t *render_json_figure(ulong value);
 json_t *render_json_hex(ulong value);
 json_t *render_json_text(char const *text); /* made safe if it is no UTF-8 */
