@@ -89,8 +89,9 @@ static void mutate(void) {
   drop();
 }
 
-/* A number over every byte that this process can write, but its stack, its registers' and what the
-   C library and this file keep: the anonymous mappings. */
+/* A number over every byte that this process can write, but its stack, what files keep, and the mapping
+   with the thread's own block: the kernel writes there by itself (the processor's number). Only the
+   anonymous mappings are left. */
 static uint64_t hash_all(void) {
   static char maps[1 << 18];
   uint64_t hash = 1;
@@ -99,11 +100,13 @@ static uint64_t hash_all(void) {
   for (ssize_t got; (got = read(fd, maps + len, sizeof maps - 1 - (size_t)len)) > 0;) len += got;
   close(fd);
   maps[len] = 0;
+  uintptr_t own = (uintptr_t)pthread_self();
   for (char *line = maps; *line; line = strchr(line, '\n') + 1) {
     unsigned long lo, hi;
     char mode[5], path = 0;
     if (sscanf(line, "%lx-%lx %4s %*s %*s %*s %c", &lo, &hi, mode, &path) < 3) continue;
     if (mode[1] != 'w' || mode[3] != 'p' || path == '/' || path == '[') continue;
+    if (lo <= own && own < hi) continue;
     unsigned char *resident = (unsigned char *)maps + sizeof maps / 2;
     for (unsigned long at = lo; at < hi; at += 4096) {
       if (mincore((void *)at, 4096, resident) || !(*resident & 1)) continue;

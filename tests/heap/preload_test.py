@@ -60,8 +60,6 @@ def as_mimalloc():
 
 
 def life(what, limit=None, **env):
-    # Else the kernel writes the number of the processor into the thread's memory whenever that changes.
-    env["GLIBC_TUNABLES"] = "glibc.pthread.rseq=0"
     done = heaplib.run(heaplib.OURS, LIFE, what, limit=limit, **env)
     tap.eq(done.returncode, 0, f"{what}: {done.stdout[-300:]} {done.stderr[-300:]}")
     tap.eq(done.stdout, b"ok\n")
