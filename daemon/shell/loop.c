@@ -352,6 +352,7 @@ static int open_all(loop_t *loop, recover_t *recover) {
     return 1;
   }
   loop->notify = notify_open(&loop->uv, loop->log, getenv("NOTIFY_SOCKET"));
+  if (loop->notify && recover->supervisor_fd >= 0) notify_answers(loop->notify);
   loop->diskq = diskq_new(loop);
   loop->declare = declare_new(loop);
   loop->engine = engine_new();

@@ -44,6 +44,7 @@ struct notify {
   int fd; /* -1: nobody listens */
   uv_poll_t poll;
   int poll_open; /* the handle is initialised and not closed */
+  int answers;   /* the manager answers barriers by a word */
   message_t *head, **tail;
   unsigned cnt;
   barrier_t *barriers;
@@ -89,6 +90,10 @@ notify_t *notify_open(uv_loop_t *loop, log_t const *log, char const *notify_sock
     }
   }
   return notify;
+}
+
+void notify_answers(notify_t *notify) {
+  notify->answers = 1;
 }
 
 int notify_active(notify_t const *notify) {
@@ -235,11 +240,10 @@ int notify_send(notify_t *notify, int fd, char const *fmt, ...) {
 }
 
 static void on_hangup(uv_poll_t *poll, int status, int events) {
-  /* Nothing but the end of file says that all has been dealt with; our supervisor writes a byte if
-   * something could not be stored. */
   barrier_t *barrier = poll->data;
-  char byte;
-  barrier_end(barrier, read(barrier->fd, &byte, 1) == 0);
+  char word = 0;
+  ssize_t n = read(barrier->fd, &word, 1);
+  barrier_end(barrier, barrier->notify->answers ? n == 1 && word == NOTIFY_STORED : n == 0);
 }
 
 static void on_late(uv_timer_t *timer) {

@@ -3,8 +3,8 @@
    A datagram of lines to $NOTIFY_SOCKET: READY=1, STATUS=..., STOPPING=1; FDSTORE=1 with FDNAME and
    descriptors that are to be kept over a restart; FDSTOREREMOVE=1; BARRIER=1 with the end of a pipe
    that is closed once everything before it has been dealt with. Our supervisor understands the same
-   (supervise.h), and does two things better: it writes a byte into a barrier's pipe when something
-   before it could not be stored (systemd only logs that), and it keeps a socket that has hung up
+   (supervise.h), and does two things better: it writes into a barrier's pipe whether everything
+   before it was stored (systemd only logs that it was not), and it keeps a socket that has hung up
    until the daemon has read what waits in it (systemd drops it at once, so that a lease that ends
    and whose daemon dies before it has cleaned up after it is forgotten there).
 
@@ -28,12 +28,21 @@
 /* How long a barrier may take before it counts as failed: systemd may be busy reloading. */
 #define NOTIFY_BARRIER_MS 10000
 
+/* What our supervisor writes into a barrier's pipe: all was stored, or not. */
+#define NOTIFY_STORED     '+'
+#define NOTIFY_NOT_STORED '!'
+
 typedef struct notify notify_t;
 
 /* Opens the way to $NOTIFY_SOCKET (path, or '@' and an abstract name). Always succeeds but for
    memory: without the variable, or when it cannot be used (logged), messages go nowhere. NULL: no
    memory. */
 notify_t *notify_open(uv_loop_t *loop, log_t const *log, char const *notify_socket);
+
+/* From now on a barrier has succeeded when NOTIFY_STORED is read, for the manager is our
+   supervisor; without this when the pipe is closed with nothing in it. The kernel closes it, too,
+   when a manager short of descriptors cannot take the message. */
+void notify_answers(notify_t *notify);
 
 /* 1 if somebody listens. */
 int notify_active(notify_t const *notify);

@@ -8,10 +8,10 @@
    pipe ("supervisor"), whose hang-up tells it that we are gone. The state folder is locked for as
    long as we are, also between two daemons: what they keep there belongs with what is stored here.
 
-   Two things are stricter than systemd's. A barrier after a descriptor that could not be kept is
-   answered with a byte, so that nobody relies on it. And a stored socket that hangs up is not
-   dropped while something waits to be read from it: a daemon reads it when it has dealt with the
-   hang-up, and one that dies before leaves it to the next.
+   Two things are stricter than systemd's. A barrier is answered with a byte that says whether all
+   before it was kept, so that nobody relies on what was not. And a stored socket that hangs up is
+   not dropped while something waits to be read from it: a daemon reads it when it has dealt with
+   the hang-up, and one that dies before leaves it to the next.
 
    Refuses: to know what the descriptors are; to restart a daemon that never came up the first time
    (its error is the answer); libuv. */
@@ -19,6 +19,7 @@
 #include "daemon/shell/supervise.h"
 
 #include "daemon/shell/fdnames.h"
+#include "daemon/shell/notify.h"
 #include "daemon/shell/socket.h"
 #include "daemon/shell/store.h"
 
@@ -197,15 +198,18 @@ static void on_ready(supervisor_t *sup) {
 /* Messages
  * --------------------------------------------------------------------------------------------- */
 
-/* Closing what came with a barrier is the answer to it; a byte before that says that not all has
-   been stored. The daemon's end does not block, and when nobody reads there is nobody to tell. */
+/* The answer to a barrier is a byte in the pipe that came with it. One that came without, for want
+   of a descriptor, is answered by the kernel's closing of it: by no byte, which is no for the
+   daemon, and what was refused before it remains to be told. The daemon's end does not block, and
+   when nobody reads there is nobody to tell. */
 static void answer_barrier(supervisor_t *sup, int const *fds, int fd_cnt) {
-  for (int i = 0; i < fd_cnt && sup->refused; i++) {
-    if (write(fds[i], "!", 1) != 1 && errno != EPIPE) {
+  char word = sup->refused ? NOTIFY_NOT_STORED : NOTIFY_STORED;
+  for (int i = 0; i < fd_cnt; i++) {
+    if (write(fds[i], &word, 1) != 1 && errno != EPIPE) {
       log_error(sup->log, "notify", "error=%s", log_text(strerror(errno)).text);
     }
   }
-  sup->refused = 0;
+  if (fd_cnt) sup->refused = 0;
 }
 
 static void handle(supervisor_t *sup, char const *text, size_t len, int const *fds, int fd_cnt) {

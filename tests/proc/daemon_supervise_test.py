@@ -267,6 +267,23 @@ def no_room_in_the_store():
 
 
 @tap.test
+def store_cannot_take():
+    """a supervisor that has no descriptor left for what it is handed does not acknowledge it, and does again later"""
+    with Daemon(supervise=True) as d, wire.Wire(d.socket) as c:
+        tap.eq(c.call("Workspaces", "Create", create("before")).code, 0)
+        was = resource.prlimit(d.proc.pid, resource.RLIMIT_NOFILE)
+        top = max(int(fd) for fd in os.listdir(f"/proc/{d.proc.pid}/fd"))
+        resource.prlimit(d.proc.pid, resource.RLIMIT_NOFILE, (top + 1, was[1]))
+        reply = c.call("Workspaces", "Create", create("short"))
+        tap.true("did not confirm" in reply.message, f"without a descriptor: {reply.code} {reply.message}")
+        resource.prlimit(d.proc.pid, resource.RLIMIT_NOFILE, was)
+        tap.until(lambda: c.call("Workspaces", "Create", create("after")).code == 0, WAIT_S, "there is room again")
+        kill_daemon(d)
+        tap.eq([info(d, name)[0] for name in ("before", "short", "after")], [0, wire.NOT_FOUND, 0], "after the kill")
+        tap.true("memory-lost" not in d.log(), "memory was lost")
+
+
+@tap.test
 def leases_end_between_daemons():
     """a lease that ends between two daemons is told to the next one, which cleans up after it"""
     with Daemon(supervise=True) as d:
