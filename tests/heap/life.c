@@ -89,9 +89,9 @@ static void mutate(void) {
   drop();
 }
 
-/* A number over every byte that this process can write, but its stack, what files keep, and the mapping
-   with the thread's own block: the kernel writes there by itself (the processor's number). Only the
-   anonymous mappings are left. */
+/* A number over every byte that this process can write, but its stack, what files keep, and the
+   mapping with the thread's own block: the kernel writes there by itself (the processor's number).
+   Only the anonymous mappings are left. */
 static uint64_t hash_all(void) {
   static char maps[1 << 18];
   uint64_t hash = 1;
