@@ -123,10 +123,22 @@ int cmd_reload(cli_t *cli, cli_args_t const *args) {
   int const status = cli_connect(cli);
   if (status) return status;
   json_t *notes = cli->json ? json_array() : NULL;
-  int const err = wksp_client_reload(cli->client, print_note, notes);
-  if (!err && cli->json) return render_json(cli, json_pack("{s:o}", "notes", notes));
-  json_decref(notes);
-  return err ? cli_fail_wksp(cli, err) : CLI_OK;
+  uint mistake_cnt = 0;
+  int const err = wksp_client_reload(cli->client, print_note, notes, &mistake_cnt);
+  if (err) {
+    json_decref(notes);
+    return cli_fail_wksp(cli, err);
+  }
+  if (cli->json) {
+    int const told = render_json(
+        cli, json_pack("{s:o, s:I}", "notes", notes, "mistakes", (json_int_t)mistake_cnt));
+    if (told) return told;
+  }
+  if (!mistake_cnt) return CLI_OK;
+  return cli_fail(cli, "mistakes",
+                  "%u of what the configuration says could not be done: mend what is named above "
+                  "and reload again",
+                  mistake_cnt);
 }
 
 int cmd_version(cli_t *cli, cli_args_t const *args) {

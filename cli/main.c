@@ -272,7 +272,8 @@ static cli_command_t const commands[] = {
   { .name = "reload",
     .what = "have the daemon read its configuration again",
     .text = "Makes the workspaces that it declares, resizes those that differ, and says what\n"
-            "was done and what could not be. For root and the daemon's own user.\n",
+            "was done and what could not be. Exit status 1 if something could not be, or is a\n"
+            "mistake. For root and the daemon's own user.\n",
     .examples = "  wkspctl reload\n"
                 "  wkspctl reload --json\n",
     .run = cmd_reload },

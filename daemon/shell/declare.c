@@ -45,6 +45,7 @@ struct declare {
   uint32_t stream;
   char *notes[DECLARE_NOTES_MAX];
   size_t note_cnt;
+  uint32_t mistake_cnt; /* notes of level error, also those for which there was no room */
   waiter_t waiters[DECLARE_WAITERS_MAX];      /* of this reading */
   waiter_t next_waiters[DECLARE_WAITERS_MAX]; /* of the one after it */
   size_t waiter_cnt, next_waiter_cnt;
@@ -59,6 +60,7 @@ struct declare *declare_new(loop_t *loop) {
 static void drop_notes(struct declare *declare) {
   for (size_t i = 0; i < declare->note_cnt; i++) free(declare->notes[i]);
   declare->note_cnt = 0;
+  declare->mistake_cnt = 0;
 }
 
 void declare_free(struct declare *declare) {
@@ -78,6 +80,7 @@ static void note(struct declare *declare, log_level_t level, char const *format,
   vsnprintf(text, sizeof text, format, args);
   va_end(args);
   log_event(declare->loop->log, level, "configuration", "note=%s", log_text(text).text);
+  declare->mistake_cnt += level == LOG_LEVEL_ERROR;
   if (declare->note_cnt == DECLARE_NOTES_MAX) return;
   char *copy = strdup(text);
   if (copy) declare->notes[declare->note_cnt++] = copy;
@@ -295,7 +298,7 @@ int declare_closed(loop_t *loop, uint64_t conn, char const *why) {
 static void answer(struct declare *declare) {
   for (size_t i = 0; i < declare->waiter_cnt; i++)
     serve_reloaded(declare->loop, declare->waiters[i].conn, declare->waiters[i].stream,
-                   declare->notes, declare->note_cnt);
+                   declare->notes, declare->note_cnt, declare->mistake_cnt);
   declare->waiter_cnt = 0;
   drop_notes(declare);
 }

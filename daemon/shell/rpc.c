@@ -194,11 +194,12 @@ uint8_t *rpc_encode_payload(uint8_t *payload, size_t len, size_t *ret_len) {
   return rpc_pack(&response.base, ret_len);
 }
 
-uint8_t *rpc_encode_reload(char **notes, size_t note_cnt, size_t *ret_len) {
+uint8_t *rpc_encode_reload(char **notes, size_t note_cnt, uint32_t mistake_cnt, size_t *ret_len) {
   Wkspd__V1__ReloadResponse reload = WKSPD__V1__RELOAD_RESPONSE__INIT;
   size_t len = 0;
   reload.n_notes = note_cnt;
   reload.notes = notes;
+  reload.mistake_count = mistake_cnt;
   uint8_t *payload = rpc_pack(&reload.base, &len);
   if (!payload) return NULL;
   uint8_t *bytes = rpc_encode_payload(payload, len, ret_len);

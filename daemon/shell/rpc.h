@@ -62,7 +62,7 @@ uint8_t *rpc_encode_refusal(rpc_refusal_t const *refusal, size_t *ret_len);
 uint8_t *rpc_encode_payload(uint8_t *payload, size_t len, size_t *ret_len);
 
 /* The Response to a Reload. */
-uint8_t *rpc_encode_reload(char **notes, size_t note_cnt, size_t *ret_len);
+uint8_t *rpc_encode_reload(char **notes, size_t note_cnt, uint32_t mistake_cnt, size_t *ret_len);
 
 /* The bare Job message of a stream. */
 uint8_t *rpc_encode_task(engine_task_t const *task, size_t *ret_len);

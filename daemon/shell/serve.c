@@ -360,9 +360,10 @@ static void send_reload(loop_t *loop, uint64_t id, uint32_t stream, uint8_t *byt
   free(bytes);
 }
 
-void serve_reloaded(loop_t *loop, uint64_t id, uint32_t stream, char **notes, size_t note_cnt) {
+void serve_reloaded(loop_t *loop, uint64_t id, uint32_t stream, char **notes, size_t note_cnt,
+                    uint32_t mistake_cnt) {
   size_t len = 0;
-  uint8_t *bytes = rpc_encode_reload(notes, note_cnt, &len);
+  uint8_t *bytes = rpc_encode_reload(notes, note_cnt, mistake_cnt, &len);
   send_reload(loop, id, stream, bytes, len);
 }
 

@@ -41,7 +41,8 @@ int serve_topology(engine_request_t *req, int32_t pid, void **ret_own);
 
 /* Answers a Reload: with what has been noted, or with a refusal. A connection that has gone
    meanwhile is nothing. */
-void serve_reloaded(loop_t *loop, uint64_t conn, uint32_t stream, char **notes, size_t note_cnt);
+void serve_reloaded(loop_t *loop, uint64_t conn, uint32_t stream, char **notes, size_t note_cnt,
+                    uint32_t mistake_cnt);
 void serve_reload_refused(loop_t *loop, uint64_t conn, uint32_t stream, int code, char const *kind,
                           char const *sentence);
 

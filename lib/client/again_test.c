@@ -170,6 +170,7 @@ static void script_reload(peer_t *peer, void *arg) {
   peer_request(peer, "Reload");
   response.n_notes = sizeof notes / sizeof notes[0];
   response.notes = notes;
+  response.mistake_count = 2;
   peer_reply(peer, 0, NULL, &response.base);
   peer_request(peer, "Reload");
   peer_reply(peer, 7, "not for you", NULL);
@@ -193,11 +194,13 @@ static void reloads(void **state) {
   heard_t heard = {.cnt = 0};
   peer_start(peer, script_reload, NULL);
   wksp_client_t *client = peer_connect(peer);
-  assert_int_equal(wksp_client_reload(client, on_note, &heard), 5);
+  uint mistake_cnt = 0;
+  assert_int_equal(wksp_client_reload(client, on_note, &heard, &mistake_cnt), 5);
+  assert_int_equal(mistake_cnt, 2);
   assert_int_equal(heard.cnt, 2);
   assert_string_equal(heard.notes[0], "a: created");
   assert_string_equal(heard.notes[1], "b:?odd ?[1m");
-  assert_int_equal(wksp_client_reload(client, on_note, &heard), WKSP_E_PERM);
+  assert_int_equal(wksp_client_reload(client, on_note, &heard, NULL), WKSP_E_PERM);
   assert_string_equal(wksp_last_error(), "not for you");
   peer_join(peer);
   wksp_client_close(client);

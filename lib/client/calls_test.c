@@ -316,7 +316,7 @@ static void bad_arguments(void **state) {
   assert_int_equal(wksp_library_layout(NULL), wksp_library_layout(&geometry));
   assert_int_not_equal(geometry, 0);
   assert_int_equal(wksp_client_status(client, NULL), WKSP_E_INVAL);
-  assert_int_equal(wksp_client_reload(client, NULL, NULL), WKSP_E_INVAL);
+  assert_int_equal(wksp_client_reload(client, NULL, NULL, NULL), WKSP_E_INVAL);
   assert_int_equal(wksp_client_query(client, "x", NULL, 0, NULL), WKSP_E_INVAL);
   assert_int_equal(wksp_client_query(client, "x", NULL, 1, &query), WKSP_E_INVAL);
   ulong tag = 1;

@@ -282,13 +282,14 @@ int wksp_client_status(wksp_client_t *client, wksp_status_t *ret_status) {
 }
 
 int wksp_client_reload(wksp_client_t *client, int (*on_note)(void *arg, char const *note),
-                       void *arg) {
+                       void *arg, uint *opt_ret_mistake_cnt) {
   if (!on_note) return wksp__fail(WKSP_E_INVAL, "reload: on_note is NULL");
   Wkspd__V1__ReloadRequest request = WKSPD__V1__RELOAD_REQUEST__INIT;
   ProtobufCMessage *message;
   int err = wksp__rpc_call(client, &method_reload, WKSP__BASE(&request), &message);
   if (err < 0) return err;
   Wkspd__V1__ReloadResponse *response = (Wkspd__V1__ReloadResponse *)message;
+  if (opt_ret_mistake_cnt) *opt_ret_mistake_cnt = response->mistake_count;
   for (size_t i = 0; !err && i < response->n_notes; i++) {
     char note[NOTE_SIZE];
     wksp__text_copy(note, sizeof note, response->notes[i]);

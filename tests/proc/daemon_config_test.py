@@ -49,9 +49,12 @@ class Configured(Daemon):
         self.write(f"workspaces.d/{name}.conf",
                    "[workspace]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items()))
 
-    def reload(self):
-        """Lines of wkspctl reload."""
-        return self.ok("reload").splitlines()
+    def reload(self, mistakes=0):
+        """Lines of wkspctl reload, which has that many mistakes to tell."""
+        done = self.ctl("reload")
+        tap.eq(done.rc, 1 if mistakes else 0, f"exit status of reload: {done.out}{done.err}")
+        tap.eq(f"{mistakes} of what the configuration says" in done.err, mistakes > 0, f"it says so: {done.err}")
+        return done.out.splitlines()
 
     def check(self):
         """(exit status, stdout, stderr) of --check-config."""
@@ -105,7 +108,7 @@ def changed():
             tap.eq(sum(f"a: {key} is " in line for line in notes), 1, f"lines about {key} in {notes}")
         tap.eq(len(notes), 7, f"lines of {notes}")
         d.declare("a", size="20M", max_size="32M", page_size="4k")
-        tap.eq(sum("created with a max-size of 16777216" in line for line in d.reload()), 1)
+        tap.eq(sum("created with a max-size of 16777216" in line for line in d.reload(1)), 1)
         tap.eq(d.json("show", "a")["size"], 12 * MIB)
         for end in opened:
             os.close(end)
@@ -168,7 +171,7 @@ def mistakes():
                     good = f.read()
             d.write(name, text)
             rc, _, err = d.check()
-            notes = d.reload()
+            notes = d.reload(1 if says else 0)
             if says:
                 tap.eq(rc, 2, f"--check-config with {text!r} in {name}")
                 tap.contains(err, d.path(name) + says)
@@ -191,7 +194,7 @@ def one_fails():
         d.declare("a", size="1M")
         d.declare("huge", size="64T")
         d.declare("z", size="1M")
-        notes = d.reload()
+        notes = d.reload(1)
         tap.eq([line.split(":")[0] for line in notes], ["a", "huge", "z"])
         tap.contains(notes[1], "larger than this machine's memory")
         d.stop()

@@ -173,7 +173,9 @@ def quotas():
         for bad in ("uid1.3M = 1", "default.2M = x", "user.2M = 1", "uid1.2M.node99 = 1"):
             with open(path, "w", encoding="ascii") as f:
                 f.write(f"[quota]\n{bad}\n")
-            tap.contains(d.ok("reload"), f"{path}:2:", f"a reload of {bad}")
+            done = d.ctl("reload")
+            tap.contains(done.out, f"{path}:2:", f"a reload of {bad}")
+            tap.eq(done.rc, 1, f"exit status of a reload of {bad}")
 
 
 def touch(d, at, size, all_held):

@@ -289,10 +289,11 @@ WKSP_API int wksp_client_status(wksp_client_t *client, wksp_status_t *ret_status
 
 /* Has the daemon read its configuration again and make what that declares, and tells on_note, one
    after the other, sentences about what was done, what could not be, and each mistake with its file
-   and line, until it returns non-zero, which is then returned. 0, E_PERM (only root and the
-   daemon's own user may). */
+   and line, until it returns non-zero, which is then returned. *opt_ret_mistake_cnt, if not NULL:
+   how much could not be done or was a mistake. 0, E_PERM (only root and the daemon's own user
+   may). */
 WKSP_API int wksp_client_reload(wksp_client_t *client, int (*on_note)(void *arg, char const *note),
-                                void *arg);
+                                void *arg, uint *opt_ret_mistake_cnt);
 
 /* One bound of the daemon's: what is in use of it, in all and by this process's uid. */
 typedef struct wksp_limit {
