@@ -161,6 +161,10 @@ static void info_fill(wksp__ck_wire_info_t const *wire, wksp_ckpt_info_t *info) 
   info->silent_cnt = wire->silent_cnt;
 }
 
+static int mode_ok(uint32_t mode) {
+  return mode == WKSP_CKPT_FUZZY || mode == WKSP_CKPT_QUIESCE;
+}
+
 static int wire_get(section_t const *sec, wksp_ckpt_t *ckpt) {
   wksp__ck_wire_info_t *wire;
   uint64_t cnt;
@@ -172,6 +176,9 @@ static int wire_get(section_t const *sec, wksp_ckpt_t *ckpt) {
   wire = &ckpt->wire;
   if (!memchr(wire->name, 0, sizeof wire->name) || !*wire->name) return corrupt("its name");
   if (!wire->data_sz || wire->data_sz > WKSP_DATA_MAX_MAX) return corrupt("its sizes");
+  /* what lists checkpoints relies on these being what a writer can have said */
+  if (!mode_ok(wire->mode) || !mode_ok(wire->mode_asked) || wire->codec > WKSP_CKPT_ZSTD)
+    return corrupt("how it was taken");
   info_fill(wire, &ckpt->info);
   return 0;
 }

@@ -47,8 +47,8 @@ int wksp__ck_pack_begin(wksp__ck_pack_t *pack, uint64_t created_ns) {
                           .id = pack->id,
                           .created_ns = created_ns};
   seal(&head, sizeof head);
-  int file, err = store->io.open(store->io.self, pack->tmp, WKSP_CKPT_OPEN_CREATE, &file);
-  if (err) return wksp__ck_io_fail(err, "make", pack->tmp);
+  int file, err = wksp__ck_make(store, pack->tmp, &file);
+  if (err) return err;
   pack->file = file;
   return wksp__ck_write_all(store, file, pack->tmp, &head, sizeof head, 0);
 }
@@ -114,7 +114,11 @@ int wksp__ck_pack_publish(wksp__ck_pack_t *pack, uint64_t *ret_sz) {
   store->io.close(store->io.self, pack->file);
   pack->file = -1;
   err = store->io.fsync_folder(store->io.self);
-  if (err) return wksp__ck_io_fail(err, "make durable", "the folder"); /* a gc removes it */
+  if (err) {
+    err = wksp__ck_io_fail(err, "make durable", "the folder");
+    wksp__ck_pack_take_back(pack);
+    return err;
+  }
   *ret_sz = pack->at + sizeof(wksp__ck_end_t);
   return 0;
 }
@@ -124,6 +128,12 @@ void wksp__ck_pack_cancel(wksp__ck_pack_t *pack) {
   pack->store->io.close(pack->store->io.self, pack->file);
   pack->store->io.unlink(pack->store->io.self, pack->tmp);
   pack->file = -1;
+}
+
+void wksp__ck_pack_take_back(wksp__ck_pack_t *pack) {
+  char name[WKSP_CKPT_FILE_NAME_MAX + 1];
+  wksp__ck_file_name(pack->id, WKSP_CK_FILE_PACK, 0, name);
+  pack->store->io.unlink(pack->store->io.self, name);
 }
 
 /* Reading

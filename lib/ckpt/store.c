@@ -22,11 +22,12 @@ char *wksp__ck_file_name(ulong id, int kind, int tmp, char *name) {
   return name;
 }
 
-/* What a name means: its kind and *ret_id; -1: not one of ours; 2 + kind: temporary. */
+/* What a name means: its kind and *ret_id; -1: not one of ours; 2 + kind: temporary. An id of 0
+   means the newest, so nothing has it. */
 static int name_kind(char const *name, ulong *ret_id) {
   char again[WKSP_CKPT_FILE_NAME_MAX + 1];
   ulong id = strtoul(name, NULL, 16);
-  for (int kind = 0; kind < 4; kind++)
+  for (int kind = 0; id && kind < 4; kind++)
     if (!strcmp(name, wksp__ck_file_name(id, kind & 1, kind >> 1, again))) {
       *ret_id = id;
       return kind;
@@ -66,6 +67,15 @@ int wksp__ck_read_all(wksp_ckpt_store_t *store, int file, char const *name, void
     done += (uint64_t)got;
   }
   return 0;
+}
+
+int wksp__ck_make(wksp_ckpt_store_t *store, char const *tmp, int *ret_file) {
+  int err = store->io.open(store->io.self, tmp, WKSP_CKPT_OPEN_CREATE, ret_file);
+  if (err == -EEXIST) {
+    err = store->io.unlink(store->io.self, tmp);
+    if (!err) err = store->io.open(store->io.self, tmp, WKSP_CKPT_OPEN_CREATE, ret_file);
+  }
+  return err ? wksp__ck_io_fail(err, "make", tmp) : 0;
 }
 
 int wksp_ckpt_store_open_io(wksp_ckpt_io_t const *io, wksp_ckpt_store_t **ret_store) {

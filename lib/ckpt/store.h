@@ -38,6 +38,11 @@ int wksp__ck_write_all(wksp_ckpt_store_t *store, int file, char const *name, voi
 int wksp__ck_read_all(wksp_ckpt_store_t *store, int file, char const *name, void *bytes,
                       uint64_t len, uint64_t off);
 
+/* Makes a file under a temporary name. The store is locked, so one that is there is nobody's: what
+   a writer left that was killed, if the clock has been set back since. 0, or an error (reported).
+ */
+int wksp__ck_make(wksp_ckpt_store_t *store, char const *tmp, int *ret_file);
+
 /* To have it to oneself: 0, E_BUSY, E_SYS (reported). */
 int wksp__ck_lock(wksp_ckpt_store_t *store);
 void wksp__ck_unlock(wksp_ckpt_store_t *store);
@@ -99,6 +104,10 @@ int wksp__ck_pack_add(wksp__ck_pack_t *pack, void *frame, void const *apart, uin
 /* Ends it, makes it durable and names it; or leaves nothing. *ret_sz: of the file. */
 int wksp__ck_pack_publish(wksp__ck_pack_t *pack, uint64_t *ret_sz);
 void wksp__ck_pack_cancel(wksp__ck_pack_t *pack);
+
+/* Removes one that was published, for no manifest has come to name it: a full disk would get fuller
+   with each try. */
+void wksp__ck_pack_take_back(wksp__ck_pack_t *pack);
 
 /* Packs of a checkpoint, open for reading by several threads. */
 typedef struct wksp__ck_reader {

@@ -13,6 +13,7 @@
 
 #include "core/fail.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,16 @@ static void finding(verify_t *self, char const *sentence) {
 
 static int damage(int err) {
   return err == WKSP_E_CORRUPT || err == WKSP_E_NOTFOUND || err == WKSP_E_VERSION;
+}
+
+/* Whether somebody has removed it since it was read: then it is no wonder what is missing. */
+static int removed(verify_t const *self, ulong id) {
+  wksp_ckpt_io_t const *io = &self->store->io;
+  char name[WKSP_CKPT_FILE_NAME_MAX + 1];
+  int file, err = io->open(io->self, wksp__ck_file_name(id, WKSP_CK_FILE_CKPT, 0, name),
+                           WKSP_CKPT_OPEN_READ, &file);
+  if (!err) io->close(io->self, file);
+  return err == -ENOENT;
 }
 
 static void benches_free(verify_t *self) {
@@ -80,6 +91,8 @@ static int chunk_piece(void *arg, uint32_t thread, uint64_t idx, wksp__ck_work_t
   int err = wksp__ck_reader_get(&self->reader, bench->coder, ref, 1, bench->stored, bench->raw);
   wksp__ck_work_done(work, ref->raw_len, 0);
   if (!err || !damage(err)) return err;
+  if (err == WKSP_E_NOTFOUND && removed(self, self->ckpt->info.id))
+    return wksp__fail(err, "verify: checkpoint %016lx was removed meanwhile", self->ckpt->info.id);
   finding(self, wksp_last_error());
   return 0;
 }
@@ -159,7 +172,8 @@ static int pack_verify(verify_t *self, found_pack_t *pack, wksp__ck_coder_t *cod
     io->close(io->self, file.file);
   }
   if (err >= 0 || !damage(err)) return err < 0 ? err : 0;
-  finding(self, wksp_last_error());
+  /* of one that is not there who needs it tells */
+  if (err != WKSP_E_NOTFOUND) finding(self, wksp_last_error());
   return 0;
 }
 
@@ -211,7 +225,7 @@ static int refs_verify(verify_t *self, packs_t *packs, wksp_ckpt_t const *ckpt) 
               frame->codec != ref->codec || !wksp__ck_digest_same(frame->digest, ref->digest);
     }
   }
-  if (!lost) return 0;
+  if (!lost || removed(self, ckpt->info.id)) return 0;
   char sentence[128];
   snprintf(sentence, sizeof sentence, "checkpoint %016lx: %lu of its %lu chunks are lost",
            ckpt->info.id, lost, ckpt->info.chunk_cnt);

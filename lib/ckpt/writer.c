@@ -483,8 +483,9 @@ static void wire_make(wksp_ckpt_writer_t *writer, uint64_t pack_sz) {
   wire->chunk_lg = tables->chunk_lg;
 }
 
-/* Writes the manifest under its temporary name, makes it durable, names it. */
-static int manifest_publish(wksp_ckpt_writer_t *writer, uint64_t *ret_len) {
+/* Writes the manifest under its temporary name, makes it durable, names it. *ret_named: it had its
+   name for a moment, so a power failure may bring it back. */
+static int manifest_publish(wksp_ckpt_writer_t *writer, uint64_t *ret_len, int *ret_named) {
   wksp_ckpt_store_t *store = writer->store;
   char tmp[WKSP_CKPT_FILE_NAME_MAX + 1], name[WKSP_CKPT_FILE_NAME_MAX + 1];
   void *bytes;
@@ -492,10 +493,10 @@ static int manifest_publish(wksp_ckpt_writer_t *writer, uint64_t *ret_len) {
   if (err) return err;
   wksp__ck_file_name(writer->ckpt.info.id, WKSP_CK_FILE_CKPT, 1, tmp);
   wksp__ck_file_name(writer->ckpt.info.id, WKSP_CK_FILE_CKPT, 0, name);
-  err = store->io.open(store->io.self, tmp, WKSP_CKPT_OPEN_CREATE, &file);
+  err = wksp__ck_make(store, tmp, &file);
   if (err) {
     free(bytes);
-    return wksp__ck_io_fail(err, "make", tmp);
+    return err;
   }
   err = wksp__ck_write_all(store, file, tmp, bytes, *ret_len, 0);
   free(bytes);
@@ -516,6 +517,7 @@ static int manifest_publish(wksp_ckpt_writer_t *writer, uint64_t *ret_len) {
   }
   /* One that was not said to be there shall not be: as far as the disk lets us. */
   if (err) store->io.unlink(store->io.self, named ? name : tmp);
+  *ret_named = named;
   return err;
 }
 
@@ -540,6 +542,7 @@ static void result_make(wksp_ckpt_writer_t *writer, uint64_t manifest_sz,
 
 int wksp_ckpt_publish(wksp_ckpt_writer_t *writer, wksp_ckpt_result_t *ret_result) {
   uint64_t pack_sz = 0, manifest_sz = 0;
+  int named = 0;
   if (!writer) return wksp__fail(WKSP_E_INVAL, "checkpoint: the writer is NULL");
   int err = writer->state == SCANNED || writer->state == FINISHED
                 ? kept_write(writer)
@@ -548,8 +551,9 @@ int wksp_ckpt_publish(wksp_ckpt_writer_t *writer, wksp_ckpt_result_t *ret_result
   if (!err) err = refs_make(writer, pack_sz);
   if (!err) {
     wire_make(writer, pack_sz);
-    err = manifest_publish(writer, &manifest_sz);
+    err = manifest_publish(writer, &manifest_sz, &named);
   }
+  if (err && pack_sz && !named) wksp__ck_pack_take_back(&writer->pack);
   wksp_ckpt_result_t result;
   if (!err) result_make(writer, manifest_sz, &result);
   wksp_ckpt_cancel(writer); /* what is left of it */
