@@ -43,7 +43,8 @@ typedef struct ckptask {
   /* SHOW */
   uint32_t verbose;
   /* RESTORE */
-  uint32_t seed_set, seed, pad;
+  uint32_t seed_set, seed;
+  uint32_t fresh; /* CHECKPOINT: relies on nothing that the store has */
   uint64_t data_end; /* bytes that have pages */
   char name[FD_WKSP_NAME_MAX + 1];
   uint8_t uuid[16];

@@ -282,6 +282,7 @@ static int take(work_t *work, wksp_ckpt_store_t *store, fd_wksp_t *wksp) {
   wksp_ckpt_opts_t opts = {.style = {.codec = task->codec, .level = task->level},
                            .mode = task->mode,
                            .degrade = task->degrade,
+                           .fresh = task->fresh,
                            .threads = task->threads,
                            .rate = task->rate,
                            .info = task->info,

@@ -133,7 +133,34 @@ static void learn_all(engine_t *e, engine_event_t const *event) {
                cnt - i, ENGINE_CKPTS_MAX);
       return;
     }
-    if (catalog_add(&e->catalog, ckpt)) e->err = WKSP_E_NOMEM;
+    engine_ckpt_t learned = *ckpt;
+    engine_ckpt_t const *old = catalog_find(&e->catalog, ckpt->store_id, ckpt->number);
+    if (old) { /* a listing reads manifests: of what they stand for less is known than before */
+      learned.verified_ns = old->verified_ns;
+      learned.doubted = old->doubted;
+      if (!learned.bad[0]) memcpy(learned.bad, old->bad, sizeof(learned.bad));
+    }
+    if (catalog_add(&e->catalog, &learned)) e->err = WKSP_E_NOMEM;
+  }
+}
+
+static int order_of_numbers(void const *a, void const *b) {
+  uint64_t one = *(uint64_t const *)a, two = *(uint64_t const *)b;
+  return one < two ? -1 : one > two;
+}
+
+/* Forgets those of a store that a listing does not tell of. */
+static void drop_unlisted(engine_t *e, uint64_t store_id, engine_event_t const *event) {
+  size_t cnt = event->u.worker_done.ckpt_cnt;
+  uint64_t *numbers = emit_alloc(e, cnt + 1, sizeof(*numbers));
+  if (!numbers) return;
+  for (size_t i = 0; i < cnt; i++) numbers[i] = event->u.worker_done.ckpts[i].number;
+  qsort(numbers, cnt, sizeof(*numbers), order_of_numbers);
+  for (size_t i = e->catalog.cnt; i-- > 0;) {
+    engine_ckpt_t const *ckpt = e->catalog.items[i];
+    if (ckpt->store_id == store_id &&
+        !bsearch(&ckpt->number, numbers, cnt, sizeof(*numbers), order_of_numbers))
+      catalog_remove(&e->catalog, store_id, ckpt->number);
   }
 }
 
@@ -141,7 +168,8 @@ static void listed(engine_t *e, task_t const *task, engine_event_t const *event)
   uint64_t store_id = task->ask.store_id;
   int ok = event->u.worker_done.status == ENGINE_WORKER_OK;
   if (ok) {
-    catalog_drop(&e->catalog, store_id);
+    if (!store_id) catalog_drop(&e->catalog, 0);
+    if (store_id) drop_unlisted(e, store_id, event);
     learn_all(e, event);
   } else {
     emit_log(e, ENGINE_LOG_ERROR, "event=checkpoints-unread store=%" PRIu64 " reason=\"%s\"",
@@ -446,6 +474,24 @@ void ckpt_cancelled(engine_t *e, job_t *job) {
   task_end(e, job, ENGINE_TASK_CANCELLED, &fault);
 }
 
+/* Those that share a damaged file are damaged, too, and who knows which. The next one relies on
+   none of them; on that one, those after it (lib/ckpt/index.c). */
+void ckpt_doubt(engine_t *e, uint64_t store_id) {
+  for (size_t i = 0; i < e->catalog.cnt; i++)
+    if (e->catalog.items[i]->store_id == store_id) e->catalog.items[i]->doubted = 1;
+}
+
+void ckpt_settle(engine_t const *e, task_t *task) {
+  engine_ckpt_t const *last = NULL;
+  for (size_t i = 0; i < e->catalog.cnt; i++) {
+    engine_ckpt_t const *ckpt = e->catalog.items[i];
+    if (ckpt->store_id == task->ask.store_id && (!last || ckpt->number > last->number)) last = ckpt;
+  }
+  task->ask.fresh = last && last->doubted;
+  /* What would go is being read: it goes another time. */
+  if (jobs_store_read(&e->jobs, task->ask.store_id)) task->ask.keep = (schedule_keep_t){0};
+}
+
 static void verified(engine_t *e, task_t *task, engine_event_t const *event) {
   engine_ckpt_t *ckpt = catalog_find(&e->catalog, task->ask.store_id, task->ask.number);
   int status = event->u.worker_done.status;
@@ -456,6 +502,7 @@ static void verified(engine_t *e, task_t *task, engine_event_t const *event) {
     ckpt->bad[0] = 0;
   } else if (status == ENGINE_WORKER_DAMAGED) {
     text_printable(detail ? detail : "it is damaged", ckpt->bad, sizeof(ckpt->bad));
+    ckpt_doubt(e, ckpt->store_id);
   }
 }
 

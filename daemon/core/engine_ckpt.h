@@ -34,6 +34,7 @@ typedef struct engine_ckpt {
   uint64_t verified_ns;        /* when it was last found sound, 0: not since this start */
   char const *info;            /* the text that it was given, never NULL */
   char bad[ENGINE_REASON_MAX]; /* what is wrong with it, "": nothing that is known */
+  int doubted; /* damage was found in its store since it was taken: nothing new relies on it */
 } engine_ckpt_t;
 
 /* What a worker is to do to checkpoints. */
@@ -44,6 +45,7 @@ typedef struct engine_ckpt_ask {
   schedule_how_t how;
   int by;
   schedule_keep_t keep; /* afterwards, of those that nobody took by hand */
+  int fresh;            /* relies on nothing that the store has */
   char const *info;
   spec_t spec; /* of the workspace */
   /* SHOW */

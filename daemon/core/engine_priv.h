@@ -337,6 +337,12 @@ job_t *ckpt_want(engine_t *e, ws_t *ws, int by, uint32_t uid, schedule_how_t how
 /* The worker of a job with a task has ended: which goes. */
 void ckpt_done(engine_t *e, job_t *job, engine_event_t const *event);
 
+/* What of a checkpoint's question follows from what is so at its start. */
+void ckpt_settle(engine_t const *e, task_t *task);
+
+/* A worker has found damage in a store. */
+void ckpt_doubt(engine_t *e, uint64_t store_id);
+
 /* The checkpoint of an id in a request, with which the peer may do what it wants (WANT_*). NULL and
  *ret_fault. */
 engine_ckpt_t *ckpt_lookup(engine_t *e, conn_t const *conn, char const *id, int want,

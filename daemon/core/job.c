@@ -29,6 +29,21 @@ static int writes_store(job_t const *job) {
          job->op == ENGINE_OP_CKPT_LIST;
 }
 
+/* Whether it needs files of its store to stay for as long as it runs. */
+static int reads_store(job_t const *job) {
+  return job->op == ENGINE_OP_RESTORE || job->op == ENGINE_OP_CKPT_VERIFY;
+}
+
+static int keeps_some(schedule_keep_t const *keep) {
+  return keep->last || keep->hourly || keep->daily || keep->weekly || keep->monthly;
+}
+
+/* Whether it removes checkpoints. */
+static int thins_store(job_t const *job) {
+  return job->op == ENGINE_OP_CKPT_REMOVE ||
+         (job->op == ENGINE_OP_CHECKPOINT && keeps_some(&job->task->ask.keep));
+}
+
 void task_free(task_t *task) {
   if (!task) return;
   free(task->info);
@@ -119,11 +134,30 @@ static int store_taken(jobs_t const *jobs, uint64_t store_id) {
   return 0;
 }
 
+/* Whether a running one of that kind is at the store. */
+static int store_has(jobs_t const *jobs, uint64_t store_id, int (*is)(job_t const *)) {
+  size_t place = 0;
+  for (job_t const *job; (job = idmap_next(&jobs->by_id, &place));)
+    if (job->running && job->task && is(job) && job->task->view.store_id == store_id) return 1;
+  return 0;
+}
+
+int jobs_store_read(jobs_t const *jobs, uint64_t store_id) {
+  return store_has(jobs, store_id, reads_store);
+}
+
+/* Nothing is removed under those who read. A checkpoint need not wait for them, it can remove
+   another time (work.c). */
+static int store_free(jobs_t const *jobs, job_t const *job) {
+  uint64_t store_id = job->task->view.store_id;
+  if (writes_store(job) && store_taken(jobs, store_id)) return 0;
+  if (reads_store(job)) return !store_has(jobs, store_id, thins_store);
+  return job->op != ENGINE_OP_CKPT_REMOVE || !jobs_store_read(jobs, store_id);
+}
+
 static int may_run(jobs_t const *jobs, job_t const *job, uint32_t running_max, uint32_t long_max) {
   if (job->held) return 0;
-  if (job_op_long(job->op))
-    return jobs->long_cnt < long_max &&
-           !(writes_store(job) && store_taken(jobs, job->task->view.store_id));
+  if (job_op_long(job->op)) return jobs->long_cnt < long_max && store_free(jobs, job);
   return jobs->running_cnt - jobs->long_cnt < running_max &&
          !(takes_turns(job) && job->ws->compacting);
 }
@@ -212,6 +246,9 @@ static char const *job_check(jobs_t const *jobs, job_t const *job) {
   if (job->held && (job->running || !job->task)) return "what is held waits, and has a task";
   if (job->running && job->task && writes_store(job) && store_writers(jobs, job) != 1)
     return "one writes a store at a time";
+  if (job->running && job->task && thins_store(job) &&
+      jobs_store_read(jobs, job->task->view.store_id))
+    return "nothing is removed from a store that is read";
   if (job->call && job->call->job != job) return "a job's call waits for it";
   if (job->ws && job->op == ENGINE_OP_REAP && job->ws->reap != job)
     return "a workspace has one reap";

@@ -10,6 +10,7 @@
      long_cnt those of them that have a task of an operation that takes long
      queued_cnt counts queued ones but reaps and tasks: those that a request waits for
      of those that write one store, one runs at most
+     none that removes from a store runs while one runs that reads it (a restore, a verify)
      a held one is queued, and has a task
      at most one compact or resize of a workspace runs, and ws->compacting says so
      at most one reap of a workspace is queued or running, and it is ws->reap
@@ -82,6 +83,9 @@ uint32_t jobs_task_cnt(jobs_t const *jobs);
 
 /* The job that works on, or is to work on, checkpoints of ws: of this operation. NULL: none. */
 job_t *jobs_of(jobs_t const *jobs, struct ws const *ws, int op);
+
+/* Whether one runs that reads that store, so nothing may be removed from it. */
+int jobs_store_read(jobs_t const *jobs, uint64_t store_id);
 
 /* The first in the queue that may run now when so many of each kind may, NULL if none. */
 job_t *jobs_next(jobs_t const *jobs, uint32_t running_max, uint32_t long_max);

@@ -311,6 +311,7 @@ void restore_worked(engine_t *e, ws_t *ws, job_t *job, engine_event_t const *eve
       engine_ckpt_t *ckpt =
           catalog_find(&e->catalog, job->task->ask.store_id, job->task->ask.number);
       if (ckpt) text_printable(fault.sentence, ckpt->bad, sizeof(ckpt->bad));
+      ckpt_doubt(e, job->task->ask.store_id);
     }
     create_undo(e, ws, &fault);
   } else {

@@ -46,6 +46,7 @@ static void put_take(loop_t const *loop, engine_ckpt_ask_t const *ask, ckptask_t
   task->degrade = ask->by != SCHEDULE_BY_HAND;
   task->keep = (wksp_ckpt_retention_t){ask->keep.last, ask->keep.hourly, ask->keep.daily,
                                        ask->keep.weekly, ask->keep.monthly};
+  task->fresh = (uint32_t)ask->fresh;
   task->rate = rate ? rate / share + 1 : 0;
   task->page_bytes = ask->spec.page_size;
   if (spec_encode(&ask->spec, text) < 0) text[0] = 0; /* not a spec: it would not be restored */

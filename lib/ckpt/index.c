@@ -5,6 +5,9 @@
    are met, so that what is many times in memory is once in the pack. The first who adds one brings
    it; others only name it, and where it lies is settled before the manifest is written.
 
+   What is older than a checkpoint that relies on nothing but itself is not looked at: it may have
+   been taken so because what was there before is damaged.
+
    Two chunks are the same if digest and length are. Refuses: packs that are not there, or shorter
    than they were: their chunks are written anew. */
 
@@ -154,12 +157,13 @@ int wksp__ck_index_begin(wksp__ck_index_t *index, wksp_ckpt_store_t *store, ulon
   index->pack_cap = 16;
   int err = index->packs ? slots_grow(index)
                          : wksp__fail(WKSP_E_NOMEM, "checkpoint: no memory for a list of packs");
-  for (uint64_t i = 0; i < id_cnt && i < INDEX_MANIFESTS && !err; i++) {
+  for (uint64_t i = 0, whole = 0; i < id_cnt && i < INDEX_MANIFESTS && !err && !whole; i++) {
     wksp_ckpt_t *ckpt;
     /* One that cannot be read is not relied on. */
     err = wksp__ck_manifest_load(store, ids[id_cnt - 1 - i], WKSP_CK_LOAD_REFS, &ckpt);
     if (!err) {
       err = manifest_add(index, store, ckpt);
+      whole = ckpt->info.pack_cnt == 1 && ckpt->packs[0].id == ckpt->info.id;
       wksp_ckpt_close(ckpt);
     } else if (err == WKSP_E_CORRUPT || err == WKSP_E_VERSION) {
       err = 0;

@@ -309,6 +309,67 @@ static void test_verify(void **state) {
   sim_free(sim);
 }
 
+/* Once damage was found in a store, the next checkpoint relies on nothing in it, as long as that
+   has not been taken; also if what there is was listed again meanwhile. */
+static void test_doubt(void **state) {
+  sim_t *sim = sim_new(1, NULL);
+  uint64_t conn = sim_conn(sim, 0, 0);
+  sim_create(sim, conn, "w");
+  sim_take(sim, conn, "w");
+  sim_take(sim, conn, "w");
+  assert_false(sim->asked.fresh);
+  engine_request_t verify = {.method = ENGINE_CKPT_VERIFY}, list = {.method = ENGINE_CKPT_LIST};
+  snprintf(verify.u.c.ckpt.id, ENGINE_TEXT_MAX, "1.1");
+  sim->worker_status = ENGINE_WORKER_DAMAGED;
+  sim->fail_next[SIM_TASK] = 1;
+  assert_int_equal(sim_code(sim_ask(sim, conn, &verify)), ENGINE_CODE_OK);
+  sim_settle(sim);
+  sim->worker_status = ENGINE_WORKER_KILLED;
+  sim->fail_next[SIM_TASK] = 1; /* so that its store is listed again */
+  sim_take(sim, conn, "w");
+  sim_settle(sim);
+  assert_true(sim->asked.fresh);
+  engine_reply_t const *reply = &sim_ask(sim, conn, &list)->reply;
+  assert_true(reply->u.ckpt_list.ckpt_cnt >= 2);
+  assert_true(reply->u.ckpt_list.ckpts[0].bad[0]);
+  sim_take(sim, conn, "w");
+  assert_int_equal(sim->asked.fresh, reply->u.ckpt_list.ckpt_cnt == 2);
+  sim_settle(sim);
+  sim_take(sim, conn, "w");
+  assert_false(sim->asked.fresh);
+  sim_free(sim);
+}
+
+/* Nothing is removed from a store while a restore or a verify reads it: a removal waits, a
+   checkpoint is taken and leaves the removing to the next. */
+static void test_readers(void **state) {
+  sim_t *sim = sim_new(1, NULL);
+  uint64_t conn = sim_conn(sim, 0, 0);
+  sim_create(sim, conn, "w");
+  sim_take(sim, conn, "w");
+  sim_settle(sim);
+  engine_request_t verify = {.method = ENGINE_CKPT_VERIFY}, gone = {.method = ENGINE_CKPT_REMOVE};
+  snprintf(verify.u.c.ckpt.id, ENGINE_TEXT_MAX, "1.1");
+  snprintf(gone.u.c.ckpt.id, ENGINE_TEXT_MAX, "1.1");
+  sim->hold[SIM_TASK] = 1;
+  assert_int_equal(sim_code(sim_ask(sim, conn, &verify)), ENGINE_CODE_OK);
+  uint32_t stream = sim_send(sim, conn, &gone, 0);
+  sim_unanswered(sim, conn, stream);
+  assert_int_equal(sim->task_cnt[ENGINE_OP_CKPT_REMOVE], 0);
+  engine_request_t schedule = sim_schedule_of("w", 10 * SIM_SEC);
+  schedule.u.c.schedule.keep.last = 1;
+  sim_ask(sim, conn, &schedule);
+  sim_advance(sim, 30 * SIM_SEC);
+  assert_int_equal(sim->task_cnt[ENGINE_OP_CHECKPOINT], 2);
+  assert_int_equal(sim->asked.keep.last, 0);
+  sim->hold[SIM_TASK] = 0;
+  sim_settle(sim);
+  assert_int_equal(sim_reply(sim, conn, stream)->code, ENGINE_CODE_OK);
+  sim_advance(sim, 30 * SIM_SEC);
+  assert_int_equal(sim->asked.keep.last, 1);
+  sim_free(sim);
+}
+
 /* Lists come in pages, in the order of names and times, and a token goes on behind the last. */
 static void test_pages(void **state) {
   sim_t *sim = sim_new(1, NULL);
@@ -336,13 +397,21 @@ static void test_pages(void **state) {
 }
 
 int main(void) {
-  struct CMUnitTest const tests[] = {
-      cmocka_unit_test(test_checkpoint),       cmocka_unit_test(test_watch),
-      cmocka_unit_test(test_no_overlap),       cmocka_unit_test(test_places),
-      cmocka_unit_test(test_listing),          cmocka_unit_test(test_killed_worker),
-      cmocka_unit_test(test_cancel),           cmocka_unit_test(test_rights),
-      cmocka_unit_test(test_restore),          cmocka_unit_test(test_restore_fails),
-      cmocka_unit_test(test_restore_given_up), cmocka_unit_test(test_removed),
-      cmocka_unit_test(test_verify),           cmocka_unit_test(test_pages)};
+  struct CMUnitTest const tests[] = {cmocka_unit_test(test_checkpoint),
+                                     cmocka_unit_test(test_watch),
+                                     cmocka_unit_test(test_no_overlap),
+                                     cmocka_unit_test(test_places),
+                                     cmocka_unit_test(test_listing),
+                                     cmocka_unit_test(test_killed_worker),
+                                     cmocka_unit_test(test_cancel),
+                                     cmocka_unit_test(test_rights),
+                                     cmocka_unit_test(test_restore),
+                                     cmocka_unit_test(test_restore_fails),
+                                     cmocka_unit_test(test_restore_given_up),
+                                     cmocka_unit_test(test_removed),
+                                     cmocka_unit_test(test_verify),
+                                     cmocka_unit_test(test_pages),
+                                     cmocka_unit_test(test_doubt),
+                                     cmocka_unit_test(test_readers)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -83,6 +83,14 @@ static int writes(int op) {
   return op == ENGINE_OP_CHECKPOINT || op == ENGINE_OP_CKPT_REMOVE || op == ENGINE_OP_CKPT_LIST;
 }
 
+static int reads(int op) {
+  return op == ENGINE_OP_RESTORE || op == ENGINE_OP_CKPT_VERIFY;
+}
+
+static int thins(int op, engine_ckpt_ask_t const *ask) {
+  return op == ENGINE_OP_CKPT_REMOVE || (op == ENGINE_OP_CHECKPOINT && ask->keep.last);
+}
+
 static void check_task(sim_t *sim, engine_effect_t const *effect) {
   int op = effect->u.worker_start.op;
   uint64_t ws_id = effect->u.worker_start.ws_id;
@@ -105,6 +113,9 @@ static void check_task(sim_t *sim, engine_effect_t const *effect) {
     running += other_op != ENGINE_OP_CKPT_SHOW;
     if (writes(op) && writes(other_op) && other->ask.store_id == ask->store_id)
       sim_broken(sim, "two workers write store %lu", ask->store_id);
+    if (other->ask.store_id == ask->store_id &&
+        ((reads(op) && thins(other_op, &other->ask)) || (thins(op, ask) && reads(other_op))))
+      sim_broken(sim, "store %lu is thinned out while it is read", ask->store_id);
     if (op == ENGINE_OP_CHECKPOINT && other_op == op && !other->cancelled &&
         other->effect.u.worker_start.ws_id == ws_id)
       sim_broken(sim, "two checkpoints of %lu at a time", ws_id);
@@ -118,6 +129,7 @@ void sim_task_start(sim_t *sim, engine_effect_t const *effect) {
   pending->ask = *effect->u.worker_start.ckpt;
   pending->ask.info = NULL;
   pending->ask.tags = NULL;
+  if (effect->u.worker_start.op == ENGINE_OP_CHECKPOINT) sim->asked = pending->ask;
   pending->effect.u.worker_start.ckpt = NULL;
   sim->task_cnt[effect->u.worker_start.op]++;
 }

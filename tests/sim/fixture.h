@@ -183,6 +183,7 @@ typedef struct sim {
   SIM_LIST(sim_task_t) tasks; /* with keep_events */
   uint64_t ckpt_high;
   engine_ckpt_t told, *listed; /* what an answer leads into */
+  engine_ckpt_ask_t asked;     /* of the last worker that takes a checkpoint; no pointers */
   uint64_t gone[SIM_GONE_MAX];
   uint64_t task_cnt[ENGINE_OP_CKPT_SHOW + 1]; /* workers started, by operation */
 
