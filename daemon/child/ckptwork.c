@@ -183,49 +183,85 @@ static int list_one(work_t *work, uint64_t store_id, int fd) {
   return err;
 }
 
+static void note(work_t *work, char const *format, ...) __attribute__((format(printf, 2, 3)));
+static void note(work_t *work, char const *format, ...) {
+  va_list args;
+  size_t len = strlen(work->head->sentence);
+  va_start(args, format);
+  vsnprintf(work->head->sentence + len, sizeof work->head->sentence - len, format, args);
+  va_end(args);
+}
+
 /* The folder has one for each store. One that cannot be read is no reason not to list the others,
-   but one to say so. */
+   but one to say so: who was taken over in one of them may have left there what nobody can list. */
 static int list_all(work_t *work) {
-  int fd = openat(WORKER_FD_STORE, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
+  int fd = openat(WORKER_FD_STORE, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR *dir = fd < 0 ? NULL : fdopendir(fd);
   struct dirent const *entry;
   if (!dir) {
     if (fd >= 0) close(fd);
     return wksp__fail(WKSP_E_SYS, "the folder of checkpoints cannot be read: %s", strerror(errno));
   }
-  while (!err && (entry = readdir(dir))) {
+  while ((entry = readdir(dir))) {
     uint64_t store_id = folder_id(entry->d_name);
+    uint32_t before = work->answer.entry_cnt;
     if (!store_id) continue;
     int at =
         openat(WORKER_FD_STORE, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (at < 0) continue;
-    err = list_one(work, store_id, at);
-    close(at);
+    int err = at < 0 ? wksp__fail(WKSP_E_SYS, "%s", strerror(errno)) : list_one(work, store_id, at);
+    if (at >= 0) close(at);
+    if (!err) continue;
+    work->answer.entry_cnt = before;
+    note(work, "%sstore %lu cannot be listed: %.100s", work->head->sentence[0] ? "; " : "",
+         store_id, wksp_last_error());
   }
   closedir(dir);
-  return err;
+  return 0;
 }
 
-/* Whether a writer that was killed has left something. */
+/* Whether a writer that was killed may have left it: a temporary file, or a pack without a manifest
+   of its own, which others may need, too. */
+static int left(char const *name) {
+  char manifest[WKSP_CKPT_FILE_NAME_MAX + 1];
+  char const *dot = strchr(name, '.');
+  if (!dot) return 0;
+  if (strcmp(dot, ".pack") != 0) return !strcmp(dot, ".pack.tmp") || !strcmp(dot, ".ckpt.tmp");
+  if (snprintf(manifest, sizeof manifest, "%.*s.ckpt", (int)(dot - name), name) >=
+      (int)sizeof manifest)
+    return 0;
+  int fd = openat(WORKER_FD_STORE, manifest, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd >= 0) close(fd);
+  return fd < 0 && errno == ENOENT;
+}
+
+/* Whether there is anything like that. */
 static int has_leftovers(void) {
   int fd = openat(WORKER_FD_STORE, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), found = 0;
   DIR *dir = fd < 0 ? NULL : fdopendir(fd);
   struct dirent const *entry;
   if (!dir && fd >= 0) close(fd);
-  while (dir && !found && (entry = readdir(dir))) {
-    size_t len = strlen(entry->d_name);
-    found = len > 4 && !strcmp(entry->d_name + len - 4, ".tmp");
-  }
+  while (dir && !found && (entry = readdir(dir))) found = left(entry->d_name);
   if (dir) closedir(dir);
   return found;
+}
+
+static int is_gone(wksp_ckpt_store_t *store, uint64_t number) {
+  char why[RESULT_SENTENCE_MAX];
+  wksp_ckpt_t *ckpt = NULL;
+  int code = wksp_last_error_code();
+  snprintf(why, sizeof why, "%s", wksp_last_error());
+  int gone = wksp_ckpt_open(store, number, &ckpt) == WKSP_E_NOTFOUND;
+  wksp_ckpt_close(ckpt);
+  (void)wksp__fail(code, "%s", why); /* what is to be told stays what was */
+  return gone;
 }
 
 /* Removes what the rules do not keep, of those that nobody took by hand. What fails here is said,
    and is no failure of the checkpoint that was taken. */
 static int prune(work_t *work, wksp_ckpt_store_t *store) {
   wksp_ckpt_retention_t const *keep = &work->task.keep;
-  wksp_ckpt_gone_t left;
-  if (has_leftovers() && wksp_ckpt_gc(store, &left) == 0) work->answer.freed += left.freed_sz;
+  wksp_ckpt_gone_t dead;
+  if (has_leftovers() && wksp_ckpt_gc(store, &dead) == 0) work->answer.freed += dead.freed_sz;
   if (!keep->last && !keep->hourly && !keep->daily && !keep->weekly && !keep->monthly) return 0;
   work_t all = {.task = work->task};
   int err = list_store(&all, work->task.store_id, store);
@@ -244,11 +280,15 @@ static int prune(work_t *work, wksp_ckpt_store_t *store) {
   }
   if (!err) wksp_ckpt_retain(keep, created, cnt, stays);
   for (uint32_t i = 0; i < cnt && !err; i++) {
-    wksp_ckpt_gone_t gone;
+    wksp_ckpt_gone_t gone = {0};
     if (stays[i]) continue;
     err = wksp_ckpt_remove(store, numbers[i], &gone);
-    if (!err) err = add_gone(work, numbers[i]);
-    if (!err) work->answer.freed += gone.freed_sz;
+    /* What failed behind its manifest, failed after it was gone. */
+    if (!err || is_gone(store, numbers[i])) {
+      int told = add_gone(work, numbers[i]);
+      if (!err) err = told;
+    }
+    work->answer.freed += gone.freed_sz;
   }
   free(created);
   free(numbers);
@@ -260,15 +300,6 @@ static int prune(work_t *work, wksp_ckpt_store_t *store) {
 /* The memory
  * ------------------------------------------------------------------------------------------------
  */
-
-static void note(work_t *work, char const *format, ...) __attribute__((format(printf, 2, 3)));
-static void note(work_t *work, char const *format, ...) {
-  va_list args;
-  size_t len = strlen(work->head->sentence);
-  va_start(args, format);
-  vsnprintf(work->head->sentence + len, sizeof work->head->sentence - len, format, args);
-  va_end(args);
-}
 
 /* Who did not leave a bracket in time: a fuzzy checkpoint was taken instead. */
 static void note_silent(work_t *work, wksp_ckpt_result_t const *result) {

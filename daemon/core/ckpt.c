@@ -171,6 +171,9 @@ static void listed(engine_t *e, task_t const *task, engine_event_t const *event)
     if (!store_id) catalog_drop(&e->catalog, 0);
     if (store_id) drop_unlisted(e, store_id, event);
     learn_all(e, event);
+    if (event->u.worker_done.detail)
+      emit_log(e, ENGINE_LOG_ERROR, "event=checkpoints-unread reason=\"%s\"",
+               event->u.worker_done.detail);
   } else {
     emit_log(e, ENGINE_LOG_ERROR, "event=checkpoints-unread store=%" PRIu64 " reason=\"%s\"",
              store_id, event->u.worker_done.detail ? event->u.worker_done.detail : "");

@@ -323,6 +323,11 @@ int wksp__ck_manifest_load(wksp_ckpt_store_t *store, ulong id, int level, wksp_c
   err = store->io.size(store->io.self, file, &size);
   if (err) err = wksp__ck_io_fail(err, "find the size of", name);
   if (!err && size > MANIFEST_MAX) err = corrupt("it is too long");
+  /* before there is memory for all that it claims to be */
+  wksp__ck_head_t head;
+  if (!err && size < sizeof head) err = corrupt("it is too short");
+  if (!err) err = wksp__ck_read_all(store, file, name, &head, sizeof head, 0);
+  if (!err) err = head_check(&head, size);
   if (!err && !(bytes = malloc(size + 1)))
     err = wksp__fail(WKSP_E_NOMEM, "checkpoint: no memory for a manifest of %lu bytes", size);
   if (!err) err = wksp__ck_read_all(store, file, name, bytes, size, 0);

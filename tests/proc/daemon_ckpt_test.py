@@ -104,6 +104,42 @@ def worker_killed():
 
 
 @tap.test
+def unlistable():
+    """What cannot be listed in one store does not take the others along, and the log tells of it"""
+    with Daemon() as d:
+        d.ok("create", "w", "--size", "1M", "--page", "4k")
+        one = take(d, "w")
+        d.stop()
+        root = os.path.join(d.state_dir, "checkpoints")
+        with open(os.path.join(root, one.split(".")[0], "0" * 16 + ".ckpt"), "wb") as f:
+            f.write(b"the id that means the newest")
+        os.mkdir(os.path.join(root, "999"))
+        with open(os.path.join(root, "999", "0" * 15 + "1.ckpt"), "wb") as f:
+            f.truncate(60 << 30)  # more than a worker may have
+        os.symlink("/nowhere", os.path.join(root, "998"))
+        d.start()
+        found = d.json("checkpoints")["checkpoints"]
+        tap.eq([c["id"] for c in found if not c["bad"]], [one])
+        tap.contains(d.log(), "store 998 cannot be listed")
+        d.ok("restore", "w", "--as", "copy")
+
+
+@tap.test
+def left_behind():
+    """A pack that a killed writer has left goes with the next checkpoint, though nothing is to be pruned"""
+    with Daemon() as d:
+        d.ok("create", "w", "--size", "1M", "--page", "4k")
+        one = take(d, "w")
+        store = os.path.join(d.state_dir, "checkpoints", one.split(".")[0])
+        pack = os.path.join(store, "0" * 15 + "7.pack")
+        with open(pack, "wb") as f:
+            f.write(b"left")
+        take(d, "w")
+        tap.eq(os.path.exists(pack), False)
+        d.ok("checkpoint-verify", "--all")
+
+
+@tap.test
 def declared():
     """A declared workspace is checkpointed at the stop and is back at the start, before the daemon is ready"""
     with Daemon() as d:
