@@ -72,7 +72,12 @@ void audit_limits(engine_t const *e, conn_t const *conn, engine_stats_t *stats) 
   put(stats, "bytes of workspaces", bytes, 0, share.bytes, 0);
   put(stats, "leases", e->leases.by_id.cnt, config->leases_max, leases, config->leases_max);
   put(stats, "workers", e->jobs.running_cnt, config->jobs_running_max, 0, 0);
-  put(stats, "requests that wait for a worker", e->jobs.queued_cnt, ENGINE_JOBS_QUEUED_MAX, 0, 0);
+  put(stats, "requests that wait for a worker", e->jobs.queued_cnt, ENGINE_JOBS_QUEUED_MAX,
+      jobs_queued_of(&e->jobs, conn->uid),
+      conn->admin ? ENGINE_JOBS_QUEUED_MAX : ENGINE_UID_JOBS_QUEUED_MAX);
+  put(stats, "checkpoint jobs", jobs_task_cnt(&e->jobs), ENGINE_TASKS_QUEUED_MAX,
+      jobs_tasks_of(&e->jobs, conn->uid),
+      conn->admin ? ENGINE_TASKS_QUEUED_MAX : ENGINE_UID_TASKS_QUEUED_MAX);
 }
 
 /* Clients

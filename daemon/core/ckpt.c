@@ -270,11 +270,6 @@ static int fault_info(char const *info, engine_reply_t *ret_fault) {
   return 1;
 }
 
-static int fault_tasks(engine_t const *e, engine_reply_t *ret_fault) {
-  return fault_limit("checkpoint jobs", jobs_task_cnt(&e->jobs), ENGINE_TASKS_QUEUED_MAX,
-                     ret_fault);
-}
-
 void ckpt_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
   ws_t *ws = ws_lookup(e, req->u.c.checkpoint.name, &fault);
@@ -284,7 +279,7 @@ void ckpt_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   if (!ws || fault_rights(&ws->spec, call->conn, WANT_READ | WANT_WRITE, &fault) ||
       fault_writable(ws, &fault) || fault_how(req, &fault) ||
       fault_info(req->u.c.checkpoint.info, &fault) || fault_under_way(e, ws, &fault) ||
-      fault_tasks(e, &fault) ||
+      fault_share_task(e, call->conn, &fault) ||
       fault_limit("checkpoints", e->catalog.cnt, ENGINE_CKPTS_MAX, &fault)) {
     call_fail(e, call, &fault);
     return;
@@ -425,9 +420,8 @@ void ckpt_look(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_ckpt_t *ckpt =
       ckpt_lookup(e, call->conn, req->u.c.ckpt.id, gone ? WANT_DELETE : WANT_READ, &fault);
 
-  if (!ckpt || (show ? fault_limit("requests that wait for a worker", e->jobs.queued_cnt,
-                                   ENGINE_JOBS_QUEUED_MAX, &fault)
-                     : fault_tasks(e, &fault))) {
+  if (!ckpt ||
+      (show ? fault_share_job(e, call->conn, &fault) : fault_share_task(e, call->conn, &fault))) {
     call_fail(e, call, &fault);
     return;
   }

@@ -172,6 +172,8 @@ void share_of(engine_t const *e, uint32_t uid, share_t *ret_share);
 
 /* 1 and *ret_fault if one more is too much: a request, a workspace. */
 int fault_share_call(engine_t const *e, conn_t const *conn, engine_reply_t *ret_fault);
+int fault_share_job(engine_t const *e, conn_t const *conn, engine_reply_t *ret_fault);
+int fault_share_task(engine_t const *e, conn_t const *conn, engine_reply_t *ret_fault);
 int fault_share_create(engine_t const *e, conn_t const *conn, engine_reply_t *ret_fault);
 
 /* audit.c

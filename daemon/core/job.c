@@ -1,6 +1,7 @@
-/* job: see job.h. First come, first served, but a compact or resize that has to wait for another
-   one of its workspace does not hold up those behind it, nor does a task that has to wait for a
-   place or for its store. Refuses to know what a job is for. */
+/* job: see job.h. A compact or resize that has to wait for another one of its workspace does not
+   hold up those behind it, nor does a task that has to wait for a place or for its store. To pick
+   one all that wait are looked at: a few hundred, or a reap for each workspace there is. Refuses to
+   know what a job is for. */
 
 #include "daemon/core/job.h"
 
@@ -51,7 +52,17 @@ void task_free(task_t *task) {
   free(task);
 }
 
-job_t *jobs_add(jobs_t *jobs, ws_t *ws, call_t *call, int op) {
+/* The round of a new job. What waits of the same uid is found from the end, where a uid with much
+   to be done has it. */
+static uint64_t next_round(jobs_t const *jobs, uint32_t uid, int op) {
+  int is_long = job_op_long(op);
+  for (job_t const *job = jobs->last; job; job = job->prev)
+    if (job->uid == uid && job_op_long(job->op) == is_long && job->round > jobs->round[is_long])
+      return job->round + 1;
+  return jobs->round[is_long] + 1;
+}
+
+job_t *jobs_add(jobs_t *jobs, ws_t *ws, call_t *call, uint32_t uid, int op) {
   job_t *job = calloc(1, sizeof(*job));
   if (!job) return NULL;
   if (idmap_add(&jobs->by_id, jobs->id_high + 1, job)) {
@@ -62,6 +73,8 @@ job_t *jobs_add(jobs_t *jobs, ws_t *ws, call_t *call, int op) {
   job->ws = ws;
   job->call = call;
   job->op = op;
+  job->uid = uid;
+  job->round = next_round(jobs, uid, op);
   job->prev = jobs->last;
   if (jobs->last)
     jobs->last->next = job;
@@ -76,7 +89,7 @@ job_t *jobs_add(jobs_t *jobs, ws_t *ws, call_t *call, int op) {
 }
 
 job_t *jobs_add_task(jobs_t *jobs, ws_t *ws, task_t *task) {
-  job_t *job = jobs_add(jobs, ws, NULL, task->view.op);
+  job_t *job = jobs_add(jobs, ws, NULL, task->view.uid, task->view.op);
   if (!job) {
     task_free(task);
     return NULL;
@@ -92,6 +105,21 @@ task_t *jobs_task(jobs_t const *jobs, uint64_t job_id) {
   for (uint32_t i = 0; i < jobs->ended_cnt; i++)
     if (jobs->ended[i]->view.job_id == job_id) return jobs->ended[i];
   return NULL;
+}
+
+uint32_t jobs_queued_of(jobs_t const *jobs, uint32_t uid) {
+  uint32_t cnt = 0;
+  for (job_t const *job = jobs->first; job; job = job->next)
+    cnt += job->uid == uid && job->op != ENGINE_OP_REAP && !job_op_long(job->op);
+  return cnt;
+}
+
+uint32_t jobs_tasks_of(jobs_t const *jobs, uint32_t uid) {
+  uint32_t cnt = 0;
+  size_t place = 0;
+  for (job_t const *job; (job = idmap_next(&jobs->by_id, &place));)
+    cnt += job->task && job->uid == uid;
+  return cnt;
 }
 
 uint32_t jobs_task_cnt(jobs_t const *jobs) {
@@ -163,10 +191,12 @@ static int may_run(jobs_t const *jobs, job_t const *job, uint32_t running_max, u
 }
 
 job_t *jobs_next(jobs_t const *jobs, uint32_t running_max, uint32_t long_max) {
-  job_t *job = jobs->first;
+  job_t *best = NULL;
   if (jobs->running_cnt >= running_max + long_max) return NULL;
-  while (job && !may_run(jobs, job, running_max, long_max)) job = job->next;
-  return job;
+  for (job_t *job = jobs->first; job; job = job->next)
+    if ((!best || job->round < best->round) && may_run(jobs, job, running_max, long_max))
+      best = job;
+  return best;
 }
 
 static void jobs_dequeue(jobs_t *jobs, job_t *job) {
@@ -184,7 +214,9 @@ static void jobs_dequeue(jobs_t *jobs, job_t *job) {
 
 void jobs_run(jobs_t *jobs, job_t *job) {
   assert(!job->running && !job->held);
+  int is_long = job_op_long(job->op);
   jobs_dequeue(jobs, job);
+  if (job->round > jobs->round[is_long]) jobs->round[is_long] = job->round;
   job->running = 1;
   jobs->running_cnt++;
   jobs->long_cnt += (uint32_t)job_op_long(job->op);
@@ -257,6 +289,14 @@ static char const *job_check(jobs_t const *jobs, job_t const *job) {
   return NULL;
 }
 
+/* Of the one before it in the queue that is of the same uid and kind. */
+static int round_rises(job_t const *job) {
+  job_t const *before = job->prev;
+  while (before && (before->uid != job->uid || job_op_long(before->op) != job_op_long(job->op)))
+    before = before->prev;
+  return !before || before->round < job->round;
+}
+
 char const *jobs_check(jobs_t const *jobs) {
   size_t place = 0, queue_cnt = 0;
   uint32_t running_cnt = 0, queued_cnt = 0, long_cnt = 0;
@@ -274,6 +314,7 @@ char const *jobs_check(jobs_t const *jobs) {
   for (job_t const *job = jobs->first; job; job = job->next) {
     if (job->running) return "the queue has only queued jobs";
     if (job->job_id <= id_before) return "the queue is in the order of asking";
+    if (!round_rises(job)) return "rounds of a uid rise in the order of asking";
     id_before = job->job_id;
     queue_cnt--;
   }

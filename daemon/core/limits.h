@@ -54,6 +54,9 @@
  */
 #define ENGINE_JOBS_QUEUED_MAX 512U
 
+/* Of these, those of one uid: half, so that nobody who floods keeps others from asking. */
+#define ENGINE_UID_JOBS_QUEUED_MAX 256U
+
 /* Checkpoints, restores and the like at a time: each reads or writes as fast as memory and disk let
    it, with threads of its own. The default leaves a small machine its disk; the shell may raise it
    by configuration up to the maximum. */
@@ -63,6 +66,9 @@
 /* Of these, what waits because somebody asked for it by hand. What a schedule or a stop wants does
    not count: there is at most one of a workspace. */
 #define ENGINE_TASKS_QUEUED_MAX 256U
+
+/* Of all tasks, those of one uid that asks for one more by hand: half, for the same reason. */
+#define ENGINE_UID_TASKS_QUEUED_MAX 128U
 
 /* Tasks that have ended and can still be asked for: whoever began one looks within seconds. */
 #define ENGINE_TASKS_ENDED_MAX 64U

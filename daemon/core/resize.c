@@ -164,9 +164,7 @@ void resize_begin(engine_t *e, call_t *call, engine_request_t const *req) {
 
   if (!ws || fault_rights(&ws->spec, call->conn, WANT_WRITE, &fault) ||
       fault_writable(ws, &fault) || fault_size(e, req->u.resize.size, &fault) ||
-      fault_resize(ws, req->u.resize.size, &fault) ||
-      fault_limit("requests that wait for a worker", e->jobs.queued_cnt, ENGINE_JOBS_QUEUED_MAX,
-                  &fault)) {
+      fault_resize(ws, req->u.resize.size, &fault) || fault_share_job(e, call->conn, &fault)) {
     call_fail(e, call, &fault);
     return;
   }

@@ -221,7 +221,7 @@ void restore_begin(engine_t *e, call_t *call, engine_request_t const *req) {
                  .by = SCHEDULE_BY_HAND};
   if (!ckpt || fault_admission(e, call->conn, want.name, want.uuid, &fault) ||
       fault_wanted(e, &want, &fault) || fault_placement(req, &want, &fault) ||
-      fault_limit("checkpoint jobs", jobs_task_cnt(&e->jobs), ENGINE_TASKS_QUEUED_MAX, &fault)) {
+      fault_share_task(e, call->conn, &fault)) {
     call_fail(e, call, &fault);
     return;
   }

@@ -1,9 +1,9 @@
 /* share: what one user may have of what there is.
 
    Every bound of limits.h is one for all; by itself it would let the first who comes take
-   everything. So there is a second one for each uid: connections, requests in flight, workspaces.
-   (What memory they may take is for quotas: charge.c.) Who administers is not bound by the second,
-   and the last connections are his, so that he can always look.
+   everything. So there is a second one for each uid: connections, requests in flight, jobs,
+   workspaces. (What memory they may take is for quotas: charge.c.) Who administers is not bound by
+   the second, and the last connections are his, so that he can always look.
 
    Workspaces are counted anew from the registry at each create: a sum that is kept beside it could
    come to differ. What is being made counts, and what is removed until its memory has gone.
@@ -99,6 +99,23 @@ int fault_share_call(engine_t const *e, conn_t const *conn, engine_reply_t *ret_
     return 1;
   return !conn->admin && fault_limit("requests of this user", conn->user->call_cnt,
                                      ENGINE_UID_CALLS_MAX, ret_fault);
+}
+
+int fault_share_job(engine_t const *e, conn_t const *conn, engine_reply_t *ret_fault) {
+  if (fault_limit("requests that wait for a worker", e->jobs.queued_cnt, ENGINE_JOBS_QUEUED_MAX,
+                  ret_fault))
+    return 1;
+  return !conn->admin &&
+         fault_limit("requests of this user that wait for a worker",
+                     jobs_queued_of(&e->jobs, conn->uid), ENGINE_UID_JOBS_QUEUED_MAX, ret_fault);
+}
+
+int fault_share_task(engine_t const *e, conn_t const *conn, engine_reply_t *ret_fault) {
+  if (fault_limit("checkpoint jobs", jobs_task_cnt(&e->jobs), ENGINE_TASKS_QUEUED_MAX, ret_fault))
+    return 1;
+  return !conn->admin &&
+         fault_limit("checkpoint jobs of this user", jobs_tasks_of(&e->jobs, conn->uid),
+                     ENGINE_UID_TASKS_QUEUED_MAX, ret_fault);
 }
 
 void share_of(engine_t const *e, uint32_t uid, share_t *ret_share) {

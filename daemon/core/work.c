@@ -1,10 +1,10 @@
 /* work: what a worker does on a workspace: query, compact, placement, reap, resize; and the queue,
    places and ends of all jobs, those of checkpoints (ckpt.c) included.
 
-   Jobs wait in one queue for one of few places. A request that gives up takes its job along: out of
-   the queue, or its worker is killed (which the format survives, as it survives any kill); the
-   place is free when the shell says that the worker has ended. A worker that fails takes nobody
-   with it: its end becomes a sentence.
+   Jobs wait in one queue for one of few places, which every uid gets in turn (job.h). A request
+   that gives up takes its job along: out of the queue, or its worker is killed (which the format
+   survives, as it survives any kill); the place is free when the shell says that the worker has
+   ended. A worker that fails takes nobody with it: its end becomes a sentence.
 
    Reaps are the engine's own. A workspace has one, queued or running, however many leases end
    meanwhile; what ended while it ran is the next one's. After ENGINE_REAP_TRIES_MAX failures in a
@@ -63,13 +63,12 @@ void work_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   if (!ws || (query && fault_query(req, &fault)) ||
       fault_rights(&ws->spec, call->conn, compact ? WANT_WRITE : WANT_READ, &fault) ||
       (compact ? fault_writable(ws, &fault) : fault_served(ws, &fault)) ||
-      fault_limit("requests that wait for a worker", e->jobs.queued_cnt, ENGINE_JOBS_QUEUED_MAX,
-                  &fault)) {
+      fault_share_job(e, call->conn, &fault)) {
     call_fail(e, call, &fault);
     return;
   }
 
-  job_t *job = jobs_add(&e->jobs, ws, call, op);
+  job_t *job = jobs_add(&e->jobs, ws, call, call->conn->uid, op);
   if (!job) {
     e->err = WKSP_E_NOMEM;
     return;
@@ -99,7 +98,7 @@ void work_abandon(engine_t *e, call_t *call) {
 }
 
 uint64_t work_resize(engine_t *e, ws_t *ws, uint64_t to, uint64_t deadline_mono_ns) {
-  job_t *job = jobs_add(&e->jobs, ws, NULL, ENGINE_OP_RESIZE);
+  job_t *job = jobs_add(&e->jobs, ws, NULL, ws->spec.uid, ENGINE_OP_RESIZE);
   if (!job) {
     e->err = WKSP_E_NOMEM;
     return 0;
@@ -127,7 +126,7 @@ int work_resize_cancel(engine_t *e, ws_t *ws) {
 
 void work_reap(engine_t *e, ws_t *ws) {
   if (ws->reap || !ws->ended || e->stopping) return;
-  if (!jobs_add(&e->jobs, ws, NULL, ENGINE_OP_REAP)) e->err = WKSP_E_NOMEM;
+  if (!jobs_add(&e->jobs, ws, NULL, ws->spec.uid, ENGINE_OP_REAP)) e->err = WKSP_E_NOMEM;
 }
 
 /* Picks the leases of this reap and tells the worker. */

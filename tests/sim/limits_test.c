@@ -157,25 +157,31 @@ static void test_watches(void **state) {
   sim_free(sim);
 }
 
-/* Requests that wait for a worker are bounded; reaps do not count. */
+/* Requests that wait for a worker are bounded, for each uid and in all; reaps do not count. */
 static void test_jobs(void **state) {
   engine_config_t config = {.jobs_running_max = 1};
   sim_t *sim = sim_new(1, &config);
-  uint64_t conn = sim_conn(sim, OWNER, OWNER);
+  uint64_t conn = sim_conn(sim, OWNER, OWNER), root = sim_conn(sim, 0, 0);
   sim_create(sim, conn, "a");
   uint64_t lease = sim_open(sim, conn, "a", ENGINE_OPEN_RW)->reply.u.open.lease_id;
   sim->hold[SIM_WORKER] = 1;
   sim_unanswered(sim, conn, sim_send_named(sim, conn, ENGINE_QUERY, "a", 0)); /* runs */
   sim_hangup(sim, lease);
-  for (uint32_t i = 0; i < ENGINE_JOBS_QUEUED_MAX; i++) {
+  for (uint32_t i = 0; i < ENGINE_UID_JOBS_QUEUED_MAX; i++) {
     if (i % 32 == 0) conn = sim_conn(sim, OWNER, OWNER);
     sim_unanswered(sim, conn, sim_send_named(sim, conn, ENGINE_QUERY, "a", 0));
   }
   assert_limit(sim_reply(sim, conn, sim_send_named(sim, conn, ENGINE_QUERY, "a", 0)),
+               ENGINE_UID_JOBS_QUEUED_MAX);
+  for (uint32_t i = ENGINE_UID_JOBS_QUEUED_MAX; i < ENGINE_JOBS_QUEUED_MAX; i++) {
+    if (i % 32 == 0) root = sim_conn(sim, 0, 0);
+    sim_unanswered(sim, root, sim_send_named(sim, root, ENGINE_QUERY, "a", 0));
+  }
+  assert_limit(sim_reply(sim, root, sim_send_named(sim, root, ENGINE_QUERY, "a", 0)),
                ENGINE_JOBS_QUEUED_MAX);
   sim->hold[SIM_WORKER] = 0;
   sim_settle(sim);
-  assert_int_equal(sim->reply_cnt[ENGINE_CODE_RESOURCE_EXHAUSTED], 1);
+  assert_int_equal(sim->reply_cnt[ENGINE_CODE_RESOURCE_EXHAUSTED], 2);
   assert_int_equal(sim->lifelines.cnt, 0);
   sim_free(sim);
 }
