@@ -71,6 +71,8 @@ void audit_limits(engine_t const *e, conn_t const *conn, engine_stats_t *stats) 
       conn->admin ? config->workspaces_max : config->uid_workspaces_max);
   put(stats, "bytes of workspaces", bytes, 0, share.bytes, 0);
   put(stats, "leases", e->leases.by_id.cnt, config->leases_max, leases, config->leases_max);
+  put(stats, "workspaces, leases and connections",
+      e->registry.by_id.cnt + e->leases.by_id.cnt + e->calls.conns.cnt, config->files_max, 0, 0);
   put(stats, "workers", e->jobs.running_cnt, config->jobs_running_max, 0, 0);
   put(stats, "requests that wait for a worker", e->jobs.queued_cnt, ENGINE_JOBS_QUEUED_MAX,
       jobs_queued_of(&e->jobs, conn->uid),

@@ -63,6 +63,8 @@ static int engine_start(engine_t *e, engine_event_t const *event) {
   limit_settle(&config->leases_max, ENGINE_LEASES_MAX, ENGINE_LEASES_MAX);
   limit_settle(&config->kept_max, ENGINE_WORKSPACES_MAX + ENGINE_LEASES_MAX,
                ENGINE_WORKSPACES_MAX + ENGINE_LEASES_MAX);
+  limit_settle(&config->files_max, ENGINE_WORKSPACES_MAX + ENGINE_LEASES_MAX + ENGINE_CONNS_MAX,
+               ENGINE_WORKSPACES_MAX + ENGINE_LEASES_MAX + ENGINE_CONNS_MAX);
   limit_settle(&config->jobs_running_max, ENGINE_JOBS_RUNNING_DEFAULT, ENGINE_JOBS_RUNNING_MAX);
   limit_settle(&config->tasks_running_max, ENGINE_TASKS_RUNNING_DEFAULT, ENGINE_TASKS_RUNNING_MAX);
   e->ws_id_high = config->ws_id_high;

@@ -190,6 +190,7 @@ typedef struct engine_request {
 typedef struct engine_config {
   uint32_t conns_max, workspaces_max, leases_max, jobs_running_max, tasks_running_max;
   uint32_t kept_max;      /* workspaces and leases together; 0: no bound but their own */
+  uint32_t files_max;     /* these and connections together; 0: no bound but their own */
   uint64_t memory_bytes;  /* of the machine: larger creates are refused at once; 0: not known */
   uint64_t ws_id_high;    /* at least the highest ids ever given out, 0 if none: new ones are above;
                              a number that cannot have been reached will do */

@@ -14,7 +14,7 @@ typedef struct engine_limit {
   char const *what; /* a constant */
   uint64_t used, max, user_used, user_max;
 } engine_limit_t;
-#define ENGINE_LIMITS_MAX 12U
+#define ENGINE_LIMITS_MAX 16U
 
 /* What a process holds of a workspace. */
 typedef struct engine_held {

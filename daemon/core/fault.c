@@ -68,7 +68,9 @@ int fault_limit(char const *what, uint64_t in_use, uint64_t limit, engine_reply_
 
 int fault_kept(engine_t const *e, engine_reply_t *ret_fault) {
   uint64_t kept = (uint64_t)e->registry.by_id.cnt + e->leases.by_id.cnt;
-  return fault_limit("workspaces and leases", kept, e->config.kept_max, ret_fault);
+  return fault_limit("workspaces and leases", kept, e->config.kept_max, ret_fault) ||
+         fault_limit("workspaces, leases and connections", kept + e->calls.conns.cnt,
+                     e->config.files_max, ret_fault);
 }
 
 int fault_size(engine_t const *e, uint64_t size, engine_reply_t *ret_fault) {

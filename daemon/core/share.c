@@ -24,12 +24,15 @@
 static char const *conn_refusal(engine_t const *e, conn_t const *who) {
   uint32_t max = e->config.conns_max;
   uint32_t kept = max > ENGINE_CONNS_ROOT * 2 ? ENGINE_CONNS_ROOT : 0;
+  uint64_t cnt = e->calls.conns.cnt, used = cnt + e->registry.by_id.cnt + e->leases.by_id.cnt;
   user_t const *user = calls_user(&e->calls, who->uid);
 
   if (e->stopping) return "the daemon is stopping";
-  if (e->calls.conns.cnt >= max) return "the limit of connections is reached";
+  if (cnt >= max) return "the limit of connections is reached";
+  if (used >= e->config.files_max) return "workspaces and leases leave no descriptor for it";
   if (who->admin) return NULL;
-  if (e->calls.conns.cnt >= max - kept) return "the last connections are kept for root";
+  if (cnt >= max - kept || used >= e->config.files_max - kept)
+    return "the last connections are kept for root";
   if (user && user->conn_cnt >= e->config.uid_conns_max)
     return "the limit of connections of one user is reached";
   return NULL;

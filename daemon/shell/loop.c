@@ -247,12 +247,13 @@ static rlim_t raise_files(void) {
   return limit.rlim_cur;
 }
 
-/* Workspaces and leases cost a descriptor each, here and with whoever keeps them for us. They
- * share what there is, so that a low limit still allows 10,000 of either, and a third of it is
- * certain for each: neither can shut out the other. Connections come on top, and FILES_OWN for what
- * is open for a moment: workers, barriers, the clients' ends of new leases. Kept names share one
- * string: NAME_BYTES each for workspaces, with the separator (an id of six digits of base 36, two
- * thousand millions), two for leases, besides those of the socket and the like. */
+/* Workspaces, leases and connections cost a descriptor each, the former also with whoever keeps them
+ * for us. They share what there is, so that a limit of 20,000 allows 10,000 of either, and none can
+ * shut out the others: a fifth is certain for connections, which get 11 twentieths at most; of what
+ * is kept a third is certain for leases and one for workspaces. FILES_OWN is for what is open for a
+ * moment: workers, barriers, the clients' ends of new leases. Kept names share one string:
+ * NAME_BYTES each for workspaces, with the separator (an id of six digits of base 36, two thousand
+ * millions), two for leases, besides those of the socket and the like. */
 enum {
   FILES_OWN = 128,
   FILES_MIN = 256,
@@ -262,9 +263,10 @@ enum {
 };
 
 static void share_files(engine_config_t *config, rlim_t files) {
-  rlim_t conns = files / 4;
+  rlim_t all = files - FILES_OWN, conns = all / 20 * 11, certain = files / 5;
   if (conns > ENGINE_CONNS_MAX) conns = ENGINE_CONNS_MAX;
-  rlim_t kept = files - conns - FILES_OWN, third = kept / 3, workspaces = kept - third;
+  if (certain > ENGINE_CONNS_MAX) certain = ENGINE_CONNS_MAX;
+  rlim_t kept = all - certain, third = kept / 3, workspaces = kept - third;
   if (workspaces > ENGINE_WORKSPACES_MAX) workspaces = ENGINE_WORKSPACES_MAX;
   if (third > ENGINE_WORKSPACES_MAX) third = ENGINE_WORKSPACES_MAX;
   rlim_t leases = kept - third;
@@ -274,6 +276,7 @@ static void share_files(engine_config_t *config, rlim_t files) {
   config->leases_max = (uint32_t)leases;
   config->kept_max = (uint32_t)kept;
   config->conns_max = (uint32_t)conns;
+  config->files_max = (uint32_t)all;
 }
 
 static engine_config_t engine_config(loop_t const *loop, rlim_t files) {

@@ -137,6 +137,23 @@ static void test_kept(void **state) {
   sim_free(sim);
 }
 
+/* Connections take what workspaces and leases have left, and these what connections have. */
+static void test_files(void **state) {
+  engine_config_t config = {.conns_max = 5, .workspaces_max = 5, .kept_max = 5, .files_max = 6};
+  sim_t *sim = sim_new(1, &config);
+  uint64_t conn = sim_conn(sim, OWNER, OWNER);
+  sim_create(sim, conn, "a");
+  sim_create(sim, conn, "b");
+  sim_create(sim, conn, "c");
+  uint64_t other = sim_conn(sim, OWNER, OWNER), more = sim_conn(sim, OWNER, OWNER);
+  assert_int_equal(sim_conn(sim, OWNER, OWNER), 0);
+  assert_limit(sim_reply(sim, conn, sim_send_create(sim, conn, "d", 0)), 6);
+  sim_close(sim, more);
+  assert_int_equal(sim_create(sim, other, "d")->reply.code, ENGINE_CODE_OK);
+  assert_int_equal(sim_conn(sim, OWNER, OWNER), 0);
+  sim_free(sim);
+}
+
 /* Watches are bounded per connection and in all. */
 static void test_watches(void **state) {
   sim_t *sim = sim_new(1, NULL);
@@ -503,16 +520,17 @@ static void test_time_back(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(test_connections),  cmocka_unit_test(test_streams),
-      cmocka_unit_test(test_calls),        cmocka_unit_test(test_workspaces),
-      cmocka_unit_test(test_leases),       cmocka_unit_test(test_kept),
-      cmocka_unit_test(test_watches),      cmocka_unit_test(test_jobs),
-      cmocka_unit_test(test_config),       cmocka_unit_test(test_list),
-      cmocka_unit_test(test_list_invalid), cmocka_unit_test(test_figures),
-      cmocka_unit_test(test_late),         cmocka_unit_test(test_ticks),
-      cmocka_unit_test(test_stop),         cmocka_unit_test(test_stop_awaits),
-      cmocka_unit_test(test_stop_idle),    cmocka_unit_test(test_stale),
-      cmocka_unit_test(test_contract),     cmocka_unit_test(test_time_back),
+      cmocka_unit_test(test_connections), cmocka_unit_test(test_streams),
+      cmocka_unit_test(test_calls),       cmocka_unit_test(test_workspaces),
+      cmocka_unit_test(test_leases),      cmocka_unit_test(test_kept),
+      cmocka_unit_test(test_files),       cmocka_unit_test(test_watches),
+      cmocka_unit_test(test_jobs),        cmocka_unit_test(test_config),
+      cmocka_unit_test(test_list),        cmocka_unit_test(test_list_invalid),
+      cmocka_unit_test(test_figures),     cmocka_unit_test(test_late),
+      cmocka_unit_test(test_ticks),       cmocka_unit_test(test_stop),
+      cmocka_unit_test(test_stop_awaits), cmocka_unit_test(test_stop_idle),
+      cmocka_unit_test(test_stale),       cmocka_unit_test(test_contract),
+      cmocka_unit_test(test_time_back),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
