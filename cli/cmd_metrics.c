@@ -8,6 +8,7 @@
    A metric's name is part of the interface: they are added, never renamed. docs/metrics.md says
    what each means; names, types and help come from here. */
 
+#include "host.h"
 #include "metrics.h"
 #include "render.h"
 
@@ -58,7 +59,7 @@ static void print_label(FILE *out, label_t const *label, char before) {
   fputc('"', out);
 }
 
-#define LABELS_MAX 2
+#define LABELS_MAX 3
 
 /* A sample of the family. */
 static void sample(writer_t *w, label_t const labels[LABELS_MAX], double value) {
@@ -79,7 +80,7 @@ static void sample(writer_t *w, label_t const labels[LABELS_MAX], double value) 
   fprintf(w->out, " %.17g\n", value); /* bytes below 2^53 are whole */
 }
 
-static label_t const no_labels[LABELS_MAX] = {{NULL, NULL}, {NULL, NULL}};
+static label_t const no_labels[LABELS_MAX];
 
 static void write_daemon(writer_t *w, sample_t const *s) {
   char layout[16];
@@ -223,6 +224,160 @@ static void write_workspaces(writer_t *w, sample_t const *s) {
   }
 }
 
+/* Checkpoints
+ * ---------------------------------------------------------------------------------------------- */
+
+typedef enum ckpt_fact {
+  CKPT_CNT,
+  CKPT_BAD,
+  CKPT_FILES,
+  CKPT_GOOD, /* this and up to SUSPECTS: only if there is a good one */
+  CKPT_LIVE,
+  CKPT_TOOK,
+  CKPT_SUSPECTS,
+  CKPT_VERIFIED, /* only if one is */
+  CKPT_EVERY,    /* this and what follows: only with a schedule */
+  CKPT_DUE,
+  CKPT_FAILED
+} ckpt_fact_t;
+
+/* 1 and *ret_value if there is that fact about it. */
+static int ckpt_value(sample_ckpt_t const *ckpt, ckpt_fact_t fact, double *ret_value) {
+  wksp_checkpoint_t const *good = ckpt->good;
+  wksp_schedule_t const *schedule = &ckpt->schedule;
+  if (fact >= CKPT_GOOD && fact <= CKPT_SUSPECTS && !good) return 0;
+  if (fact == CKPT_VERIFIED && !ckpt->verified_ns) return 0;
+  if (fact >= CKPT_EVERY && !(ckpt->scheduled && schedule->every_ns)) return 0;
+  double const values[] = {
+      [CKPT_CNT] = (double)ckpt->cnt,
+      [CKPT_BAD] = (double)ckpt->bad_cnt,
+      [CKPT_FILES] = (double)ckpt->file_size,
+      [CKPT_GOOD] = good ? (double)good->created_ns / 1e9 : 0,
+      [CKPT_LIVE] = good ? (double)good->live_size : 0,
+      [CKPT_TOOK] = good ? (double)good->took_ns / 1e9 : 0,
+      [CKPT_SUSPECTS] = good ? (double)good->suspect_cnt : 0,
+      [CKPT_VERIFIED] = (double)ckpt->verified_ns / 1e9,
+      [CKPT_EVERY] = (double)schedule->every_ns / 1e9,
+      [CKPT_DUE] = (double)schedule->due_ns / 1e9,
+      [CKPT_FAILED] = schedule->fail_cnt,
+  };
+  *ret_value = values[fact];
+  return 1;
+}
+
+static void write_checkpoints(writer_t *w, sample_t const *s) {
+  static struct {
+    char const *name;
+    ckpt_fact_t fact;
+    char const *help;
+  } const rows[] = {
+      {"wkspd_checkpoints", CKPT_CNT, "Checkpoints that there are."},
+      {"wkspd_checkpoints_bad", CKPT_BAD, "Checkpoints that are known to be bad."},
+      {"wkspd_checkpoint_files_bytes", CKPT_FILES, "Bytes of files that checkpoints have added."},
+      {"wkspd_checkpoint_last_good_timestamp_seconds", CKPT_GOOD,
+       "When the newest checkpoint was taken that is not known to be bad."},
+      {"wkspd_checkpoint_last_good_live_bytes", CKPT_LIVE, "Bytes that that one stands for."},
+      {"wkspd_checkpoint_last_good_duration_seconds", CKPT_TOOK, "How long it took."},
+      {"wkspd_checkpoint_last_good_suspects", CKPT_SUSPECTS,
+       "Blocks that were in flight in it: of threads that were killed, or were in a call."},
+      {"wkspd_checkpoint_last_verified_timestamp_seconds", CKPT_VERIFIED,
+       "When the newest checkpoint was taken that this daemon has verified."},
+      {"wkspd_checkpoint_schedule_interval_seconds", CKPT_EVERY, "How often one is to be taken."},
+      {"wkspd_checkpoint_schedule_due_timestamp_seconds", CKPT_DUE,
+       "When the next is to be taken."},
+      {"wkspd_checkpoint_schedule_failures", CKPT_FAILED,
+       "Runs of the schedule that have failed since one did not."},
+  };
+  double value;
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    family(w, GAUGE, rows[i].name, rows[i].help);
+    for (ulong k = 0; k < s->ckpt_cnt; k++)
+      if (ckpt_value(&s->ckpts[k], rows[i].fact, &value))
+        sample(w, (label_t[LABELS_MAX]){{"workspace", s->ckpts[k].name}}, value);
+  }
+}
+
+static void write_jobs(writer_t *w, sample_t const *s) {
+  static char const *const kinds[SAMPLE_KINDS] = {"other", "checkpoint", "restore", "verify",
+                                                  "remove"};
+  static char const *const states[SAMPLE_STATES] = {
+      [WKSP_JOB_QUEUED] = "queued", [WKSP_JOB_RUNNING] = "running",     [WKSP_JOB_DONE] = "done",
+      [WKSP_JOB_FAILED] = "failed", [WKSP_JOB_CANCELLED] = "cancelled",
+  };
+  family(w, GAUGE, "wkspd_checkpoint_jobs",
+         "Jobs that wait, that run, and of the last that have ended.");
+  for (int kind = WKSP_JOB_CHECKPOINT; kind < SAMPLE_KINDS; kind++)
+    for (int state = WKSP_JOB_QUEUED; state < SAMPLE_STATES; state++)
+      sample(w, (label_t[LABELS_MAX]){{"kind", kinds[kind]}, {"state", states[state]}},
+             s->jobs[kind][state]);
+}
+
+/* Quotas and pages
+ * ---------------------------------------------------------------------------------------------- */
+
+static void write_quotas(writer_t *w, sample_t const *s) {
+  for (int limit = 0; limit < 2; limit++) {
+    if (limit)
+      family(w, GAUGE, "wkspd_quota_limit_bytes", "What a user's workspaces may take by a quota.");
+    else
+      family(w, GAUGE, "wkspd_quota_used_bytes", "What they can grow to.");
+    for (uint i = 0; i < s->status.quota_cnt; i++) {
+      wksp_quota_t const *quota = &s->status.quota[i];
+      render_text_t const uid = render_number(quota->uid), page = render_number(quota->page_size);
+      render_text_t const node =
+          quota->node < 0 ? (render_text_t){"all"} : render_number((ulong)quota->node);
+      sample(w, (label_t[LABELS_MAX]){{"uid", uid.s}, {"page_size", page.s}, {"node", node.s}},
+             (double)(limit ? quota->limit : quota->used));
+    }
+  }
+}
+
+static void write_pages(writer_t *w, sample_t const *s) {
+  family(w, GAUGE, "wkspd_workspace_node_pages", "Pages of a workspace, by the node they are on.");
+  for (ulong i = 0; i < s->page_cnt; i++) {
+    sample_pages_t const *pages = &s->pages[i];
+    render_text_t const node =
+        pages->node < 0 ? (render_text_t){"none"} : render_number((ulong)pages->node);
+    sample(w, (label_t[LABELS_MAX]){{"workspace", pages->name}, {"node", node.s}},
+           (double)pages->cnt);
+  }
+}
+
+/* Of the machine that this runs on. What it does not say is left out. */
+static void write_pools(writer_t *w) {
+  static sys_t const this_machine = {.root = ""};
+  char error[HOST_ERROR_MAX];
+  host_t host;
+  int const have = !host_read(&this_machine, &host, error);
+  for (int unused = 0; unused < 2; unused++) {
+    if (unused)
+      family(w, GAUGE, "wkspd_node_huge_pages_free", "Of these, those that nobody has taken.");
+    else
+      family(w, GAUGE, "wkspd_node_huge_pages", "Huge pages in a node's pool.");
+    for (uint at = 0; have && at < host.size_cnt; at++) {
+      render_text_t const page = render_number(host.size[at].size);
+      for (uint i = 0; i < host.node_cnt; i++) {
+        host_pool_t const *pool = &host.node[i].pool[at];
+        render_text_t const node = render_number(host.node[i].id);
+        if (host.node[i].pooled)
+          sample(w, (label_t[LABELS_MAX]){{"node", node.s}, {"page_size", page.s}},
+                 (double)(unused ? pool->free : pool->total));
+      }
+    }
+  }
+  if (have) host_free(&host);
+}
+
+static void write_all(writer_t *w, sample_t const *s) {
+  write_daemon(w, s);
+  write_workspaces(w, s);
+  write_pages(w, s);
+  write_pools(w);
+  write_quotas(w, s);
+  write_checkpoints(w, s);
+  write_jobs(w, s);
+}
+
 /* FORMAT_*, or -1. */
 static int format_of(cli_t const *cli, char const *format) {
   int const prometheus = format && !strcmp(format, "prometheus");
@@ -232,8 +387,7 @@ static int format_of(cli_t const *cli, char const *format) {
 
 void metrics_write(sample_t const *s, int format, FILE *out) {
   writer_t w = {.format = format, .out = out};
-  write_daemon(&w, s);
-  write_workspaces(&w, s);
+  write_all(&w, s);
   if (format == FORMAT_OPENMETRICS) fputs("# EOF\n", out);
 }
 
@@ -255,8 +409,7 @@ int cmd_metrics(cli_t *cli, cli_args_t const *args) {
     return CLI_OK;
   }
   writer_t w = {.format = format, .array = json_array()};
-  write_daemon(&w, &s);
-  write_workspaces(&w, &s);
+  write_all(&w, &s);
   sample_free(&s);
   json_t *object = w.failed ? NULL : json_pack("{s:O}", "metrics", w.array);
   json_decref(w.array);

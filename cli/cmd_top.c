@@ -5,17 +5,16 @@
    screenful. A page shows one workspace. What is shown is a list of lines, made anew each time; a
    key or a new size of the terminal draws it again.
 
+   The age of the last verified checkpoint is that of the newest which this daemon has verified.
+
    A daemon that is away is said, and the screen goes on as soon as it is back. Nothing is coloured.
    It refuses: to run where there is no terminal (metrics and usage are for that). */
 
-#include "look.h"
 #include "parse.h"
-#include "render.h"
-#include "sample.h"
+#include "top.h"
 
 #include <curses.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -25,186 +24,9 @@
 #define DEADLINE_MS 2000L /* of a call; keys wait so long at the most for a daemon that is slow */
 #define ROWS_MIN    8
 #define COLS_MIN    40
-#define LINES_CAP   4096 /* of a page; more are counted */
-#define LINE_CAP    256
 #define HEAD_LINES  4 /* above the list */
 
-typedef enum order { BY_NAME, BY_SIZE, BY_CLIENTS, ORDER_CNT } order_t;
-
 static char const *const order_words[ORDER_CNT] = {"name", "size", "clients"};
-
-typedef struct top {
-  cli_t *cli;
-  sample_t sample;
-  int have;       /* sample is one */
-  char away[160]; /* why the daemon was not to be asked, "" */
-  ulong requests; /* of the sample before, and how long ago that was */
-  double per_second;
-  order_t order;
-  char selected[FD_WKSP_NAME_MAX + 1];
-  ulong first;             /* line of the list that is shown first */
-  int paging;              /* the page of `selected` is shown */
-  char (*lines)[LINE_CAP]; /* of the page */
-  ulong line_cnt;
-} top_t;
-
-/* Lines of a page
- * ------------------------------------------------------------------------------------------- */
-
-static void page_add(top_t *top, char const *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void page_add(top_t *top, char const *fmt, ...) {
-  if (top->line_cnt == LINES_CAP) return;
-  va_list ap;
-  va_start(ap, fmt);
-  (void)vsnprintf(top->lines[top->line_cnt++], LINE_CAP, fmt, ap);
-  va_end(ap);
-}
-
-/* Partitions of one tag and kind. */
-typedef struct sum {
-  ulong tag, cnt, size;
-  uint kind;
-} sum_t;
-
-static int by_tag_and_kind(void const *a, void const *b) {
-  sum_t const *x = a, *y = b;
-  if (x->tag != y->tag) return x->tag < y->tag ? -1 : 1;
-  return (x->kind > y->kind) - (x->kind < y->kind);
-}
-
-static void page_tags(top_t *top, wksp_query_t const *query) {
-  sum_t *sums = calloc(query->part_cnt ? query->part_cnt : 1, sizeof *sums);
-  if (!sums) return;
-  for (ulong i = 0; i < query->part_cnt; i++)
-    sums[i] = (sum_t){query->parts[i].tag, 1, query->parts[i].size, query->parts[i].kind};
-  qsort(sums, query->part_cnt, sizeof *sums, by_tag_and_kind);
-  page_add(top, "%18s %-6s %10s %10s", "TAG", "KIND", "PARTITIONS", "SIZE");
-  for (ulong i = 0, next; i < query->part_cnt; i = next) {
-    sum_t sum = sums[i];
-    for (next = i + 1; next < query->part_cnt && !by_tag_and_kind(&sums[i], &sums[next]); next++) {
-      sum.cnt++;
-      sum.size += sums[next].size;
-    }
-    page_add(top, "%18s %-6s %10lu %10s", render_hex(sum.tag).s, render_kind(sum.kind), sum.cnt,
-             render_size(sum.size).s);
-  }
-  free(sums);
-}
-
-static void page_allocs(top_t *top, wksp_query_t const *query) {
-  look_t *found = malloc(sizeof *found);
-  page_add(top, "%s", "");
-  if (!found || look(top->cli, top->selected, query->parts, query->part_cnt, found)) {
-    page_add(top, "its fd_allocs cannot be looked into: not ours to attach, damaged, or too large");
-    free(found);
-    return;
-  }
-  if (!found->alloc_cnt) page_add(top, "no fd_allocs");
-  if (found->alloc_cnt)
-    page_add(top, "%12s %8s %9s %9s %6s %9s %9s %9s", "FD_ALLOC", "TAG", "SMALL", "SIZE", "LARGE",
-             "SIZE", "HEAPS/left", "SUSPECTS");
-  for (uint i = 0; i < found->alloc_cnt; i++) {
-    fd_alloc_stat_t const *stat = &found->alloc[i].stat;
-    char heaps[48];
-    snprintf(heaps, sizeof heaps, "%lu/%lu", stat->heap_cnt, stat->heap_left_cnt);
-    page_add(top, "%12s %8s %9lu %9s %6lu %9s %9s %9lu", render_hex(found->alloc[i].gaddr).s,
-             render_hex(found->alloc[i].tag).s, stat->small_cnt, render_size(stat->small_sz).s,
-             stat->large_cnt, render_size(stat->large_sz).s, heaps, stat->suspect_cnt);
-  }
-  if (found->more_cnt) page_add(top, "and %u more", found->more_cnt);
-  page_add(top, "%s", "");
-  if (found->class_max)
-    page_add(top, "%12s %12s %12s %10s%s", "SIZE CLASS", "BLOCK", "LIVE", "SIZE",
-             found->cut ? "  (of the first blocks only)" : "");
-  for (uint i = 0; i < found->class_max; i++) {
-    ulong const cnt = found->cls[i].cnt;
-    if (cnt && i == LOOK_CLASSES_MAX - 1)
-      page_add(top, "%12s %12s %12lu %10s", "large", "-", cnt, render_size(found->cls[i].bytes).s);
-    else if (cnt)
-      page_add(top, "%12u %12s %12lu %10s", i, render_size(found->cls[i].bytes / cnt).s, cnt,
-               render_size(found->cls[i].bytes).s);
-  }
-  free(found);
-}
-
-/* Who holds the workspace of the page. */
-static int page_client(void *arg, wksp_process_t const *process) {
-  top_t *top = arg;
-  for (ulong i = 0; i < process->held_cnt; i++) {
-    wksp_held_t const *held = &process->held[i];
-    if (held->removing || strcmp(held->name, top->selected)) continue;
-    char *safe = render_safe(process->comm);
-    page_add(top, "%8d %-16s %-12s %-3s %s", process->pid, safe ? safe : "",
-             render_user(process->uid).s, held->read_only ? "ro" : "rw",
-             held->since_ns ? render_time(held->since_ns).s : "before the daemon's start");
-    free(safe);
-  }
-  return 0;
-}
-
-static void page_clients(top_t *top, wksp_info_t const *info) {
-  if (!info->attached_rw && !info->attached_ro) return;
-  page_add(top, "%s", "");
-  page_add(top, "%8s %-16s %-12s %-3s %s", "PID", "COMM", "USER", "HOW", "SINCE");
-  if (wksp_client_processes(top->cli->client, page_client, top))
-    page_add(top, "not to be had: %s", wksp_last_error());
-}
-
-static void page_facts(top_t *top, wksp_info_t const *info, wksp_query_t const *query, int err) {
-  page_add(top, "%s: %s of at most %s, pages of %s, mode %s, owner %s:%s", info->name,
-           render_size(info->size).s, render_size(info->max_size).s, render_size(info->page_size).s,
-           render_mode(info->mode).s, render_user(info->uid).s, render_group(info->gid).s);
-  page_add(top, "attached: %u to write, %u to read; made %s", info->attached_rw, info->attached_ro,
-           render_time(info->created_ns).s);
-  if (info->quarantined || info->read_only) {
-    char *safe = render_safe(info->reason);
-    page_add(top, "%s: %s", info->quarantined ? "quarantined" : "read-only", safe ? safe : "");
-    free(safe);
-  }
-  if (err) {
-    page_add(top, "cannot be looked into: %s", wksp_strerror(err));
-    return;
-  }
-  fd_wksp_usage_t const *usage = &query->usage;
-  page_add(top, "used: %s in %lu partitions of at most %lu", render_size(usage->used_sz).s,
-           usage->used_cnt, usage->total_max);
-  page_add(top, "free: %s in %lu, the largest %s; fragmentation %.0f%%",
-           render_size(usage->free_sz).s, usage->free_cnt, render_size(usage->free_sz_max).s,
-           100 * sample_fragmentation(usage));
-  if (query->holder.pid)
-    page_add(top, "lock: held by %s (pid %u)%s%s", query->holder.comm, query->holder.pid,
-             query->holder.dead ? ", which is dead" : "",
-             query->holder.since_ns ? "; somebody waits" : "");
-  else
-    page_add(top, "lock: free");
-  for (ulong i = 0; i < query->root_cnt; i++) {
-    char *safe = render_safe(query->roots[i].name);
-    page_add(top, "%s%s at %s", i ? "      " : "roots: ", safe ? safe : "",
-             render_hex(query->roots[i].gaddr).s);
-    free(safe);
-  }
-  page_add(top, "%s", "");
-  page_tags(top, query);
-}
-
-static void page_make(top_t *top) {
-  wksp_client_t *client = top->cli->client;
-  wksp_info_t info;
-  wksp_query_t query = {.parts = NULL};
-  top->line_cnt = 0;
-  int err = wksp_client_get(client, top->selected, &info);
-  if (err) {
-    page_add(top, "%s: %s", top->selected, err == WKSP_E_NOTFOUND ? "is gone" : wksp_strerror(err));
-    return;
-  }
-  err = wksp_client_query(client, top->selected, NULL, 0, &query);
-  page_facts(top, &info, &query, err);
-  page_clients(top, &info);
-  if (err) return;
-  page_allocs(top, &query);
-  wksp_query_free(&query);
-}
 
 /* The list
  * ------------------------------------------------------------------------------------------------
@@ -263,8 +85,14 @@ static void scroll_list(top_t *top) {
 }
 
 static void look_at_shown(top_t *top) {
-  for (ulong i = top->first; i < top->sample.cnt && i < top->first + list_rows(); i++)
-    if (sample_look(top->cli->client, &top->sample.wksps[i])) return;
+  for (ulong i = top->first; i < top->sample.cnt && i < top->first + list_rows(); i++) {
+    sample_wksp_t *wksp = &top->sample.wksps[i];
+    sample_ckpt_t ckpt;
+    if (sample_look(top->cli->client, wksp)) return;
+    if (sample_checkpoints(top->cli->client, wksp->info.name, &ckpt)) continue;
+    wksp->verified_ns = ckpt.verified_ns;
+    free(ckpt.good);
+  }
 }
 
 /* Drawing
@@ -301,10 +129,10 @@ static void draw_head(top_t const *top) {
 
 static void draw_list(top_t const *top) {
   char line[LINE_CAP];
-  int const fixed = 56, wide = COLS - fixed > 8 ? COLS - fixed : 8;
+  int const fixed = 65, wide = COLS - fixed > 8 ? COLS - fixed : 8;
   int const name_max = wide < (int)FD_WKSP_NAME_MAX ? wide : (int)FD_WKSP_NAME_MAX;
-  snprintf(line, sizeof line, "%-*s %9s %9s %4s %9s %5s %4s %4s %s", name_max, "NAME", "SIZE",
-           "USED", "%", "LARGEST", "FRAG", "RW", "RO", "");
+  snprintf(line, sizeof line, "%-*s %9s %9s %4s %9s %5s %4s %4s %8s %s", name_max, "NAME", "SIZE",
+           "USED", "%", "LARGEST", "FRAG", "RW", "RO", "VERIFIED", "");
   put(HEAD_LINES - 1, A_REVERSE, line);
   for (ulong row = 0; row < list_rows() && top->first + row < top->sample.cnt; row++) {
     sample_wksp_t const *wksp = &top->sample.wksps[top->first + row];
@@ -324,8 +152,8 @@ static void draw_list(top_t const *top) {
                usage->total_sz ? 100 * (double)usage->used_sz / (double)usage->total_sz : 0,
                render_size(usage->free_sz_max).s, 100 * sample_fragmentation(usage));
     at = (int)strlen(line);
-    snprintf(line + at, sizeof line - (size_t)at, " %4u %4u %s", info->attached_rw,
-             info->attached_ro, state);
+    snprintf(line + at, sizeof line - (size_t)at, " %4u %4u %8s %s", info->attached_rw,
+             info->attached_ro, top_age(top, wksp->verified_ns).s, state);
     put(HEAD_LINES + (int)row, strcmp(info->name, top->selected) ? A_NORMAL : (int)A_REVERSE, line);
   }
   if (top->have && !top->sample.cnt)
@@ -429,7 +257,7 @@ static void ask(top_t *top) {
   refresh_sample(top);
   if (*top->away) return;
   if (top->paging) {
-    page_make(top);
+    top_page(top);
     return;
   }
   scroll_list(top);

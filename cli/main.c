@@ -425,8 +425,9 @@ static cli_command_t const commands[] = {
     .options = {{"interval", "TIME", "between two looks (2s)", 0, 0}},
     .what = "watch the daemon and its workspaces live",
     .text = "A line for each workspace: what is used of it, its largest free piece, how much\n"
-            "of what is free does not lie in that (FRAG), who is attached. Enter shows one:\n"
-            "its tags, fd_allocs and size classes. Wants a terminal.\n",
+            "of what is free does not lie in that (FRAG), who is attached, and how old the\n"
+            "last verified checkpoint is. Enter shows one: its pages by node, checkpoints and\n"
+            "jobs, tags, fd_allocs, size classes, clients. Wants a terminal.\n",
     .examples = "  wkspctl top\n"
                 "  wkspctl top --interval 500ms\n",
     .run = cmd_top },

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
@@ -37,7 +38,7 @@ def samples(text):
 
 def standing(found):
     """Those that do not change from one moment to the next."""
-    return {k: v for k, v in found.items() if not k.startswith(("wkspd_uptime", "wkspd_requests_total"))}
+    return {k: v for k, v in found.items() if not k.startswith(("wkspd_uptime", "wkspd_requests_total", "wkspd_node_huge"))}
 
 
 def promtool(*args, **kw):
@@ -147,7 +148,8 @@ def alerts():
     is missing there"""
     with Daemon() as d:
         d.ok("create", "a", "--size", "2M", "--page", "4k")
-        names = {key.split("{")[0] for key in samples(d.ok("metrics"))}
+        # What there is nothing to say of has a family, and no sample.
+        names = set(re.findall("^# TYPE (wkspd_[a-z_]+) ", d.ok("metrics", "--format", "prometheus"), re.MULTILINE))
     with open(ALERTS, encoding="utf-8") as f:
         rules = re.findall(r"wkspd_\w+", " ".join(re.findall(r"expr:.*?\n(?=        \w)", f.read(), re.DOTALL)))
     tap.true(len(set(rules)) > 10, f"metrics in rules: {rules}")
@@ -156,6 +158,77 @@ def alerts():
         documented = set(re.findall(r"^\| `(wkspd_\w+)`", f.read(), re.MULTILINE))
     tap.eq(sorted(documented ^ names), [], "metrics that are only here or only in docs/metrics.md")
     promtool("check", "rules", ALERTS)
+
+
+@tap.test
+def alerts_fire():
+    """by promtool test rules each alert fires where it is to and nowhere else; each is tried"""
+    with open(ALERTS, encoding="utf-8") as f:
+        names = re.findall(r"^ +- alert: (\w+)", f.read(), re.MULTILINE)
+    tests = ALERTS.replace(".yml", "-test.yml")
+    with open(tests, encoding="utf-8") as f:
+        tried = re.findall(r"- alertname: (\w+)\n +eval_time: \w+\n +exp_alerts:\n", f.read())
+    tap.eq(sorted(set(tried)), sorted(names), "alerts that a test sees firing")
+    promtool("test", "rules", tests)
+
+
+@tap.test
+def checkpoints():
+    """of checkpoints, schedules, jobs, pages and pools the figures are those that other commands show; a workspace
+    that is gone has its checkpoints, one without has none"""
+    with Daemon() as d:
+        for name in ("demo", "gone", "bare"):
+            d.ok("create", name, "--size", "2M", "--page", "4k")
+        d.ok("alloc", "demo", "--size", "64K")
+        for name in ("demo", "gone", "demo"):
+            d.ok("checkpoint", name, "--wait")
+        last = d.json("checkpoints", "demo")["checkpoints"][-1]
+        d.ok("checkpoint-verify", last["id"])
+        d.ok("schedule", "demo", "--every", "1h")
+        d.ok("rm", "gone")
+        got, nodes = samples(d.ok("metrics")), d.json("show", "demo")["placement"]["nodes"]
+
+        def of(metric, name="demo"):
+            return got.get(f'wkspd_checkpoint{metric}{{workspace="{name}"}}')
+
+        files = sum(c["file_size"] for c in d.json("checkpoints", "demo")["checkpoints"])
+        for metric, want in {"s": 2, "s_bad": 0, "_files_bytes": files, "_last_good_live_bytes": last["live_size"],
+                             "_last_good_suspects": 0, "_schedule_interval_seconds": 3600,
+                             "_schedule_failures": 0}.items():
+            tap.eq(of(metric), want, metric)
+        for metric in ("_last_good_timestamp_seconds", "_last_verified_timestamp_seconds"):
+            tap.true(abs(of(metric) - last["created_ns"] / 1e9) < 1e-3, metric)
+        due = d.json("schedule", "demo")["schedule"]["due_ns"] / 1e9
+        tap.true(abs(of("_schedule_due_timestamp_seconds") - due) < 1e-3, "due")
+        tap.eq((of("s", "gone"), of("_last_verified_timestamp_seconds", "gone")), (1, None), "one that is gone")
+        tap.eq((of("s", "bare"), of("_last_good_timestamp_seconds", "bare")), (0, None), "one without")
+        jobs = {k: v for k, v in got.items() if k.startswith("wkspd_checkpoint_jobs")}
+        tap.eq({k: v for k, v in jobs.items() if v}, {
+            'wkspd_checkpoint_jobs{kind="checkpoint",state="done"}': 3,
+            'wkspd_checkpoint_jobs{kind="verify",state="done"}': 1}, "jobs")
+        for node in nodes:
+            label = "none" if node["node"] is None else node["node"]
+            tap.eq(got[f'wkspd_workspace_node_pages{{workspace="demo",node="{label}"}}'], node["got"], "pages")
+        # How many there are may change meanwhile.
+        pools = {f'wkspd_node_huge_pages{free}{{node="{node["node"]}",page_size="{pool["page_size"]}"}}'
+                 for pool in d.json("hugepages")["pools"] for node in pool["nodes"] for free in ("", "_free")}
+        tap.eq({k for k in got if k.startswith("wkspd_node_huge")}, pools, "pools")
+
+
+@tap.test
+def quotas():
+    """a user's quota and what counts against it are there as status has them"""
+    with tempfile.TemporaryDirectory() as folder:
+        conf = os.path.join(folder, "wkspd.conf")
+        with open(conf, "w", encoding="ascii") as f:
+            f.write(f"[quota]\nuid{os.getuid()}.4k = 64M\n")
+        with Daemon(args=["--config", conf]) as d:
+            d.ok("create", "demo", "--size", "2M", "--max-size", "4M", "--page", "4k")
+            got, (quota,) = samples(d.ok("metrics")), d.status()["quotas"]
+            labels = f'{{uid="{quota["uid"]}",page_size="4096",node="all"}}'
+            tap.eq((got["wkspd_quota_used_bytes" + labels], got["wkspd_quota_limit_bytes" + labels]),
+                   (quota["used"], quota["limit"]))
+            tap.eq((quota["used"], quota["limit"]), (4 << 20, 64 << 20))
 
 
 class UnixHTTP(http.client.HTTPConnection):

@@ -86,13 +86,26 @@ def furnish(d):
     return heap
 
 
+def break_checkpoint(d):
+    """Flips a bit in the middle of the largest file of all stores."""
+    stores = os.path.join(d.state_dir, "checkpoints")
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(stores) for name in names]
+    pack = max(files, key=os.path.getsize)
+    with open(pack, "r+b") as f:
+        middle = os.path.getsize(pack) // 2
+        f.seek(middle)
+        byte = f.read(1)
+        f.seek(middle)
+        f.write(bytes([byte[0] ^ 1]))
+
+
 @tap.test
 def sizes():
-    """at 80x24, 120x40 and 200x60, and when the terminal changes its size, each line is on the screen as a whole, and
+    """at 80x24, 132x43 and 200x60, and when the terminal changes its size, each line is on the screen as a whole, and
     as many workspaces as there is room for"""
     with Daemon() as d:
         furnish(d)
-        for cols, rows in ((80, 24), (120, 40), (200, 60)):
+        for cols, rows in ((80, 24), (132, 43), (200, 60)):
             with Terminal(d, cols, rows, "top", "--interval", "200ms") as t:
                 for width, height in ((cols, rows), (100, 30)):
                     t.say("resize-window", "-x", str(width), "-y", str(height))
@@ -106,9 +119,9 @@ def sizes():
                     lines = tap.until(right, WAIT_S, f"{shown} workspaces at {width}x{height}")
                     for part in ("32 workspaces", "LOST AT A RESTART"):
                         tap.contains("\n".join(lines[:2]), part)
-                    columns = "NAME SIZE USED % LARGEST FRAG RW RO"
+                    columns = "NAME SIZE USED % LARGEST FRAG RW RO VERIFIED"
                     tap.eq(" ".join(lines[3].split()), columns, f"columns at {width}x{height}")
-                    tap.true(re.match(r"demo +16 MiB +1\.\d MiB +\d+% +1\d\.\d MiB +\d+% +0 +0$", lines[4]), lines[4])
+                    tap.true(re.match(r"demo +16 MiB +1\.\d MiB +\d+% +1\d\.\d MiB +\d+% +0 +0 +-$", lines[4]), lines[4])
                     tap.true(max(map(len, lines)) <= width, f"width of {width}x{height}")
                 t.keys("q")
                 t.ended()
@@ -152,6 +165,30 @@ def pages():
             t.keys("NPage", "NPage", "NPage")
             t.wait("ws29", without=("demo ",))
             t.keys("q")
+            t.ended()
+
+
+@tap.test
+def checkpoints():
+    """the list has the age of the last verified checkpoint; the page has checkpoints, the schedule, pages by node and
+    jobs that failed"""
+    with Daemon() as d:
+        d.ok("create", "demo", "--size", "2M", "--page", "4k")
+        d.ok("alloc", "demo", "--size", "64K")
+        with Terminal(d, 80, 24, "top", "--interval", "200ms") as t:
+            t.wait("VERIFIED", "demo ")
+            tap.true(re.search(r"^demo .* 0 +-$", t.text(), re.MULTILINE), "none yet")
+            d.ok("checkpoint", "demo", "--wait")
+            d.ok("checkpoint-verify", "--all")
+            tap.until(lambda: re.search(r"^demo .* 0 +\d+s$", t.text(), re.MULTILINE), WAIT_S, "its age")
+            d.ok("schedule", "demo", "--every", "2h")
+            t.keys("Enter")
+            text = t.wait("checkpoints: 1, ", "schedule: every 2h", "pages: node ")
+            tap.true(re.search(r"0 bad; age of the last good \d+s, verified \d+s", text), text)
+            break_checkpoint(d)
+            tap.eq(d.ctl("checkpoint-verify", "--all").rc, 4, "a verify of a damaged one")
+            text = t.wait("1 bad; age of the last good -, verified -", "verify failed: ")
+            t.keys("q", "q")
             t.ended()
 
 
