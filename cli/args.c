@@ -280,6 +280,8 @@ static int read_words(cli_t *cli, cli_command_t const *table, int argc, char **a
     args->help = 1;
     words++;
     word_cnt--;
+    args->every = word_cnt == 1 && !strcmp(words[0], "commands");
+    if (args->every) return CLI_OK;
   }
   int name_cnt;
   find_command(table, words, word_cnt, args, &name_cnt);

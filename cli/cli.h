@@ -71,6 +71,7 @@ typedef struct cli_option {
 struct cli_args;
 
 typedef struct cli_command {
+  char const *topic;                      /* of it and those after it, NULL: as before */
   char const *group;                      /* "heap", NULL: none */
   char const *name;                       /* NULL ends the table */
   char const *operands[CLI_OPERANDS_MAX]; /* "NAME", or "[NAME]" if it may be left out */
@@ -92,6 +93,7 @@ typedef struct cli_args {
   } * given; /* options in the order given */
   int given_cnt;
   int help;
+  int every; /* with help: a line for each command */
   int version;
 } cli_args_t;
 

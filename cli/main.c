@@ -1,11 +1,13 @@
-/* main: wkspctl, the hand tool for workspaces. The table of commands, their help, and the frame in
-   which one runs.
+/* main: wkspctl, the hand tool for workspaces. The table of commands, and the frame in which one
+   runs.
 
    One row says all about a command: how it is called, its options, its help. The usage line, the
-   check of arguments, the list of commands and --help are all made from the row, so they agree. */
+   check of arguments, the list of commands and --help (help.c) are all made from the row, so they
+   agree. */
 
 #include "cli.h"
 #include "complete.h"
+#include "help.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +21,7 @@
 
 /* clang-format off */
 static cli_command_t const commands[] = {
-  { .name = "create", .operands = {"NAME"},
+  { .topic = "workspaces", .name = "create", .operands = {"NAME"},
     .options = {
       {"size", "SIZE", "bytes in all, rounded up to pages; K M G T: powers of 1024", 1, 0},
       {"max-size", "SIZE", "bytes that resize may grow it to (--size)", 0, 0},
@@ -87,7 +89,7 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl rm demo\n"
                 "  wkspctl rm demo --force\n",
     .run = cmd_rm },
-  { .name = "usage", .operands = {"NAME"},
+  { .topic = "contents", .name = "usage", .operands = {"NAME"},
     .options = {{"tag", "TAG", "only partitions with this tag; may be repeated", 0, 1}},
     .what = "show what takes how much of a workspace",
     .text = "Figures for the whole, then partitions and bytes of each tag.\n"
@@ -130,7 +132,7 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl check demo || wkspctl rebuild demo\n"
                 "  wkspctl rebuild demo --seed 42\n",
     .run = cmd_rebuild },
-  { .name = "alloc", .operands = {"NAME"},
+  { .topic = "partitions", .name = "alloc", .operands = {"NAME"},
     .options = {
       {"size", "SIZE", "bytes, from 1 on; K M G T: powers of 1024", 1, 0},
       {"align", "ALIGN", "a power of two (4096)", 0, 0},
@@ -179,7 +181,7 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl reset demo\n"
                 "  wkspctl reset demo --seed 42\n",
     .run = cmd_reset },
-  { .group = "root", .name = "ls", .operands = {"NAME"},
+  { .topic = "roots, heaps", .group = "root", .name = "ls", .operands = {"NAME"},
     .what = "list the named roots of a workspace",
     .text = "JSON: a root name that is not UTF-8 comes escaped, with its bytes in name_hex.\n",
     .examples = "  wkspctl root ls demo\n"
@@ -255,7 +257,7 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl heap rm demo:0x22000\n"
                 "  wkspctl heap rm demo:0x22000 --level leave\n",
     .run = cmd_heap_rm },
-  { .name = "status",
+  { .topic = "daemon", .name = "status",
     .what = "show how the daemon is doing",
     .text = "What it holds, what a restart and a stop would leave of that, whom it serves,\n"
             "and what it has refused since its start.\n",
@@ -292,7 +294,7 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl watch\n"
                 "  wkspctl watch demo --count 1 --timeout 10s --json\n",
     .run = cmd_watch },
-  { .name = "topology",
+  { .topic = "machine", .name = "topology",
     .what = "show nodes and cpus of this machine",
     .text = "Nodes with their cpus and memory, the distances between them, the node of each\n"
             "cpu, and what of it a process started here may use (cpuset). Wants no daemon.\n",
@@ -328,15 +330,15 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl hugepages apply\n"
                 "  wkspctl hugepages apply --file ./hugepages.conf\n",
     .run = cmd_hugepages_apply },
-  { .name = "checkpoint", .operands = {"NAME"},
+  { .topic = "checkpoints", .name = "checkpoint", .operands = {"NAME"},
     .options = {
       {"mode", "MODE", "fuzzy (default): nobody waits; quiesce: one moment", 0, 0},
       {"style", "STYLE", "raw, lz4 (default), zstd or zstd:LEVEL; see styles", 0, 0},
       {"info", "TEXT", "kept with it, at most 1,023 bytes", 0, 0},
       {"wait", NULL, "follow it to its end", 0, 0}},
     .what = "write down what lives in a workspace",
-    .text = "A job of the daemon's, which goes on by itself; what an earlier checkpoint has is\n"
-            "not written again. quiesce: one moment of all updates that programs bracket\n"
+    .text = "A job of the daemon's, which goes on by itself; what an earlier checkpoint has\n"
+            "is not written again. quiesce: one moment of all updates that programs bracket\n"
             "(wksp/pause.h).\n",
     .examples = "  wkspctl checkpoint demo --wait\n"
                 "  wkspctl checkpoint demo --mode quiesce --style zstd:3 --info 'before 2.0'\n",
@@ -401,10 +403,9 @@ static cli_command_t const commands[] = {
     .what = "have a workspace checkpointed by itself, or show how",
     .text = "What is not given stays as it is. Without any --keep all are kept.\n",
     .examples = "  wkspctl schedule demo --every 5m --keep-last 12 --keep-daily 7\n"
-                "  wkspctl schedule demo --on-stop checkpoint --on-start restore\n"
-                "  wkspctl schedule demo\n",
+                "  wkspctl schedule demo --on-stop checkpoint --on-start restore\n",
     .run = cmd_schedule },
-  { .name = "jobs",
+  { .topic = "jobs", .name = "jobs",
     .what = "list checkpoints, restores and the like that are under way",
     .text = "And the last that have ended.\n",
     .examples = "  wkspctl jobs\n",
@@ -414,7 +415,7 @@ static cli_command_t const commands[] = {
     .text = "Nothing of it is left: no half checkpoint, no half workspace.\n",
     .examples = "  wkspctl cancel 12\n",
     .run = cmd_cancel },
-  { .name = "doctor",
+  { .topic = "watching", .name = "doctor",
     .what = "find what is in the way of workspaces, and how to mend it",
     .text = "Looks at socket, daemon, units, limits, nodes, pools, control groups and kernel.\n"
             "ok: well. warn: worse than it could be. fail: something does not work; exit 1.\n",
@@ -435,7 +436,7 @@ static cli_command_t const commands[] = {
     .options = {
       {"format", "FORMAT", "openmetrics or prometheus (openmetrics)", 0, 0},
       {"listen", "WHERE", "serve HTTP at 127.0.0.1:PORT, [::1]:PORT or a path", 0, 0}},
-    .what = "print the figures of the daemon and its workspaces as metrics",
+    .what = "print figures of the daemon and its workspaces as metrics",
     .text = "openmetrics: OpenMetrics 1.0. prometheus: what promtool and the textfile\n"
             "collector read. Of workspaces that we may read; of a damaged one what ls says.\n",
     .examples = "  wkspctl metrics\n"
@@ -445,116 +446,6 @@ static cli_command_t const commands[] = {
   { .name = NULL },
 };
 /* clang-format on */
-
-/* What the commands of a group have in common. */
-static struct {
-  char const *name, *what, *examples;
-} const groups[] = {
-    {"root", "work on the named roots in a workspace",
-     "  wkspctl root set demo words 0x22000\n"
-     "  wkspctl root ls demo\n"},
-    {"heap", "work on the fd_alloc heaps in a workspace",
-     "  wkspctl heap new demo --tag 7\n"
-     "  wkspctl heap malloc demo:0x22000 --size 100\n"},
-    {"hugepages", "show and set the pools of huge pages",
-     "  wkspctl hugepages\n"
-     "  wkspctl hugepages reserve --node 0 --size 2M --count 512\n"},
-};
-
-/* The number of a group in there; every group of the table has one. */
-static size_t group_of(char const *name) {
-  size_t i = 0;
-  while (i < sizeof groups / sizeof *groups - 1 && strcmp(groups[i].name, name)) i++;
-  return i;
-}
-
-#define HELP_WIDTH 80
-
-static void print_examples_head(void) {
-  fputs("\nExamples:\n", stdout);
-}
-
-/* 1 if there is a command of that name that is in no group. */
-static int stands_alone(char const *name) {
-  for (cli_command_t const *c = commands; c->name; c++)
-    if (!c->group && !strcmp(c->name, name)) return 1;
-  return 0;
-}
-
-static void help_group(char const *group) {
-  for (cli_command_t const *c = commands; c->name; c++)
-    if (c->group && !strcmp(c->group, group)) printf("  %-9s %s\n", c->name, c->what);
-}
-
-static void help_overview(char const *group) {
-  if (group)
-    printf("usage: wkspctl %s COMMAND ...\n\n", group);
-  else
-    fputs("usage: wkspctl COMMAND ... [--socket PATH] [--json] [--timeout TIME]\n\n", stdout);
-  char const *last_group = NULL;
-  if (group) help_group(group);
-  for (cli_command_t const *c = commands; !group && c->name; c++) {
-    if (c->group) {
-      if (!stands_alone(c->group) && (!last_group || strcmp(last_group, c->group)))
-        printf("  %-9s %s; see wkspctl %s --help\n", c->group, groups[group_of(c->group)].what,
-               c->group);
-      last_group = c->group;
-      continue;
-    }
-    printf("  %-9s %s\n", c->name, c->what);
-  }
-  if (!group)
-    fputs("  help      print help; wkspctl COMMAND --help has each command's own\n\n"
-          "Socket: --socket, else $WKSPD_SOCKET, else " WKSP_SOCKET_DEFAULT "\n"
-          "Exit: 0 ok, 1 failed, 2 wrong usage, 3 no daemon, 4 found leaks or damage\n"
-          "JSON: addresses and tags are strings \"0x...\", other figures integers\n",
-          stdout);
-  print_examples_head();
-  fputs(group ? groups[group_of(group)].examples
-              : "  wkspctl create demo --size 64M\n"
-                "  wkspctl usage demo --json\n",
-        stdout);
-}
-
-static void help_option(cli_option_t const *option) {
-  char head[32];
-  snprintf(head, sizeof head, "--%s%s%s", option->name, option->value ? " " : "",
-           option->value ? option->value : "");
-  printf("  %-15s %s\n", head, option->what);
-}
-
-/* As many of a usage line's options in each line as fit a screen. */
-static void help_usage(char *usage) {
-  int width = printf("usage: wkspctl ");
-  int const indent = width;
-  for (char *at = usage, *end; at; at = end ? end + 1 : NULL) {
-    end = strstr(at, " [");
-    if (!end) end = strstr(at, " --");
-    if (end) *end = '\0';
-    int const len = (int)strlen(at);
-    if (width > indent && width + 1 + len > HELP_WIDTH) width = printf("\n%*s", indent, "") - 1;
-    width += printf("%s%s", width > indent ? " " : "", at);
-  }
-  putchar('\n');
-}
-
-static void help_command(cli_command_t const *command) {
-  char usage[CLI_USAGE_MAX];
-  cli_usage_line(command, usage, sizeof usage);
-  help_usage(usage);
-  int is_group = 0;
-  for (cli_command_t const *c = commands; c->name; c++)
-    is_group |= !command->group && c->group && !strcmp(c->group, command->name);
-  if (is_group) printf("       wkspctl %s COMMAND ...\n\n", command->name);
-  if (is_group) help_group(command->name);
-  printf("\n%c%s.\n%s\n", command->what[0] - 'a' + 'A', command->what + 1, command->text);
-  for (int i = 0; i < CLI_OPTIONS_MAX && command->options[i].name; i++)
-    help_option(&command->options[i]);
-  for (cli_option_t const *option = cli_global_options; option->name; option++)
-    if (strcmp(option->name, "version")) help_option(option);
-  print_examples_head();
-  fputs(command->examples, stdout);
-}
 
 /* A descriptor 0 to 2 that was closed by the caller would be given to the next open, and a table
    would be printed into the daemon's socket. The other way round it fails as it should. 0 or -1. */
@@ -577,9 +468,13 @@ int main(int argc, char **argv) {
   if (status) return status;
   if (args.help) {
     if (args.command)
-      help_command(args.command);
+      help_command(commands, args.command);
+    else if (args.group)
+      help_group(commands, args.group);
+    else if (args.every)
+      help_every(commands);
     else
-      help_overview(args.group);
+      help_overview(commands);
   } else if (!args.command || args.version) {
     printf("wkspctl %s\n", WKSP_VERSION);
   } else {

@@ -35,16 +35,16 @@ def bash(d, line, packaged=False):
 
 
 def commands(text):
-    """The commands that a --help lists."""
-    return sorted(re.findall(r"^  ([a-z-]+) ", text.split("\nExamples:")[0], re.MULTILINE))
+    """The commands, or first words of such, that a help lists."""
+    return sorted(set(re.findall(r"^  ([a-z-]+) ", text.split("\nExamples:")[0], re.MULTILINE)))
 
 
 @tap.test
 def words():
     """commands, those of a group, and options are offered as --help lists them"""
     with Daemon() as d:
-        tap.eq(bash(d, "wkspctl "), commands(d.ok("--help")), "commands")
-        tap.eq(bash(d, "wkspctl help "), commands(d.ok("--help")), "commands after help")
+        tap.eq(bash(d, "wkspctl "), commands(d.ok("help", "commands")), "commands")
+        tap.eq(bash(d, "wkspctl help "), commands(d.ok("help", "commands")), "commands after help")
         tap.eq(bash(d, "wkspctl re"), ["rebuild", "reload", "reset", "resize", "restore"])
         for group in ("heap", "root"):
             tap.eq(bash(d, f"wkspctl {group} "), commands(d.ok(group, "--help")), group)

@@ -109,8 +109,9 @@ def commands_exist():
     for path in pages():
         for line in re.findall(r"(?:^ *(?:\$ )?|`|\()wkspctl ([a-z][^`\n|&;)>]*)", read(path), re.MULTILINE):
             words.setdefault(line.strip(), path)
-    overview = subprocess.run([binary("cli/wkspctl"), "--help"], capture_output=True, text=True, check=True).stdout
-    known = set(re.findall(r"^  ([a-z-]+) ", overview.split("\nExamples:")[0], re.MULTILINE))
+    every = subprocess.run([binary("cli/wkspctl"), "help", "commands"], capture_output=True, text=True,
+                           check=True).stdout
+    known = set(re.findall(r"^  ([a-z-]+) ", every, re.MULTILINE))
     seen = 0
     for line, path in words.items():
         parts = line.split()
