@@ -463,7 +463,7 @@ static void free_row(bench_rows_t *rows, fixture_t *fix) {
 
 static void usage(FILE *to) {
   fputs("usage: checkpoint [--size MiB] [--rounds N] [--tmpfs FOLDER] [--disk FOLDER] [--cpu] "
-        "[--json] [--check]\n",
+        "[--only tmpfs,disk,raw,lz4,zstd,second,free,brackets] [--json] [--check]\n",
         to);
 }
 
@@ -475,13 +475,20 @@ static ulong number(char const *text, char const *option, ulong lo, ulong hi) {
   return value;
 }
 
+/* Whether these rows are among those that are wanted: a list of words, NULL: all. */
+static int wanted(char const *only, char const *word) {
+  return !only || strstr(only, word);
+}
+
 int main(int argc, char **argv) {
-  static struct option const options[] = {
-      {"size", 1, NULL, 's'}, {"rounds", 1, NULL, 'r'}, {"tmpfs", 1, NULL, 't'},
-      {"disk", 1, NULL, 'd'}, {"json", 0, NULL, 'j'},   {"check", 0, NULL, 'c'},
-      {"cpu", 0, NULL, 'u'},  {"help", 0, NULL, 'h'},   {NULL, 0, NULL, 0}};
+  static struct option const options[] = {{"size", 1, NULL, 's'},  {"rounds", 1, NULL, 'r'},
+                                          {"tmpfs", 1, NULL, 't'}, {"disk", 1, NULL, 'd'},
+                                          {"json", 0, NULL, 'j'},  {"check", 0, NULL, 'c'},
+                                          {"cpu", 0, NULL, 'u'},   {"only", 1, NULL, 'o'},
+                                          {"help", 0, NULL, 'h'},  {NULL, 0, NULL, 0}};
   char tmpfs[64] = "/dev/shm/wksp-bench-XXXXXX", disk[64] = "/var/tmp/wksp-bench-XXXXXX";
   fixture_t fix = {.size = 2048UL << 20, .rounds = 5};
+  char const *only = NULL;
   int json = 0, check = 0;
   for (int got; (got = getopt_long(argc, argv, "", options, NULL)) != -1;) {
     if (got == 's')
@@ -492,6 +499,8 @@ int main(int argc, char **argv) {
       fix.tmpfs = optarg;
     else if (got == 'd')
       fix.disk = optarg;
+    else if (got == 'o')
+      only = optarg;
     else if (got == 'j')
       json = 1;
     else if (got == 'c')
@@ -513,14 +522,16 @@ int main(int argc, char **argv) {
   fixture_make(&fix);
   snprintf(run.pages, sizeof run.pages, "a workspace of %lu MiB with %lu MiB live, 2 threads%s",
            fix.size >> 20, fix.live >> 20, by_cpu ? "; times are of the processor" : "");
-  raw_rows(&rows, &fix, fix.tmpfs, 0);
-  raw_rows(&rows, &fix, fix.disk, 1);
-  codec_rows(&rows, &fix, "raw", WKSP_CKPT_RAW, NULL, NULL, do_copy);
-  codec_rows(&rows, &fix, "lz4", WKSP_CKPT_LZ4, do_lz4, do_pack_lz4, do_unlz4);
-  codec_rows(&rows, &fix, "zstd -1", WKSP_CKPT_ZSTD, do_zstd, do_pack_zstd, do_unzstd);
-  again_rows(&rows, &fix);
-  free_row(&rows, &fix);
-  pause_rows(&rows, &fix);
+  if (wanted(only, "tmpfs")) raw_rows(&rows, &fix, fix.tmpfs, 0);
+  if (wanted(only, "disk")) raw_rows(&rows, &fix, fix.disk, 1);
+  if (wanted(only, "raw")) codec_rows(&rows, &fix, "raw", WKSP_CKPT_RAW, NULL, NULL, do_copy);
+  if (wanted(only, "lz4"))
+    codec_rows(&rows, &fix, "lz4", WKSP_CKPT_LZ4, do_lz4, do_pack_lz4, do_unlz4);
+  if (wanted(only, "zstd"))
+    codec_rows(&rows, &fix, "zstd -1", WKSP_CKPT_ZSTD, do_zstd, do_pack_zstd, do_unzstd);
+  if (wanted(only, "second")) again_rows(&rows, &fix);
+  if (wanted(only, "free")) free_row(&rows, &fix);
+  if (wanted(only, "brackets")) pause_rows(&rows, &fix);
   fixture_free(&fix);
   if (own_tmpfs) rmdir(tmpfs);
   if (own_disk) rmdir(disk);

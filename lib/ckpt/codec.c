@@ -1,21 +1,17 @@
-/* codec: how chunks are stored, and the digests by which they are known.
+/* codec: how chunks are stored.
 
    lz4 as one block, zstd as one frame, each with its length outside; what does not become shorter
    is stored as it is, whatever the style, so a style is a wish and each chunk says what it got. A
-   coder keeps what a codec wants for its work from one chunk to the next.
-
-   Digests are XXH3 of 128 bits, checksums XXH3 of 64: they find damage, not malice. */
+   coder keeps what a codec wants for its work from one chunk to the next. */
 
 #include "ckpt/format.h"
 
 #include "core/fail.h"
 
-#define XXH_INLINE_ALL
 #include <lz4.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 #include <zstd.h>
 
 #define LEVEL_MIN     (-7)
@@ -26,38 +22,6 @@ struct wksp__ck_coder {
   ZSTD_CCtx *cctx;
   ZSTD_DCtx *dctx;
 };
-
-wksp__ck_digest_t wksp__ck_digest(void const *bytes, uint64_t len) {
-  XXH128_hash_t hash = XXH3_128bits(bytes, len);
-  return (wksp__ck_digest_t){hash.low64, hash.high64};
-}
-
-uint64_t const wksp__ck_digest_state_sz = sizeof(XXH3_state_t);
-
-void wksp__ck_digest_begin(void *state) {
-  XXH3_128bits_reset(state);
-}
-
-void wksp__ck_digest_add(void *state, void const *bytes, uint64_t len) {
-  XXH3_128bits_update(state, bytes, len);
-}
-
-wksp__ck_digest_t wksp__ck_digest_end(void *state) {
-  XXH128_hash_t hash = XXH3_128bits_digest(state);
-  return (wksp__ck_digest_t){hash.low64, hash.high64};
-}
-
-uint64_t wksp__ck_sum(void const *bytes, uint64_t len) {
-  return XXH3_64bits(bytes, len);
-}
-
-int wksp__ck_sum_ok(void const *bytes, uint64_t len, uint64_t sum) {
-#ifdef WKSP_CK_FUZZ
-  return 1;
-#else
-  return wksp__ck_sum(bytes, len) == sum;
-#endif
-}
 
 int wksp__ck_coder_new(wksp__ck_coder_t **ret_coder) {
   wksp__ck_coder_t *coder = calloc(1, sizeof *coder);
