@@ -12,6 +12,7 @@
    What it refuses: another layout than this library's; memory that is too small; to guess at
    anything that is missing. */
 
+#include "ckpt/ranges.h"
 #include "ckpt/store.h"
 #include "ckpt/work.h"
 
@@ -168,21 +169,29 @@ static void heads_make(restore_t *self) {
 typedef struct scatter {
   restore_t *self;
   char const *from;
-  uint64_t runs, len, gaddr; /* counted: how many, bytes, where the last is */
+  uint64_t runs, len;  /* counted: how many that do not touch, bytes */
+  uint64_t gaddr, end; /* where the first begins, and the last ends */
 } scatter_t;
 
 static void count_run(void *arg, uint64_t gaddr, uint64_t len) {
   scatter_t *scatter = arg;
   if (!kept_at(scatter->self, gaddr)) return;
-  scatter->runs++;
+  if (!scatter->runs) scatter->gaddr = gaddr;
+  scatter->runs += !scatter->runs || gaddr != scatter->end;
   scatter->len += len;
-  scatter->gaddr = gaddr;
+  scatter->end = gaddr + len;
 }
 
 static void scatter_run(void *arg, uint64_t gaddr, uint64_t len) {
   scatter_t *scatter = arg;
   if (kept_at(scatter->self, gaddr))
     memcpy(fd_wksp_laddr_fast(scatter->self->wksp, gaddr), scatter->from, len);
+  scatter->from += len;
+}
+
+static void scatter_range(void *arg, char *at, uint64_t len) {
+  scatter_t *scatter = arg;
+  memcpy(at, scatter->from, len);
   scatter->from += len;
 }
 
@@ -204,7 +213,10 @@ static int chunk_piece(void *arg, uint32_t thread, uint64_t idx, wksp__ck_work_t
     err = wksp__ck_reader_get(&self->reader, bench->coder, ref, 0, bench->stored, to);
   if (err) return err;
   scatter.from = bench->raw;
-  if (scatter.runs && !straight) wksp__ck_runs(tables, chunk, scatter_run, &scatter);
+  if (scatter.runs && !straight && self->keep)
+    wksp__ck_runs(tables, chunk, scatter_run, &scatter);
+  else if (scatter.runs && !straight)
+    wksp__ck_ranges(tables, chunk, self->wksp, scatter_range, &scatter);
   __atomic_fetch_add(&self->live_sz, scatter.len, __ATOMIC_RELAXED);
   wksp__ck_work_done(work, chunk->raw_len, scatter.len);
   return 0;

@@ -139,8 +139,6 @@ static void span_runs(wksp__ck_tables_t const *tables, wksp__ck_span_t const *sp
   if (hi - base < end * size) end = (uint32_t)((hi - base + size - 1) / size);
   for (blk = bit_next(bits, blk, end, 1); blk < end;) {
     uint32_t after = bit_next(bits, blk, end, 0), next = bit_next(bits, after, end, 1);
-    /* the next range begins on a line that nothing else would fetch in time */
-    __builtin_prefetch((void const *)(tables->near + base + next * size));
     uint64_t from = base + blk * size, to = base + after * size;
     if (from < lo) from = lo;
     if (to > hi) to = hi;
@@ -203,15 +201,15 @@ static int extents_make(wksp__ck_tables_t *tables) {
 }
 
 typedef struct counted {
-  uint64_t len;
+  uint64_t len, end;
   uint32_t run_cnt;
 } counted_t;
 
 static void count(void *arg, uint64_t gaddr, uint64_t len) {
   counted_t *counted = arg;
-  (void)gaddr;
+  counted->run_cnt += !counted->len || gaddr != counted->end;
   counted->len += len;
-  counted->run_cnt++;
+  counted->end = gaddr + len;
 }
 
 int wksp__ck_chunks_make(wksp__ck_tables_t *tables, uint64_t chunk_max) {

@@ -57,7 +57,7 @@ typedef struct wksp__ck_chunk {
   uint64_t window;
   uint64_t extent; /* the first that reaches into it */
   uint32_t raw_len;
-  uint32_t run_cnt; /* ranges that it consists of */
+  uint32_t run_cnt; /* ranges that it consists of; of two that touch, one */
 } wksp__ck_chunk_t;
 
 /* Parts, extents, spans and chunks ascend and do not overlap. */
@@ -82,7 +82,6 @@ typedef struct wksp__ck_tables {
   uint64_t chunk_cnt, chunk_cap;
   uint64_t live_sz;
   uint32_t chunk_lg; /* windows are 2^chunk_lg bytes */
-  uintptr_t near; /* where the bytes are that will be looked at, to be fetched early; 0: nowhere */
 } wksp__ck_tables_t;
 
 /* Windows: as small as incremental checkpoints like them, as large as codecs do. */
@@ -119,7 +118,7 @@ uint64_t wksp__ck_heap(wksp__ck_tables_t const *tables, uint32_t id, uint32_t ho
 int wksp__ck_chunks_make(wksp__ck_tables_t *tables, uint64_t chunk_max);
 
 /* Calls on_run for each range of live bytes of a chunk, in the order of addresses; together they
-   are raw_len bytes. */
+   are raw_len bytes. Ranges of two partitions are told apart, though they may touch. */
 typedef void (*wksp__ck_run_t)(void *arg, uint64_t gaddr, uint64_t len);
 void wksp__ck_runs(wksp__ck_tables_t const *tables, wksp__ck_chunk_t const *chunk,
                    wksp__ck_run_t on_run, void *arg);

@@ -13,6 +13,7 @@
    Published is: the pack durable and named, then the manifest (store.h). Before the second rename
    there is no checkpoint; whatever fails, or is killed, leaves files that a gc removes. */
 
+#include "ckpt/ranges.h"
 #include "ckpt/store.h"
 #include "ckpt/work.h"
 
@@ -177,50 +178,50 @@ static int benches_make(wksp_ckpt_writer_t *writer, uint32_t cnt) {
 
 typedef struct gather {
   char *to;
-  char const *base, *at; /* at: of the only range */
-  void *state;           /* of a digest */
+  char const *at; /* of the first range */
+  void *state;    /* of a digest */
 } gather_t;
 
-static void gather_run(void *arg, uint64_t gaddr, uint64_t len) {
+static void gather_range(void *arg, char *at, uint64_t len) {
   gather_t *gather = arg;
-  memcpy(gather->to, gather->base + gaddr, len);
+  memcpy(gather->to, at, len);
   gather->to += len;
 }
 
 /* The chunk's bytes, and their digest. */
 static wksp__ck_digest_t chunk_read(wksp_ckpt_writer_t *writer, wksp__ck_chunk_t const *chunk,
                                     char *to) {
-  gather_t gather = {.to = to, .base = (char const *)writer->wksp};
-  wksp__ck_runs(&writer->ckpt.tables, chunk, gather_run, &gather);
+  gather_t gather = {.to = to};
+  wksp__ck_ranges(&writer->ckpt.tables, chunk, writer->wksp, gather_range, &gather);
   return wksp__ck_digest(to, chunk->raw_len);
 }
 
-static void first_run(void *arg, uint64_t gaddr, uint64_t len) {
+static void first_range(void *arg, char *at, uint64_t len) {
   gather_t *gather = arg;
   (void)len;
-  gather->at = gather->base + gaddr;
+  if (!gather->at) gather->at = at;
 }
 
-static void digest_run(void *arg, uint64_t gaddr, uint64_t len) {
+static void digest_range(void *arg, char *at, uint64_t len) {
   gather_t *gather = arg;
-  wksp__ck_digest_add(gather->state, gather->base + gaddr, len);
+  wksp__ck_digest_add(gather->state, at, len);
 }
 
 /* The digest of the chunk where it is, *ret_at: its bytes, if they are one range, else NULL. 1, or
    0: its ranges are so short that to copy them is cheaper. */
 static int chunk_look(wksp_ckpt_writer_t *writer, bench_t *bench, wksp__ck_chunk_t const *chunk,
                       wksp__ck_digest_t *ret_digest, char const **ret_at) {
-  gather_t gather = {.base = (char const *)writer->wksp, .state = bench->digest};
+  gather_t gather = {.state = bench->digest};
   *ret_at = NULL;
   if (chunk->run_cnt == 1) {
-    wksp__ck_runs(&writer->ckpt.tables, chunk, first_run, &gather);
+    wksp__ck_ranges(&writer->ckpt.tables, chunk, writer->wksp, first_range, &gather);
     *ret_at = gather.at;
     *ret_digest = wksp__ck_digest(gather.at, chunk->raw_len);
     return 1;
   }
   if (chunk->raw_len / chunk->run_cnt < IN_PLACE_MIN) return 0;
   wksp__ck_digest_begin(bench->digest);
-  wksp__ck_runs(&writer->ckpt.tables, chunk, digest_run, &gather);
+  wksp__ck_ranges(&writer->ckpt.tables, chunk, writer->wksp, digest_range, &gather);
   *ret_digest = wksp__ck_digest_end(bench->digest);
   return 1;
 }
@@ -346,7 +347,6 @@ static int pass(wksp_ckpt_writer_t *writer, wksp__ck_piece_t piece, uint32_t pha
   wksp__ck_tables_t *tables = &writer->ckpt.tables;
   int err = wksp__ck_capture(writer->wksp, writer->opts.map_sz, tables);
   if (err) return err;
-  tables->near = (uintptr_t)writer->wksp;
   uint32_t threads = wksp__ck_threads(writer->opts.threads, tables->live_sz);
   err = benches_make(writer, threads);
   if (err) return err;

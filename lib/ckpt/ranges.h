@@ -1,0 +1,19 @@
+/* ranges: the bytes of a chunk where they are, each fetched before it is wanted.
+
+   What lives in a span of small blocks lies in thousands of short ranges, and the processor does
+   not guess where the next one begins: whoever walks them one by one waits for memory at each. So
+   they are collected, a few dozen at a time, and fetched some ahead of the one that is looked at.
+ */
+
+#ifndef WKSP_CKPT_RANGES_H
+#define WKSP_CKPT_RANGES_H
+
+#include "ckpt/tables.h"
+
+/* Calls on_range for the ranges of a chunk, in the order of addresses; ranges that touch are one.
+   base: where the workspace is, or is to be. */
+typedef void (*wksp__ck_range_t)(void *arg, char *at, uint64_t len);
+void wksp__ck_ranges(wksp__ck_tables_t const *tables, wksp__ck_chunk_t const *chunk, void *base,
+                     wksp__ck_range_t on_range, void *arg);
+
+#endif
