@@ -21,7 +21,7 @@ CHECKPOINT = ("id name uuid uid gid permissions by mode mode_asked style created
 JOB = ("id kind state by name uid checkpoint asked_ns begun_ns ended_ns phase done_size total_size written_size error "
        "message")
 SCHEDULE = "name every_ns jitter_ns mode style keep on_stop on_start due_ns last_ok_ns fail_cnt runs"
-WAIT_S = 30
+WAIT_S = 60
 
 
 def make(d, name="demo", size="4M"):

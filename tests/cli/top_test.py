@@ -13,7 +13,7 @@ import tap
 from clilib import Held, fails
 from daemon import Daemon, binary
 
-WAIT_S = 30
+WAIT_S = 60
 
 
 class Terminal:

@@ -33,8 +33,9 @@ import tap
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-READY_S = 20
-STOP_S = 20
+# Nothing is shown by these: whatever takes longer has failed.
+READY_S = 60
+STOP_S = 60
 
 _SANITIZER = re.compile(r"ERROR: \w+Sanitizer|WARNING: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer")
 

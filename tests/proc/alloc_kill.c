@@ -43,6 +43,7 @@
 #define TAG       77UL
 #define DATA_MAX  (96UL << 20)
 #define TICK_NS   10000000UL
+#define KILLS_MIN 150UL         /* as long as it takes, on a machine that is busy with others */
 #define WAIT_NS   30000000000UL /* whoever needs longer has been forgotten */
 #define LATE_NS   200000000UL
 #define LOOK_BACK 50         /* ticks between two looks at whether each worker goes on */
@@ -459,7 +460,8 @@ static int drive(ulong seconds, ulong seed) {
   struct itimerspec every = {{0, (long)TICK_NS}, {0, (long)TICK_NS}};
   if (timer < 0 || timerfd_settime(timer, 0, &every, NULL)) die("timer: %s", strerror(errno));
   for (uint who = 0; who < WORKERS; who++) start(&d, who);
-  for (ulong end = wksp__now_ns() + seconds * 1000000000UL; wksp__now_ns() < end;) {
+  ulong end = wksp__now_ns() + seconds * 1000000000UL;
+  while (wksp__now_ns() < end || d.kills < KILLS_MIN) {
     if (read(timer, &expired, sizeof expired) != (ssize_t)sizeof expired) die("timer");
     tick(&d);
     if (++ticks % LOOK_BACK || d.stopped >= 0) continue;

@@ -23,16 +23,16 @@ def sanitized(program):
 @tap.test(timeout=250)
 def killed_and_stopped():
     """of six processes that malloc and free each other's blocks, through words in the workspace too, one is killed, or
-    stopped for a while, every 10 ms for 30 s: every block is as it was written, the others go on within 200 ms, each
+    stopped for a while, every 10 ms for 10 s: every block is as it was written, the others go on within 200 ms, each
     kill loses at most one block, which is known, and in the end all is given back"""
     seed, program = tap.seed(), binary("tests/proc/alloc_kill")
-    seconds = 120 if tap.full() else 10 if sanitized(program) else 30
+    seconds = 120 if tap.full() else 5 if sanitized(program) else 10
     done = subprocess.run([program, str(seconds), str(seed)], capture_output=True, text=True, check=False)
     tap.eq(done.returncode, 0, f"exit status of alloc_kill: {done.stdout}{done.stderr}")
     tap.diag(done.stdout.strip())
     figures = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", done.stdout)}
-    # On a machine that is busy with other things there are fewer than 60 in a second, and fewer stops.
-    tap.true(figures["kills"] >= seconds, f"only {figures['kills']} kills in {seconds} s")
+    # On a machine that is busy with other things there are fewer than 60 in a second, and it goes on for longer.
+    tap.true(figures["kills"] >= 150, f"only {figures['kills']} kills")
     tap.true(figures["stops"] > 3, f"only {figures['stops']} stops in {seconds} s")
     tap.true(figures["inside"] > 3, f"only {figures['inside']} kills hit a call")
     # What the kernel does not tell of (a processor taken from the whole machine) may delay a few; whoever has to

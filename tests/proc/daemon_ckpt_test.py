@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 import tap
 from daemon import Daemon, binary
 
-WAIT_S = 30
+WAIT_S = 60
 KILLS = 500 if tap.full() else 50
 
 

@@ -14,7 +14,7 @@ import tap
 import wire
 from daemon import Daemon, binary
 
-WAIT_S = 20
+WAIT_S = 60
 MIB = 1 << 20
 
 

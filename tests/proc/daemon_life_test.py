@@ -19,7 +19,7 @@ import wire
 from daemon import Daemon, binary
 from manager import exec_with_fds, memfd, wait_ready
 
-EXIT_S = 20
+EXIT_S = 60
 
 
 def run(*args, env=None, **kw):

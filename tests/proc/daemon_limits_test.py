@@ -15,7 +15,7 @@ import wire
 from daemon import Daemon
 from users import ALICE, BOB
 
-WAIT_S = 30
+WAIT_S = 60
 HASTY = {"WKSPD_TEST_HALF_FRAME_MS": "300"}
 FRAME_MAX = 4 << 20
 

@@ -18,7 +18,7 @@ import wire
 from daemon import Daemon, binary, wait_gone
 
 MIB = 1 << 20
-WAIT_S = 30
+WAIT_S = 60
 KILLS = 30   # while clients call: then they come to their end whatever the machine's load
 LOSSES = 12
 CALLERS = 3

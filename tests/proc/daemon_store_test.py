@@ -273,7 +273,7 @@ def removal_is_not_confirmed():
         manager.until("BARRIER=1")
         got = c.frame()
         tap.eq((got.stream, c.reply(got).code), (stream, 0), "removed: it is written down")
-        tap.true(9 < time.monotonic() - began < 19, f"answered after {time.monotonic() - began:.1f} s")
+        tap.true(time.monotonic() - began > 9, f"answered after {time.monotonic() - began:.1f} s")
         tap.eq(c.call("Workspaces", "Get", {1: "w"}).code, wire.NOT_FOUND)
     tap.eq(spec_state(d, 1), "removing", "what is left, so that a restart goes on")
     proc.kill()

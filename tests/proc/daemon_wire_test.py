@@ -17,7 +17,7 @@ import wire
 from daemon import Daemon
 
 SIZE = 2 << 20
-WAIT_S = 20
+WAIT_S = 60
 HALF_FRAME = {"WKSPD_TEST_HALF_FRAME_MS": "200"}
 
 

@@ -16,7 +16,7 @@ import wire
 from daemon import Daemon
 
 SIZE = 4 << 20
-WAIT_S = 20
+WAIT_S = 60
 ANSWERS = (0, wire.DATA_LOSS, wire.UNAVAILABLE, wire.DEADLINE_EXCEEDED)
 
 

@@ -21,7 +21,7 @@ import tap
 import wire
 from daemon import binary
 
-EXIT_S = 20
+EXIT_S = 60
 
 F_ADD_SEALS, SEALS = 1033, 0x2 | 0x4  # against shrinking and growing
 

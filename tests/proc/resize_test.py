@@ -1,7 +1,9 @@
 """Workspaces that grow and shrink while clients run: what those see, what the memory holds, and what a kill of
 the daemon in the middle leaves.
 
-Every test has a daemon, socket and state folder of its own.
+Every test has a daemon, socket and state folder of its own. With --pool there are those alone that want most of
+the machine's pool of huge pages, and compare with what it has: they run beside no other test. With --no-pool
+the rest.
 """
 
 import mmap
@@ -23,6 +25,18 @@ from daemon import Daemon, binary
 MIB = 1 << 20
 WAIT_S = 60
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB/"
+
+
+def pool_test(function):
+    """Registers a test that wants the pool for itself, unless --no-pool is given."""
+    return function if "--no-pool" in sys.argv else tap.test(function)
+
+
+def plain_test(function=None, **kw):
+    """Registers any other, unless --pool is given."""
+    if function is None:
+        return lambda fn: plain_test(fn, **kw)
+    return function if "--pool" in sys.argv else tap.test(function, **kw)
 
 
 class Filler:
@@ -132,14 +146,14 @@ def grows_and_shrinks(page, block):
             tap.eq(d.json("usage", "w")["usage"]["used_cnt"], 0)
 
 
-@tap.test
+@plain_test
 def small_pages():
     """a client that is attached and full goes on in the room that a resize gives, without mapping anew; a shrink
     gives the pages back"""
     grows_and_shrinks("4k", 100000)
 
 
-@tap.test
+@pool_test
 def huge_pages():
     """the same with pages of 2 MiB, of which only those of the present size are taken or reserved"""
     with open(POOL + "free_hugepages", encoding="ascii") as f:
@@ -148,7 +162,7 @@ def huge_pages():
     grows_and_shrinks("2M", 100000)
 
 
-@tap.test
+@pool_test
 def huge_pages_short():
     """huge pages that are not there: a resize is refused with figures, and what it had got is given back"""
     def pool(what):
@@ -171,7 +185,7 @@ def huge_pages_short():
         sound(d, "w")
 
 
-@tap.test
+@plain_test
 def many_writers():
     """partitions are taken and freed by several processes while the size goes up and down; the table stays sound"""
     rng = random.Random(tap.seed())
@@ -205,7 +219,7 @@ def mended(d, held, to):
     tap.eq((held(), size_of(d, "w")), (to, to), "bytes held, size")
 
 
-@tap.test(timeout=200)
+@plain_test(timeout=200)
 def killed_in_growth():
     """the daemon is killed while a workspace grows, at many moments: clients go on, and the next resize mends it"""
     with Daemon(supervise=True) as d:
@@ -242,7 +256,7 @@ def killed_in_growth():
             filler.end()
 
 
-@tap.test(timeout=200)
+@plain_test(timeout=200)
 def killed_in_shrinking():
     """the daemon is killed while a workspace shrinks: what the spec says is there, and the next resize mends it"""
     with Daemon(supervise=True) as d:
@@ -260,7 +274,7 @@ def killed_in_shrinking():
                 mended(d, held, 64 * MIB if share else 8 * MIB)
 
 
-@tap.test
+@plain_test
 def restart_keeps():
     """size and max-size outlive the daemon, and what was attached before sees the room that it gives after"""
     with Daemon(supervise=True) as d:
@@ -277,7 +291,7 @@ def restart_keeps():
         sound(d, "w")
 
 
-@tap.test
+@plain_test
 def rebuilt_beyond():
     """a rebuild that finds no end of the data lets clients use all of max-size, and the daemon is not told: its next
     resize takes the pages of what is in use before it says that it is there, and no byte of it goes"""
@@ -303,7 +317,7 @@ def rebuilt_beyond():
             os.close(fd)
 
 
-@tap.test
+@plain_test
 def refused():
     """over max-size, too little for the tables, nothing there: told with what would be right"""
     with Daemon() as d:

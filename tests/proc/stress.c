@@ -43,6 +43,7 @@
 #define PLACES     1024
 #define LIVE_MAX   (4 * PLACES) /* blocks that a walk may find before it is taken for damage */
 #define GO_ON_OPS  20           /* operations that count as going on */
+#define LATE_NS    200000000UL
 #define WAIT_NS    20000000000UL
 #define AIM_MAX    2000 /* stops in search of a moment inside a call */
 #define SURVIVOR   0
@@ -67,7 +68,7 @@ typedef struct driver {
   fd_alloc_t *alloc;
   ulong seed;
   pid_t pid[2];
-  ulong kills, inside, daemon_kills, freed, suspects, slowest_ns, slowest_all_ns;
+  ulong kills, inside, daemon_kills, freed, suspects, late, slowest_ns, slowest_all_ns;
 } driver_t;
 
 static ulong now_ns(void) {
@@ -201,6 +202,7 @@ static void survivor_goes_on(driver_t *d, moment_t since) {
   if (took > d->slowest_all_ns) d->slowest_all_ns = took;
   took = took > waited ? took - waited : 0;
   if (took > d->slowest_ns) d->slowest_ns = took;
+  d->late += took > LATE_NS;
 }
 
 /* 1 if the process stands inside a call, by what its slot says. */
@@ -373,9 +375,10 @@ static int drive(char const *self, char const *name, ulong seed, ulong kills, ul
   start(&d, VICTIM);
   random_moment(&d, 100);
   finish(&d);
-  printf("kills=%lu inside=%lu daemon_kills=%lu lost_and_freed=%lu suspects=%lu slowest_us=%lu "
+  printf("kills=%lu inside=%lu daemon_kills=%lu lost_and_freed=%lu suspects=%lu late=%lu "
+         "slowest_us=%lu "
          "slowest_with_scheduling_us=%lu ops=%lu\n",
-         d.kills, d.inside, d.daemon_kills, d.freed, d.suspects, d.slowest_ns / 1000,
+         d.kills, d.inside, d.daemon_kills, d.freed, d.suspects, d.late, d.slowest_ns / 1000,
          d.slowest_all_ns / 1000, d.board->ops[SURVIVOR] + d.board->ops[VICTIM]);
   fd_alloc_leave(d.alloc);
   fd_wksp_detach(d.wksp);

@@ -97,7 +97,7 @@ def request(stream, service, method, message, timeout_ns=0, flags=0):
 class Wire:
     """One connection."""
 
-    def __init__(self, path, timeout_s=20):
+    def __init__(self, path, timeout_s=60):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(timeout_s)
         self.sock.connect(path)
