@@ -277,7 +277,8 @@ int cmd_restore(cli_t *cli, cli_args_t const *args) {
                             .from = cli_arg(args, "from"),
                             .as = cli_arg(args, "as"),
                             .tags = tags,
-                            .numa = cli_arg(args, "numa")};
+                            .numa = cli_arg(args, "numa"),
+                            .in_place = cli_arg(args, "in-place") != NULL};
   if (page && (why = parse_page(page, &restore.page_size)))
     return cli_fail_usage(cli, "--page '%s' %s", page, why);
   if (seed && (why = parse_number32(seed, &restore.seed)))

@@ -377,13 +377,17 @@ static cli_command_t const commands[] = {
       {"from", "ID", "the checkpoint (the newest of NAME that is sound)", 0, 0},
       {"as", "NEW", "what to call what comes of it (NAME)", 0, 0},
       {"tag", "TAG", "only partitions with this tag; may be repeated", 0, 1},
+      {"in-place", NULL, "into the workspace of that name, which is there", 0, 0},
       {"page", "PAGE", "4k, 2M or 1G (as it was)", 0, 0},
       {"numa", "WHERE", "where its pages are to be (as it was); see create", 0, 0},
       {"seed", "N", "a new seed (as it was)", 0, 0}},
     .what = "make a workspace from a checkpoint",
     .text = "It is there when all of it has been put in and verified; what fails leaves\n"
-            "nothing. There must be no workspace of that name.\n",
+            "nothing. There must be no workspace of that name; with --in-place there must\n"
+            "be one, to which nobody is attached. It stays as it is until the new one can\n"
+            "take its place, so there must be pages for both.\n",
     .examples = "  wkspctl restore demo\n"
+                "  wkspctl restore demo --in-place --from 17.1a1ff9b1d83\n"
                 "  wkspctl restore demo --from 17.1a1ff9b1d83 --as demo-before --page 4k\n",
     .run = cmd_restore },
   { .name = "schedule", .operands = {"NAME"},

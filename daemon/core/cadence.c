@@ -306,7 +306,7 @@ void cadence_start(engine_t *e) {
 static ws_t *plan_ws(engine_t const *e, plan_t const *plan) {
   ws_t *ws = registry_by_name(&e->registry, plan->schedule.name);
   if (!ws || !ws_visible(ws) || ws->spec.uid != plan->schedule.uid || ws->quarantined ||
-      ws->read_only || ws->state == WS_SPEC_REMOVING)
+      ws->read_only || ws->state == WS_SPEC_REMOVING || (ws->replaced_by && !e->stopping))
     return NULL;
   return ws;
 }

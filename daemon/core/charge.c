@@ -48,14 +48,17 @@ static void use_add(quota_use_t *use, char const *nodes, int size, uint64_t max_
     use->node[size][node] += place_cnt(&layout, node, 0, layout.total) * page;
 }
 
-/* All that a user's workspaces can grow to; but not the one of id without. */
-static void use_of(engine_t const *e, uint32_t uid, uint64_t without, quota_use_t *ret_use) {
+/* All that a user's workspaces can grow to; but not the one of id without, and not the one that it
+   replaces, which goes when it comes. */
+static void use_of(engine_t const *e, uint32_t uid, uint64_t without, uint64_t replaces,
+                   quota_use_t *ret_use) {
   size_t place = 0;
 
   memset(ret_use, 0, sizeof(*ret_use));
   for (ws_t const *ws; (ws = idmap_next(&e->registry.by_id, &place));) {
     int size = topo_size_of(ws->spec.page_size);
     if (ws->spec.uid != uid || ws->spec.ws_id == without || size < 0 || !ws->spec_known) continue;
+    if (replaces && ws->spec.ws_id == replaces) continue;
     use_add(ret_use, ws->spec.nodes, size, ws->spec.max_size);
   }
 }
@@ -66,7 +69,7 @@ int charge_fault(engine_t const *e, spec_t const *spec, engine_reply_t *ret_faul
   quota_use_t use = none, had;
 
   if (!e->quota || !e->quota->cnt || size < 0) return 0;
-  use_of(e, spec->uid, spec->ws_id, &use);
+  use_of(e, spec->uid, spec->ws_id, spec->replaces, &use);
   had = use;
   use_add(&use, spec->nodes, size, spec->max_size);
   quota_rule_t const *rule = quota_broken(e->quota, spec->uid, &use);
@@ -93,7 +96,7 @@ int charge_fault(engine_t const *e, spec_t const *spec, engine_reply_t *ret_faul
 static size_t rows_of(engine_t const *e, uint32_t uid, engine_quota_t *rows, size_t cnt) {
   quota_use_t use;
 
-  use_of(e, uid, 0, &use);
+  use_of(e, uid, 0, 0, &use);
   for (uint32_t i = 0; i < e->quota->cnt && cnt < ENGINE_QUOTA_ROWS_MAX; i++) {
     quota_rule_t const *rule = &e->quota->rule[i];
     if (quota_find(e->quota, uid, rule->size, rule->node) != rule) continue;
@@ -138,7 +141,8 @@ int charge_held(engine_t *e, engine_event_t const *event) {
   ws_t *ws = registry_by_id(&e->registry, event->u.held.ws_id);
   char reason[ENGINE_REASON_MAX];
 
-  if (!ws || ws->state != WS_READY || e->phase != ENGINE_PHASE_SERVING) return ENGINE_STALE;
+  if (!ws || ws->state != WS_READY || ws->replaced_by || e->phase != ENGINE_PHASE_SERVING)
+    return ENGINE_STALE;
   ws->held = event->u.held.bytes;
   uint64_t excess = charge_excess(ws);
   if (!excess || ws->quarantined) return 0;

@@ -277,7 +277,7 @@ void ckpt_begin(engine_t *e, call_t *call, engine_request_t const *req) {
                         req->u.c.checkpoint.level};
 
   if (!ws || fault_rights(&ws->spec, call->conn, WANT_READ | WANT_WRITE, &fault) ||
-      fault_writable(ws, &fault) || fault_how(req, &fault) ||
+      fault_writable(ws, &fault) || fault_replaced(e, ws, &fault) || fault_how(req, &fault) ||
       fault_info(req->u.c.checkpoint.info, &fault) || fault_under_way(e, ws, &fault) ||
       fault_share_task(e, call->conn, &fault) ||
       fault_limit("checkpoints", e->catalog.cnt, ENGINE_CKPTS_MAX, &fault)) {

@@ -154,6 +154,7 @@ void fault_disk(ws_t const *ws, char const *what, engine_event_t const *event,
 static void create_publish(engine_t *e, ws_t *ws) {
   call_t *call = ws->call;
 
+  replace_publish(e, ws);
   ws->state = WS_READY;
   ws->call = NULL;
   if (call) call->ws = NULL;

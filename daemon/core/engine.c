@@ -14,6 +14,7 @@
      a workspace's Create, Delete or Resize names the workspace as the thing it waits for
      a resize in its worker's step has a job, queued or running
      a workspace that a restore makes has its job, until it is published or undone
+     one that is being restored in place is ready and held by nobody
      no id is above the highest given out
 
    Refuses events out of order (START, recovery, the rest) and answers that nobody asked for. */
@@ -488,6 +489,12 @@ static char const *check_workspaces(engine_t const *e, uint64_t *ret_await, size
       return "a resize that waits for its worker has one";
     if (ws->restore_job && (!jobs_by_id(&e->jobs, ws->restore_job) || ws->state == WS_READY))
       return "a restore has its job until it is over";
+    if (ws->replaced_by) {
+      ws_t const *by = registry_by_id(&e->registry, ws->replaced_by);
+      if (!by || by->spec.replaces != ws->spec.ws_id || by->named || ws->leases ||
+          ws->state != WS_READY)
+        return "what is replaced is ready, unheld, and has one that replaces it";
+    }
     if (ws->state == WS_UNSPEC && !ws->awaiting && !ws->retry.place && !e->stopping &&
         e->phase == ENGINE_PHASE_SERVING)
       return "a workspace that goes is on its way";

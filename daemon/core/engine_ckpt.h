@@ -113,6 +113,7 @@ typedef union engine_ckpt_request {
     topo_t const *topo; /* from the shell, as of create */
     int cpu;
     int wait;         /* answer when it is done, not when it has begun */
+    int in_place;     /* into the workspace that is there, to which nobody is attached */
     uint8_t uuid[16]; /* from the shell, as of create */
   } restore;
   struct {

@@ -12,6 +12,7 @@
      work.c     jobs: query, compact, reap, resize
      ckpt.c     tasks: taking, listing, checking and removing checkpoints
      restore.c  a workspace from a checkpoint
+     replace.c  one that takes the place of another
      cadence.c  schedules: setting them, what they make happen
      watch.c    tasks that are looked at and cancelled
      browse.c   get, list, watch, version, stats
@@ -283,6 +284,8 @@ job_t *work_resize_job(engine_t const *e, ws_t const *ws);
 
 /* Cancels it: 1 if it runs, and will end; 0 if there is none any more. */
 int work_resize_cancel(engine_t *e, ws_t *ws);
+/* The daemon stops: the resize of ws, whose worker is queued or runs, is given up. */
+void resize_stop(engine_t *e, ws_t *ws);
 void resize_worked(engine_t *e, ws_t *ws, engine_event_t const *event);
 
 /* What a worker's failure is to a caller. */
@@ -395,6 +398,27 @@ void restore_abort(engine_t *e, ws_t *ws);
 /* The name's workspace is gone and its schedule wants it back: from the newest checkpoint that is
    older than before (NULL: of all). */
 void restore_plan(engine_t *e, plan_t *plan, engine_ckpt_t const *before);
+
+/* replace.c
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* 1 and *ret_fault if ws is being restored in place; if what it was before has not gone yet; if the
+   peer may not put another one in its place, or nobody can. */
+int fault_replaced(engine_t const *e, ws_t const *ws, engine_reply_t *ret_fault);
+int fault_replacing(engine_t const *e, ws_t const *ws, engine_reply_t *ret_fault);
+int fault_replace(engine_t const *e, conn_t const *conn, ws_t const *old,
+                  engine_reply_t *ret_fault);
+
+/* ws, in the making and without a name, is to take the place of old. */
+void replace_begin(ws_t *ws, ws_t *old);
+
+/* The disk says that it has: if it is to replace one, it gets the name and that one goes. */
+void replace_publish(engine_t *e, ws_t *ws);
+
+/* ws has been undone, and the disk does not say otherwise: who it was to replace is served again.
+ */
+void replace_undone(engine_t *e, ws_t const *ws);
 
 /* cadence.c
  * ------------------------------------------------------------------------------------------------

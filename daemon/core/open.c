@@ -31,6 +31,7 @@ static int fault_open(engine_t *e, call_t const *call, engine_request_t const *r
   if (fault_rights(&ws->spec, call->conn, want, ret_fault)) return 1;
   if (mode == ENGINE_OPEN_RO ? fault_served(ws, ret_fault) : fault_writable(ws, ret_fault))
     return 1;
+  if (fault_replaced(e, ws, ret_fault)) return 1;
   if (e->lease_id_high >= ENGINE_LEASE_ID_MAX) {
     fault_set(ret_fault, ENGINE_CODE_RESOURCE_EXHAUSTED, "lease",
               "workspace \"%s\" could not be opened: all %lu lease ids have been given out",

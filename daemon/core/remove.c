@@ -75,6 +75,7 @@ void remove_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   ws_t *ws = ws_lookup(e, req->u.del.name, &fault);
 
   if (!ws || fault_rights(&ws->spec, call->conn, WANT_DELETE, &fault) ||
+      fault_replaced(e, ws, &fault) || fault_replacing(e, ws, &fault) ||
       fault_removable(ws, req->u.del.force, &fault) || fault_resizing(e, ws, &fault)) {
     call_fail(e, call, &fault);
     return;
@@ -246,7 +247,10 @@ int remove_done(engine_t *e, engine_event_t const *event) {
   if (event->u.done.err) {
     log_disk(e, ws, "unpersist-failed", event);
     /* What is left on disk is thrown away at the next start, unless it may say ready. */
-    if (!ws->maybe_ready) registry_unlist(&e->registry, ws);
+    if (!ws->maybe_ready) {
+      registry_unlist(&e->registry, ws);
+      replace_undone(e, ws);
+    }
     retry_later(e, ws);
     if (ws->call && !ws->spec_known) fault_unfinished(e, ws, event);
     answer_rest(e, ws);
@@ -255,6 +259,7 @@ int remove_done(engine_t *e, engine_event_t const *event) {
   answer_rest(e, ws);
   char name[SPEC_NAME_MAX + 1];
   memcpy(name, ws->spec.name, sizeof(name));
+  replace_undone(e, ws);
   registry_remove(&e->registry, ws);
   if (!registry_by_name(&e->registry, name)) restore_again(e, name);
   return 0;

@@ -163,8 +163,9 @@ void resize_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   ws_t *ws = ws_lookup(e, req->u.resize.name, &fault);
 
   if (!ws || fault_rights(&ws->spec, call->conn, WANT_WRITE, &fault) ||
-      fault_writable(ws, &fault) || fault_size(e, req->u.resize.size, &fault) ||
-      fault_resize(ws, req->u.resize.size, &fault) || fault_share_job(e, call->conn, &fault)) {
+      fault_writable(ws, &fault) || fault_replaced(e, ws, &fault) ||
+      fault_size(e, req->u.resize.size, &fault) || fault_resize(ws, req->u.resize.size, &fault) ||
+      fault_share_job(e, call->conn, &fault)) {
     call_fail(e, call, &fault);
     return;
   }
@@ -368,6 +369,10 @@ void resize_abandon(engine_t *e, call_t *call) {
 
   call->ws = NULL;
   ws->call = NULL;
+  resize_abort(e, ws, 0);
+}
+
+void resize_stop(engine_t *e, ws_t *ws) {
   resize_abort(e, ws, 0);
 }
 

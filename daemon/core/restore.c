@@ -13,7 +13,7 @@
 
    A workspace whose memory was lost comes back by itself if its schedule says so: from its newest
    checkpoint, or, if that turns out to be damaged, from the one before it. Refuses to put anything
-   into a workspace that there is. */
+   into a workspace that there is: a restore in place is made beside it (replace.c). */
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -38,6 +38,7 @@ typedef struct want {
   char const *numa; /* where its pages are to be */
   char nodes[SPEC_NUMA_MAX + 1];
   int strict;
+  ws_t *old; /* in whose place it comes; NULL: none */
 } want_t;
 
 static int fault_wanted(engine_t const *e, want_t const *want, engine_reply_t *ret_fault) {
@@ -114,7 +115,7 @@ static ws_t *begin(engine_t *e, want_t const *want) {
   if (ws->spec.max_size < ws->spec.size) ws->spec.max_size = ws->spec.size;
   ws->spec.page_size = want->page_size ? want->page_size : ckpt->spec.page_size;
   ws->spec.part_max = ckpt->part_max;
-  ws->spec.mode = ckpt->spec.mode;
+  ws->spec.mode = want->old ? want->old->spec.mode : ckpt->spec.mode;
   ws->spec.seed = want->seed_set ? want->seed : ckpt->spec.seed;
   ws->spec.uid = want->uid;
   ws->spec.gid = want->gid;
@@ -125,7 +126,8 @@ static ws_t *begin(engine_t *e, want_t const *want) {
   ws->spec_known = 1;
   ws->state = WS_SPEC_MAKING;
   ws->restore_data_max = ckpt->data_max;
-  if (registry_list(&e->registry, ws, 1) || registry_add_uuid(&e->registry, ws)) {
+  if (want->old) replace_begin(ws, want->old);
+  if ((!want->old && registry_list(&e->registry, ws, 1)) || registry_add_uuid(&e->registry, ws)) {
     e->err = WKSP_E_NOMEM;
     return NULL;
   }
@@ -176,13 +178,14 @@ static int adopt(engine_t *e, call_t *call, engine_request_t const *req) {
 static int fault_placement(engine_request_t const *req, want_t *want, engine_reply_t *ret_fault) {
   int given = req->u.c.restore.numa[0] != 0;
   engine_request_t as_create = {.method = ENGINE_CREATE};
+  spec_t const *was = want->old ? &want->old->spec : &want->ckpt->spec;
   place_policy_t policy;
 
-  want->numa = given ? req->u.c.restore.numa : want->ckpt->spec.numa;
+  want->numa = given ? req->u.c.restore.numa : was->numa;
   memcpy(as_create.u.create.numa, want->numa, strlen(want->numa) + 1);
   as_create.u.create.topo = req->u.c.restore.topo;
   as_create.u.create.cpu = req->u.c.restore.cpu;
-  as_create.u.create.preferred = given ? req->u.c.restore.preferred : !want->ckpt->spec.strict;
+  as_create.u.create.preferred = given ? req->u.c.restore.preferred : !was->strict;
   if (plan_policy(&as_create, &policy, ret_fault)) {
     if (!given)
       fault_hint(ret_fault, "this machine may have other nodes than the one that it is from: say "
@@ -197,6 +200,8 @@ static int fault_placement(engine_request_t const *req, want_t *want, engine_rep
 /* What it would be charged for, as far as that is known already. */
 static int fault_charge(engine_t const *e, want_t const *want, engine_reply_t *ret_fault) {
   spec_t spec = want->ckpt->spec;
+  spec.ws_id = 0; /* beside all that there is */
+  spec.replaces = want->old ? want->old->spec.ws_id : 0;
   spec.uid = want->uid;
   if (want->page_size) spec.page_size = want->page_size;
   memcpy(spec.name, want->name, strlen(want->name) + 1);
@@ -204,9 +209,25 @@ static int fault_charge(engine_t const *e, want_t const *want, engine_reply_t *r
   return charge_fault(e, &spec, ret_fault);
 }
 
+/* In whose place it is to come, and what it has of that one. */
+static int fault_in_place(engine_t *e, conn_t const *conn, want_t *want,
+                          engine_reply_t *ret_fault) {
+  ws_t *old = ws_lookup(e, want->name, ret_fault);
+  if (!old || fault_replace(e, conn, old, ret_fault)) return 1;
+  if (registry_by_uuid(&e->registry, want->uuid))
+    return fault_admission(e, conn, want->name, want->uuid, ret_fault);
+  want->old = old;
+  want->uid = old->spec.uid;
+  want->gid = old->spec.gid;
+  if (!want->page_size) want->page_size = old->spec.page_size;
+  return fault_limit("workspaces", e->registry.by_id.cnt, e->config.workspaces_max, ret_fault) ||
+         fault_kept(e, ret_fault);
+}
+
 void restore_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
-  if (adopt(e, call, req)) return;
+  int in_place = req->u.c.restore.in_place;
+  if (!in_place && adopt(e, call, req)) return;
   engine_ckpt_t *ckpt = pick(e, call->conn, req, &fault);
   want_t want = {.ckpt = ckpt,
                  .name = req->u.c.restore.as[0] ? req->u.c.restore.as : req->u.c.restore.name,
@@ -219,13 +240,15 @@ void restore_begin(engine_t *e, call_t *call, engine_request_t const *req) {
                  .seed_set = req->u.c.restore.seed_set,
                  .seed = req->u.c.restore.seed,
                  .by = SCHEDULE_BY_HAND};
-  if (!ckpt || fault_admission(e, call->conn, want.name, want.uuid, &fault) ||
+  if (!ckpt ||
+      (in_place ? fault_in_place(e, call->conn, &want, &fault)
+                : fault_admission(e, call->conn, want.name, want.uuid, &fault)) ||
       fault_wanted(e, &want, &fault) || fault_placement(req, &want, &fault) ||
       fault_share_task(e, call->conn, &fault)) {
     call_fail(e, call, &fault);
     return;
   }
-  if (call->conn->admin) { /* who administers restores for whom it was */
+  if (call->conn->admin && !in_place) { /* who administers restores for whom it was */
     want.uid = ckpt->spec.uid;
     want.gid = ckpt->spec.gid;
   }

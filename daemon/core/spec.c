@@ -40,13 +40,15 @@ enum {
   LINE_NUMA,
   LINE_NODES,
   LINE_STRICT,
+  LINE_REPLACES,
   LINE_CRC
 };
 
-#define VERSION 4
+#define VERSION 5 /* 4 if nothing was replaced */
 
 /* The line of the checksum, by version. */
-static int const crc_lines[VERSION + 1] = {0, LINE_MAX_SIZE, LINE_REMOVED, LINE_NUMA, LINE_CRC};
+static int const crc_lines[VERSION + 1] = {0,         LINE_MAX_SIZE, LINE_REMOVED,
+                                           LINE_NUMA, LINE_REPLACES, LINE_CRC};
 
 static char const *const spec_states[] = {"", "making", "ready", "removing", "gone"};
 static char const spec_ops[] = {0, 'c', 'd', 'r'};
@@ -93,6 +95,27 @@ static int done_check(spec_t const *spec) {
   return 0;
 }
 
+/* As it was before it had memory. */
+static void spec_unmake(spec_t *spec) {
+  spec->state = SPEC_MAKING;
+  spec->data_max = spec->geometry_hash = 0;
+  spec->layout_version = 0;
+}
+
+void spec_settle(spec_t *specs, uint8_t const *has_memory, size_t cnt) {
+  for (size_t i = 0; i < cnt; i++) {
+    if (!specs[i].replaces || specs[i].state != SPEC_READY) continue;
+    for (size_t k = 0; k < cnt; k++) {
+      if (specs[k].ws_id != specs[i].replaces || specs[k].state != SPEC_READY) continue;
+      if (has_memory[i])
+        specs[k].state = SPEC_REMOVING;
+      else if (has_memory[k])
+        spec_unmake(&specs[i]);
+      break;
+    }
+  }
+}
+
 int spec_name_ok(char const *name) {
   if (!name) return 0;
   for (size_t i = 0; i <= SPEC_NAME_MAX; i++) {
@@ -137,7 +160,8 @@ int spec_check(spec_t const *spec) {
   if (line) return line;
   if (!numa_ok(spec->numa)) return LINE_NUMA;
   if (!numa_ok(spec->nodes)) return LINE_NODES;
-  return spec->strict & ~1 ? LINE_STRICT : 0;
+  if (spec->strict & ~1) return LINE_STRICT;
+  return spec->replaces >= spec->ws_id ? LINE_REPLACES : 0;
 }
 
 __attribute__((format(printf, 3, 4))) static void
@@ -152,7 +176,7 @@ int spec_encode(spec_t const *spec, char ret_text[SPEC_TEXT_MAX]) {
   size_t len = 0;
   if (spec_check(spec)) return WKSP_E_INVAL;
 
-  spec_line(ret_text, &len, "wkspd-spec=%d\n", VERSION);
+  spec_line(ret_text, &len, "wkspd-spec=%d\n", spec->replaces ? VERSION : VERSION - 1);
   spec_line(ret_text, &len, "id=%" PRIu64 "\n", spec->ws_id);
   spec_line(ret_text, &len, "state=%s\n", spec_states[spec->state]);
   spec_line(ret_text, &len, "name=%s\nuuid=", spec->name);
@@ -179,6 +203,7 @@ int spec_encode(spec_t const *spec, char ret_text[SPEC_TEXT_MAX]) {
   spec_line(ret_text, &len, "\nnuma=%s\n", spec->numa);
   spec_line(ret_text, &len, "nodes=%s\n", spec->nodes);
   spec_line(ret_text, &len, "strict=%d\n", spec->strict);
+  if (spec->replaces) spec_line(ret_text, &len, "replaces=%" PRIu64 "\n", spec->replaces);
   spec_line(ret_text, &len, "crc=%08" PRIx32 "\n", crc_of(ret_text, len));
   return (int)len;
 }
@@ -324,6 +349,8 @@ static int spec_read_fields(reader_t *reader, int version, spec_t *spec) {
   uint64_t strict = 0;
   if (version > 3 && !reader_number(reader, "strict", 10, 0, 1, &strict)) return LINE_STRICT;
   spec->strict = (int)strict;
+  if (version > 4 && (!reader_u64(reader, "replaces", &spec->replaces) || !spec->replaces))
+    return LINE_REPLACES;
   return 0;
 }
 

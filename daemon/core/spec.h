@@ -19,11 +19,16 @@
 
    Version 1, before workspaces could grow, had no max_size, and version 2, before calls had ids, no
    removed_ns and done; version 3, before workspaces were placed, had no numa, nodes and strict.
-   They are read, with max_size that of size and the others empty, and written no more.
+   They are read, with max_size that of size and the others empty, and written no more. Version 5
+   has one line more, replaces, and is written exactly if that is not 0.
 
    The last calls that changed the workspace and had ids of their own stand in its spec, for a call
    is done when the spec that says so is on disk. So whoever asks again after a restart is told what
    became of it (repeat.c). When a workspace has gone its spec stays for a while in the state gone.
+
+   A workspace that was restored in place is another one than before, under the same name. Both have
+   a spec until the old one has gone; the moment at which the new one takes its place is that at
+   which its spec says ready, for that says as well whom it replaces (spec_settle).
 
    What it refuses to do: guess. A text that is not exactly one that spec_encode writes is refused
    with the number of its first wrong line. */
@@ -56,7 +61,7 @@
 /* Bytes of a placement's text (placement.h), its NUL not included. */
 #define SPEC_NUMA_MAX 255U
 
-/* Bytes of the longest text, its NUL included: 19 lines of at most 60 bytes, that of calls with 36
+/* Bytes of the longest text, its NUL included: 20 lines of at most 60 bytes, that of calls with 36
    for each, and two of placements. */
 #define SPEC_TEXT_MAX 1920U
 
@@ -100,6 +105,7 @@ typedef struct spec {
   int strict;                    /* pages are on those nodes or there is no workspace */
   uint32_t done_cnt;
   spec_done_t done[SPEC_DONE_MAX]; /* oldest first; zeroes behind done_cnt */
+  uint64_t replaces;               /* the workspace whose name it has taken; below ws_id, 0: none */
 } spec_t;
 
 /* Notes a call, the oldest one making room for it. id all zeroes: nothing. */
@@ -110,6 +116,12 @@ void spec_done_undo(spec_t *spec, uint8_t const id[SPEC_CALL_ID_SIZE]);
 
 /* NULL: none of that id (all zeroes: never one). */
 spec_done_t const *spec_done_find(spec_t const *spec, uint8_t const id[SPEC_CALL_ID_SIZE]);
+
+/* What a start finds, specs[0 .. cnt): of two that are ready, one in the place of the other, one
+   stays: the new one if it has its memory, and the old one becomes REMOVING; else the old one if
+   that has, and the new one becomes MAKING, for its undoing did not get to its spec. has_memory:
+   for each spec, whether its memory was found. */
+void spec_settle(spec_t *specs, uint8_t const *has_memory, size_t cnt);
 
 /* 1 if name is one for a workspace, else 0. NULL: 0. Reads at most SPEC_NAME_MAX + 1 bytes. */
 int spec_name_ok(char const *name);

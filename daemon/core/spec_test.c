@@ -246,6 +246,51 @@ static int refused_line(char const *from, char const *to) {
   return spec_decode(changed, (size_t)len, &decoded);
 }
 
+/* One that has taken another's place says so, in a version of its own; of those that are older than
+   their predecessor, or say that they have none, there are none. */
+static void test_replaces(void **state) {
+  spec_t spec = spec_example(), again;
+  char text[SPEC_TEXT_MAX];
+  spec.replaces = 16;
+  int len = spec_encode(&spec, text);
+  assert_true(len > 0 && !strncmp(text, "wkspd-spec=5\n", 13));
+  assert_int_equal(spec_decode(text, (size_t)len, &again), 0);
+  assert_memory_equal(&again, &spec, sizeof(spec));
+  char *line = strstr(text, "replaces=16");
+  for (char const *wrong = "0a-"; *wrong; wrong++) {
+    line[sizeof("replaces=") - 1] = *wrong;
+    assert_int_equal(spec_decode(text, (size_t)len, &again), 23);
+  }
+  spec.replaces = spec.ws_id;
+  assert_int_equal(spec_check(&spec), 23);
+}
+
+/* Of two that are ready, one in the place of the other, the other goes; but if only that one has
+   its memory, it stays. */
+static void test_settle(void **state) {
+  spec_t specs[3] = {spec_example(), spec_example(), spec_example()};
+  uint8_t has_memory[3] = {1, 0, 1};
+  specs[1].ws_id = 18;
+  specs[1].replaces = 17;
+  specs[2].ws_id = 19;
+  spec_settle(specs, has_memory, 3);
+  assert_int_equal(specs[0].state, SPEC_READY);
+  assert_int_equal(specs[1].state, SPEC_MAKING);
+  has_memory[1] = 1;
+  spec_settle(specs, has_memory, 3);
+  assert_int_equal(specs[0].state, SPEC_READY);
+  specs[1].state = SPEC_READY;
+  has_memory[0] = has_memory[1] = 0;
+  spec_settle(specs, has_memory, 3);
+  assert_int_equal(specs[0].state, SPEC_READY);
+  assert_int_equal(specs[1].state, SPEC_READY);
+  has_memory[1] = 1;
+  spec_settle(specs, has_memory, 3);
+  assert_int_equal(specs[0].state, SPEC_REMOVING);
+  assert_int_equal(specs[1].state, SPEC_READY);
+  assert_int_equal(specs[2].state, SPEC_READY);
+}
+
 /* A value out of its range or in another spelling is refused by the number of its line; the
    checksum comes last. */
 static void test_lines(void **state) {
@@ -253,7 +298,8 @@ static void test_lines(void **state) {
     char const *from, *to;
     int line;
   } const ways[] = {
-      {"wkspd-spec=4", "wkspd-spec=5", 1},
+      {"wkspd-spec=4", "wkspd-spec=5", 23},
+      {"wkspd-spec=4", "wkspd-spec=6", 1},
       {"wkspd-spec=4", "wkspd-spec=0", 1},
       {"wkspd-spec=4", "wkspd-spec=1", 17},
       {"wkspd-spec=4", "wkspd-spec=2", 18},
@@ -400,6 +446,7 @@ int main(void) {
       cmocka_unit_test(test_version_1),  cmocka_unit_test(test_version_2),
       cmocka_unit_test(test_version_3),  cmocka_unit_test(test_done),
       cmocka_unit_test(test_bit_flips),  cmocka_unit_test(test_lengths),
+      cmocka_unit_test(test_replaces),   cmocka_unit_test(test_settle),
       cmocka_unit_test(test_lines),      cmocka_unit_test(test_nul),
       cmocka_unit_test(test_check),      cmocka_unit_test(test_names),
   };

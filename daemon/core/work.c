@@ -154,6 +154,7 @@ static void task_start(engine_t *e, job_t *job, engine_effect_t *start) {
   if (job->op == ENGINE_OP_CHECKPOINT) ckpt_settle(e, task);
   *ask = task->ask;
   if (job->ws) ask->spec = job->ws->spec;
+  ask->spec.replaces = 0; /* which is of the present only */
   start->u.worker_start.ckpt = ask;
   task->view.state = ENGINE_TASK_RUNNING;
   task->view.begun_ns = e->now_real_ns;
@@ -352,6 +353,14 @@ void work_cancel_workspace(engine_t *e, ws_t *ws, engine_reply_t const *fault) {
   }
 }
 
+/* A resize ends by its own rules; one that nobody has asked for, too (resize_mend). */
+static void stop_job(engine_t *e, job_t *job) {
+  if (job->op == ENGINE_OP_RESIZE && job->ws)
+    resize_stop(e, job->ws);
+  else
+    work_cancel(e, job);
+}
+
 void work_stop(engine_t *e) {
   size_t place = 0;
 
@@ -359,8 +368,8 @@ void work_stop(engine_t *e) {
     next = job->next;
     if (job->call || job->op == ENGINE_OP_RESTORE) continue;
     if (job->task && job->task->view.by == SCHEDULE_BY_STOP) continue;
-    work_cancel(e, job);
+    stop_job(e, job);
   }
   for (job_t *job; (job = idmap_next(&e->jobs.by_id, &place));)
-    if (job->running && !job->call && job->op != ENGINE_OP_RESTORE) work_cancel(e, job);
+    if (job->running && !job->call && job->op != ENGINE_OP_RESTORE) stop_job(e, job);
 }

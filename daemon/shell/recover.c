@@ -250,6 +250,17 @@ static void match(recover_t *recover, spec_t const *spec) {
   add_stranger(recover, mem, "a create that was never finished has its name in the fd store");
 }
 
+/* Two of one workspace that was being restored in place: one of them is it. */
+static int settle_replaced(recover_t *recover) {
+  uint8_t *has_memory = calloc(recover->spec_cnt + 1, 1);
+  if (!has_memory) return 1;
+  for (size_t i = 0; i < recover->spec_cnt; i++)
+    has_memory[i] = idmap_get(&recover->memories, recover->specs[i].ws_id) != NULL;
+  spec_settle(recover->specs, has_memory, recover->spec_cnt);
+  free(has_memory);
+  return 0;
+}
+
 /* Telling
  * ------------------------------------------------------------------------------------------------
  */
@@ -412,6 +423,11 @@ int recover_run(recover_t *recover, engine_config_t const *start) {
   }
   settle_ids(recover);
   for (size_t i = 0; i < recover->spec_cnt; i++) match(recover, &recover->specs[i]);
+  if (settle_replaced(recover)) {
+    log_error(loop->log, "start", "error=%s", log_text("no memory for the list of specs").text);
+    free(records);
+    return 1;
+  }
   event.u.start.ws_id_high = recover->ws_high + recover->stranger_cnt;
   event.u.start.lease_id_high = recover->lease_high;
   loop_post(loop, &event, NULL);

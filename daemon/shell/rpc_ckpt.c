@@ -64,6 +64,7 @@ RPC_CKPT_FILL(restore) {
   ret_req->u.c.restore.wait = from->wait;
   snprintf(ret_req->u.c.restore.numa, sizeof ret_req->u.c.restore.numa, "%s", from->numa);
   ret_req->u.c.restore.preferred = from->preferred;
+  ret_req->u.c.restore.in_place = from->in_place;
 }
 
 RPC_CKPT_FILL(schedule_set) {

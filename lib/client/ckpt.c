@@ -217,6 +217,7 @@ int wksp_client_restore(wksp_client_t *client, wksp_restore_t const *restore, ul
   request.seed = restore->seed;
   if (restore->numa) request.numa = (char *)restore->numa;
   request.preferred = restore->preferred != 0;
+  request.in_place = restore->in_place != 0;
   ProtobufCMessage *message;
   err = wksp__rpc_call(client, &method_restore, WKSP__BASE(&request), &message);
   if (err < 0) return err;

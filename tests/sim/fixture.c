@@ -480,12 +480,27 @@ static void mishap(sim_t *sim) {
   }
 }
 
+/* The specs that are told, in the order of the disk; freed by the caller. */
+static spec_t *settled(sim_t *sim) {
+  spec_t *specs = calloc(sim->disk.cnt + 1, sizeof(*specs));
+  uint8_t *has_memory = calloc(sim->disk.cnt + 1, 1);
+  assert_true(specs && has_memory);
+  for (size_t i = 0; i < sim->disk.cnt; i++) {
+    specs[i] = sim->disk.items[i].spec;
+    has_memory[i] = (uint8_t)(sim_in_memory(sim, sim->disk.items[i].ws_id) != 0);
+  }
+  spec_settle(specs, has_memory, sim->disk.cnt);
+  free(has_memory);
+  return specs;
+}
+
 static void recover(sim_t *sim) {
+  spec_t *specs = settled(sim);
   for (size_t i = 0; i < sim->disk.cnt; i++) {
     sim_disk_t *disk = &sim->disk.items[i];
     engine_event_t event = {.kind = ENGINE_EV_RECOVERED_WORKSPACE};
     event.u.recovered_workspace.spec_known = disk->spec.state != 0;
-    if (disk->spec.state) event.u.recovered_workspace.spec = disk->spec;
+    if (disk->spec.state) event.u.recovered_workspace.spec = specs[i];
     event.u.recovered_workspace.spec.ws_id = disk->ws_id;
     event.u.recovered_workspace.memory = sim_in_memory(sim, disk->ws_id);
     event.u.recovered_workspace.read_only = sim->read_only;
@@ -494,6 +509,7 @@ static void recover(sim_t *sim) {
         disk->spec.state ? "its memory is gone" : "its spec cannot be read";
     sim_step(sim, &event);
   }
+  free(specs);
   for (size_t i = 0; i < sim->memory.cnt; i++) {
     if (!sim->memory.items[i].orphan) continue;
     engine_event_t event = {.kind = ENGINE_EV_RECOVERED_WORKSPACE};

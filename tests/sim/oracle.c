@@ -25,6 +25,22 @@ void sim_broken(sim_t const *sim, char const *format, ...) {
   abort(); /* not reached: fail_msg jumps */
 }
 
+/* Whether one of them was restored in place, and the other came of it: a start knows which it is.
+ */
+static int are_one(spec_t const *a, spec_t const *b) {
+  return a->replaces == b->ws_id || b->replaces == a->ws_id;
+}
+
+/* Whether one that is ready, and has its memory, says that it has taken its place. */
+static int was_replaced(sim_t const *sim, uint64_t ws_id) {
+  for (size_t i = 0; i < sim->disk.cnt; i++) {
+    spec_t const *spec = &sim->disk.items[i].spec;
+    if (spec->state == SPEC_READY && spec->replaces == ws_id && sim_in_memory(sim, spec->ws_id))
+      return 1;
+  }
+  return 0;
+}
+
 static void check_store(sim_t *sim) {
   for (size_t i = 0; i < sim->memory.cnt; i++) {
     sim_memory_t const *memory = &sim->memory.items[i];
@@ -35,11 +51,12 @@ static void check_store(sim_t *sim) {
   }
   for (size_t i = 0; i < sim->disk.cnt; i++) {
     sim_disk_t const *disk = &sim->disk.items[i];
-    if (disk->spec.state != SPEC_READY) continue;
+    if (disk->spec.state != SPEC_READY || was_replaced(sim, disk->ws_id)) continue;
     if (!disk->doubtful && !sim_in_memory(sim, disk->ws_id))
       sim_broken(sim, "the disk says that %lu is ready, and its memory is gone", disk->ws_id);
     for (size_t k = 0; k < i; k++)
       if (sim->disk.items[k].spec.state == SPEC_READY &&
+          !are_one(&sim->disk.items[k].spec, &disk->spec) &&
           !strcmp(sim->disk.items[k].spec.name, disk->spec.name))
         sim_broken(sim, "two on disk are called \"%s\"", disk->spec.name);
   }
@@ -107,7 +124,9 @@ static int check_repeat(sim_t *sim, sim_request_t const *request) {
   uint64_t ws_id = request->view.spec.ws_id;
 
   if (!called || request->req.method == ENGINE_DELETE) return request->repeated;
-  if (called->ws_id && called->ws_id != ws_id)
+  /* One that was restored in place goes on as another one. */
+  int replaced = request->view.spec.replaces && called->ws_id < ws_id;
+  if (called->ws_id && called->ws_id != ws_id && !replaced)
     sim_broken(sim, "a call was done to %lu, and again to %lu", called->ws_id, ws_id);
   called->ws_id = ws_id;
   return request->repeated;

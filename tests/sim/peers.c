@@ -119,6 +119,8 @@ uint32_t sim_send(sim_t *sim, uint64_t conn, engine_request_t const *req, uint64
   request->req = *req;
   request->deadline_ns = timeout_ns ? sim->mono_ns + timeout_ns : 0;
   if (req->method == ENGINE_DELETE) request->target = doom(sim, req->u.del.name);
+  if (req->method == ENGINE_RESTORE && req->u.c.restore.in_place)
+    doom(sim, req->u.c.restore.as[0] ? req->u.c.restore.as : req->u.c.restore.name);
   if (req->call_id_len == SPEC_CALL_ID_SIZE) request->repeated = call_seen(sim, req);
 
   if (sim->hooks.sent) sim->hooks.sent(sim->hooks.arg, req);

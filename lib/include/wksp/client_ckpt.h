@@ -89,6 +89,10 @@ typedef struct wksp_restore {
   uint seed_set, seed; /* 1: a new seed */
   char const *numa;    /* as of wksp_create_t; NULL or "": as it was */
   int preferred;
+  int in_place; /* 1: into the workspace that is there, under the name that is to come of it: it
+                   stays as it is until all of the new one is there, which then takes its place with
+                   its owner, mode and, unless something else is said, pages. Nobody may be attached
+                   (E_STATE, naming who is); meanwhile nobody can */
 } wksp_restore_t;
 
 /* Begins to make a workspace from a checkpoint. It is there when the job is done. 0 and
