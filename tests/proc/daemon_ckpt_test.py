@@ -103,6 +103,52 @@ def worker_killed():
         tap.true(all(f.endswith((".pack", ".ckpt")) for f in left), f"files {left}")
 
 
+def parts(d):
+    return len(d.json("query", "w")["partitions"])
+
+
+@tap.test
+def in_place():
+    """A restore in place leaves the old content or the new one, wherever wkspd is killed; who is attached is named"""
+    seed = tap.seed()
+    rng = random.Random(seed)
+    with Daemon(supervise=True) as d:
+        d.ok("create", "w", "--size", "24M", "--page", "4k")
+        d.ok("memset", d.ok("alloc", "w", "--size", "16M", "--tag", "7").strip(), "1")
+        begun = time.monotonic()
+        take(d, "w", "--style", "lz4")
+        writer = d.popen(binary("tests/proc/ckpt_writer"), "w", stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+        tap.eq(writer.stdout.readline().strip(), b"ready", "the writer")
+        refused = d.ctl("restore", "w", "--in-place")
+        tap.eq(refused.rc, 1)
+        tap.contains(refused.err, f"attached by pid {writer.pid} (uid {os.getuid()})")
+        writer.stdin.close()
+        tap.eq(writer.wait(WAIT_S), 0, "exit status of the writer")
+        writer.stdout.close()
+        tap.until(lambda: d.ctl("restore", "w", "--in-place").rc == 0, WAIT_S, "nobody is attached any more")
+        long_s = time.monotonic() - begun
+        tap.eq(parts(d), 1, "the new content")
+        for n in range(30 if tap.full() else 3):
+            d.ok("alloc", "w", "--size", "64K", "--tag", "8")
+            was = d.json("show", "w")["uuid"]
+            restore = d.popen(binary("cli/wkspctl"), "--socket", d.socket, "restore", "w", "--in-place",
+                              stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            end = time.monotonic() + rng.random() * long_s / 4
+            while time.monotonic() < end and restore.poll() is None:
+                pass
+            old = d.kill_child()
+            restore.wait(WAIT_S)
+            d.wait_restart(old)
+            same = d.json("show", "w")["uuid"] == was
+            tap.eq(parts(d), 2 if same else 1, f"kill {n} (WKSP_TEST_SEED={seed})")
+            tap.contains(d.ok("verify", "w"), "sound")
+            tap.eq(len(d.json("ls")["workspaces"]), 1, "workspaces")
+            if same:
+                tap.until(lambda: d.ctl("restore", "w", "--in-place").rc == 0, WAIT_S, "it is restored at last")
+                tap.eq(parts(d), 1, "the new content")
+        tap.eq(d.ctl("rm", "w").rc, 0, "it can be removed")
+
+
 @tap.test
 def unlistable():
     """What cannot be listed in one store does not take the others along, and the log tells of it"""
