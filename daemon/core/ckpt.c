@@ -5,9 +5,9 @@
    the reading and writing is a worker's, which gets the store's folder and no other: a store
    belongs to workspaces of one name and owner, one after the other.
 
-   What is on disk is known from a listing at the start; after that from what workers say that they
-   have done. One that did not live to say it may have done it or not, so its store is listed again.
-   Refuses to believe that a checkpoint is there before that. */
+   What is on disk is known from a listing at the start, unless there is no store; after that from
+   what workers say that they have done. One that did not live to say it may have done it or not, so
+   its store is listed again. Refuses to believe that a checkpoint is there before that. */
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -119,6 +119,15 @@ void ckpt_learn(engine_t *e, uint64_t store_id) {
   if (!task) return;
   task->view.store_id = task->ask.store_id = store_id;
   task_add(e, NULL, task);
+}
+
+void ckpt_start(engine_t *e) {
+  if (!e->config.no_ckpts) {
+    ckpt_learn(e, 0);
+    return;
+  }
+  e->catalog_state = CATALOG_KNOWN;
+  cadence_start(e);
 }
 
 /* Those that a listing or a worker tells of. */

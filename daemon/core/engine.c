@@ -375,7 +375,7 @@ static int event_route(engine_t *e, engine_event_t const *event) {
   case ENGINE_EV_RECOVERED_END:
     if (e->phase != ENGINE_PHASE_RECOVERING) return WKSP_E_INVAL;
     recover_end(e);
-    ckpt_learn(e, 0);
+    ckpt_start(e);
     return 0;
   case ENGINE_EV_RECOVERED_SCHEDULE:
     return cadence_recovered(e, event);

@@ -198,6 +198,7 @@ typedef struct engine_config {
                              ENGINE_LEASE_ID_MAX */
   uint32_t uid_conns_max, uid_workspaces_max; /* of one uid; 0: the constant */
   uint32_t admin_gid;      /* members administer, as root does; 0: no group does */
+  int no_ckpts;            /* 1: there is no store of checkpoints, so nothing to list */
   int32_t pid;             /* for Stats */
   uint32_t layout_version; /* for Version: what this daemon makes */
   uint64_t geometry_hash;

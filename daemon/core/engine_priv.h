@@ -332,6 +332,9 @@ int ckpt_not_yet(engine_t *e, call_t *call, engine_request_t const *req);
 /* Wants to know what checkpoints there are in a store, or (0) in all. */
 void ckpt_learn(engine_t *e, uint64_t store_id);
 
+/* The same at the start, when the shell may have seen that there is no store. */
+void ckpt_start(engine_t *e);
+
 /* A task of an operation on what is of that workspace. NULL (and err): no memory. */
 task_t *task_new(engine_t *e, int op, int by, spec_t const *of, uint32_t uid);
 

@@ -365,6 +365,7 @@ static int open_all(loop_t *loop, recover_t *recover) {
     return 1;
   }
   engine_config_t config = engine_config(loop, files);
+  config.no_ckpts = store_ckpts_none(&loop->store);
   if (recover_run(recover, &config)) return 1;
   loop->listener = listener_start(loop, loop->socket.fd);
   if (loop->listener) return 0;

@@ -100,4 +100,7 @@ int store_schedules_each(store_t const *store, store_schedule_each_t each, void 
    make is set. -1 and errno. */
 int store_ckpts(store_t const *store, uint64_t store_id, int make);
 
+/* 1 if there is certainly no store. */
+int store_ckpts_none(store_t const *store);
+
 #endif

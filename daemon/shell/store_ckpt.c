@@ -103,3 +103,17 @@ int store_ckpts(store_t const *store, uint64_t store_id, int make) {
   if (make && !mkdirat(store->ckpts_fd, name, 0700) && fsync(store->ckpts_fd)) return -1;
   return openat(store->ckpts_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 }
+
+int store_ckpts_none(store_t const *store) {
+  int fd = store_ckpts(store, 0, 0);
+  int at = fd < 0 ? -1 : openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR *dir = at < 0 ? NULL : fdopendir(at);
+  struct dirent const *entry;
+  int none = dir != NULL;
+  while (none && (errno = 0, (entry = readdir(dir)))) none = entry->d_name[0] == '.';
+  none = none && !errno;
+  if (dir) closedir(dir);
+  if (!dir && at >= 0) close(at);
+  if (fd >= 0) close(fd);
+  return none;
+}

@@ -374,6 +374,21 @@ static void failing_write(void **state) {
   assert_int_equal(world->last.mode, 0600);
 }
 
+/* A folder without stores is known for one; one that cannot be read is not taken for it. */
+static void no_ckpts(void **state) {
+  world_t *world = *state;
+  assert_int_equal(store_ckpts_none(&world->store), 1);
+  int fd = store_ckpts(&world->store, 17, 1), all = world->store.ckpts_fd;
+  assert_true(fd >= 0);
+  close(fd);
+  assert_int_equal(store_ckpts_none(&world->store), 0);
+  assert_int_equal(unlinkat(all, "17", AT_REMOVEDIR), 0);
+  assert_int_equal(store_ckpts_none(&world->store), 1);
+  world->store.ckpts_fd = -1;
+  assert_int_equal(store_ckpts_none(&world->store), 0);
+  world->store.ckpts_fd = all;
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test_setup_teardown(round_trip, setup, teardown),
@@ -387,6 +402,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(linked_specs, setup, teardown),
       cmocka_unit_test_setup_teardown(lost, setup, teardown),
       cmocka_unit_test_setup_teardown(failing_write, setup, teardown),
+      cmocka_unit_test_setup_teardown(no_ckpts, setup, teardown),
   };
   return cmocka_run_group_tests_name("store", tests, NULL, NULL);
 }

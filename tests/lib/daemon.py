@@ -168,7 +168,6 @@ class Daemon:
                     while not select.select([pidfd, asked], [], [], 0.1)[0] and time.monotonic() < end:
                         sanitizer_check(self.log(), "wkspd")
                     if ask.poll() == 0:
-                        self._wait_listed(end)
                         return
                 finally:
                     os.close(asked)
@@ -218,16 +217,6 @@ class Daemon:
         wait_gone(pid)
         return pid
 
-    def _wait_listed(self, end):
-        """Waits, until end at most, for the worker with which the start lists what checkpoints there are: what a
-        test counts before and after has no part of it then."""
-
-        def listed():
-            result = self.ctl("--json", "status")
-            return result.rc != 0 or json.loads(result.out).get("job_cnt", 0) == 0
-
-        tap.until(listed, max(1, end - time.monotonic()), "wkspd has listed what checkpoints there are")
-
     def wait_restart(self, old_pid, timeout_s=READY_S):
         """Waits until another process than old_pid serves; returns its id."""
 
@@ -236,9 +225,7 @@ class Daemon:
             pid = json.loads(result.out)["pid"] if result.rc == 0 else old_pid
             return pid if pid != old_pid else 0
 
-        pid = tap.until(other, timeout_s, f"wkspd came back after {old_pid}")
-        self._wait_listed(time.monotonic() + timeout_s)
-        return pid
+        return tap.until(other, timeout_s, f"wkspd came back after {old_pid}")
 
     def cleanup(self):
         """Kills what is left, whatever happened, and removes the folder."""

@@ -128,6 +128,24 @@ static void test_listing(void **state) {
   sim_free(sim);
 }
 
+/* If there is no store nothing is listed, and all goes on at once. */
+static void test_no_store(void **state) {
+  engine_config_t config = {.no_ckpts = 1};
+  sim_t *sim = sim_new(1, &config);
+  uint64_t conn = sim_conn(sim, 0, 0);
+  engine_request_t list = {.method = ENGINE_CKPT_LIST}, set = sim_schedule_of("w", 60 * SIM_SEC);
+  assert_int_equal(sim->task_cnt[ENGINE_OP_CKPT_LIST], 0);
+  assert_int_equal(sim_ask(sim, conn, &list)->reply.u.ckpt_list.ckpt_cnt, 0);
+  sim_create(sim, conn, "w");
+  sim_set(sim, conn, &set);
+  sim_restart(sim); /* whose schedules begin without a listing, too */
+  sim_advance(sim, 61 * SIM_SEC);
+  sim_settle(sim);
+  assert_int_equal(sim->task_cnt[ENGINE_OP_CKPT_LIST], 0);
+  assert_int_equal(sim->ckpts.cnt, 1);
+  sim_free(sim);
+}
+
 /* A worker that is killed after it published and before it said so: the checkpoint is found. */
 static void test_killed_worker(void **state) {
   sim_t *sim = sim_new(1, NULL);
@@ -397,21 +415,15 @@ static void test_pages(void **state) {
 }
 
 int main(void) {
-  struct CMUnitTest const tests[] = {cmocka_unit_test(test_checkpoint),
-                                     cmocka_unit_test(test_watch),
-                                     cmocka_unit_test(test_no_overlap),
-                                     cmocka_unit_test(test_places),
-                                     cmocka_unit_test(test_listing),
-                                     cmocka_unit_test(test_killed_worker),
-                                     cmocka_unit_test(test_cancel),
-                                     cmocka_unit_test(test_rights),
-                                     cmocka_unit_test(test_restore),
-                                     cmocka_unit_test(test_restore_fails),
-                                     cmocka_unit_test(test_restore_given_up),
-                                     cmocka_unit_test(test_removed),
-                                     cmocka_unit_test(test_verify),
-                                     cmocka_unit_test(test_pages),
-                                     cmocka_unit_test(test_doubt),
-                                     cmocka_unit_test(test_readers)};
+  struct CMUnitTest const tests[] = {
+      cmocka_unit_test(test_checkpoint),    cmocka_unit_test(test_watch),
+      cmocka_unit_test(test_no_overlap),    cmocka_unit_test(test_places),
+      cmocka_unit_test(test_listing),       cmocka_unit_test(test_no_store),
+      cmocka_unit_test(test_killed_worker), cmocka_unit_test(test_cancel),
+      cmocka_unit_test(test_rights),        cmocka_unit_test(test_restore),
+      cmocka_unit_test(test_restore_fails), cmocka_unit_test(test_restore_given_up),
+      cmocka_unit_test(test_removed),       cmocka_unit_test(test_verify),
+      cmocka_unit_test(test_pages),         cmocka_unit_test(test_doubt),
+      cmocka_unit_test(test_readers)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

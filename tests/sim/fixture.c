@@ -541,6 +541,8 @@ static void start(sim_t *sim) {
   event.u.start = sim->config;
   event.u.start.ws_id_high = sim->ws_id_high;
   event.u.start.lease_id_high = sim->lease_id_high;
+  event.u.start.no_ckpts = sim->wild && !sim->ckpts.cnt;
+  if (!sim->wild) event.u.start.no_ckpts = sim->config.no_ckpts;
   sim->stopped = 0;
   sim_step(sim, &event);
   recover(sim);
@@ -549,7 +551,7 @@ static void start(sim_t *sim) {
   /* What checkpoints there are is told at once, unless a test wants to see the time before that. */
   size_t i = 0;
   while (i < sim->pending.cnt && sim->pending.items[i].answer != SIM_TASK) i++;
-  if (!sim->hold_list && !sim->wild) sim_answer(sim, i, 0);
+  if (!sim->hold_list && !sim->wild && i < sim->pending.cnt) sim_answer(sim, i, 0);
 }
 
 /* What was under way when the process was killed may have happened or not. */
