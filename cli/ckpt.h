@@ -22,6 +22,9 @@ char const *ckpt_mode(uint mode);
 char const *ckpt_by(uint by);
 render_text_t ckpt_style(wksp_checkpoint_how_t const *how); /* "zstd:3" */
 
+char const *ckpt_job_kind(uint kind); /* "checkpoint", ...; "?": one that we do not know */
+char const *ckpt_job_state(uint state);
+
 json_t *ckpt_job_json(wksp_job_t const *job);
 
 #endif

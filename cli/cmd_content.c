@@ -115,13 +115,8 @@ int cmd_usage(cli_t *cli, cli_args_t const *args) {
 static json_t *query_json(char const *name, wksp_query_t const *query) {
   json_t *parts = json_array(), *roots = json_array();
   int failed = !parts || !roots;
-  for (ulong i = 0; i < query->part_cnt && !failed; i++) {
-    fd_wksp_part_t const *part = &query->parts[i];
-    failed = json_array_append_new(
-        parts, json_pack("{s:o, s:o, s:o, s:s}", "gaddr", render_json_hex(part->gaddr), "size",
-                         render_json_figure(part->size), "tag", render_json_hex(part->tag), "kind",
-                         render_kind(part->kind)));
-  }
+  for (ulong i = 0; i < query->part_cnt && !failed; i++)
+    failed = json_array_append_new(parts, render_json_part(&query->parts[i]));
   for (ulong i = 0; i < query->root_cnt && !failed; i++)
     failed = json_array_append_new(roots, render_json_root(&query->roots[i]));
   if (failed) {

@@ -25,12 +25,12 @@ static char const *word(char const *const *words, size_t cnt, uint number) {
   return number < cnt ? words[number] : words[0];
 }
 
-static char const *kind_of(wksp_job_t const *job) {
-  return word(kinds, sizeof kinds / sizeof *kinds, job->kind);
+char const *ckpt_job_kind(uint kind) {
+  return word(kinds, sizeof kinds / sizeof *kinds, kind);
 }
 
-static char const *state_of(wksp_job_t const *job) {
-  return word(states, sizeof states / sizeof *states, job->state);
+char const *ckpt_job_state(uint state) {
+  return word(states, sizeof states / sizeof *states, state);
 }
 
 static char const *phase_of(wksp_job_t const *job) {
@@ -40,11 +40,11 @@ static char const *phase_of(wksp_job_t const *job) {
 json_t *ckpt_job_json(wksp_job_t const *job) {
   return json_pack(
       "{s:I, s:s, s:s, s:s, s:o, s:I, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "id",
-      (json_int_t)job->id, "kind", kind_of(job), "state", state_of(job), "by", ckpt_by(job->by),
-      "name", render_json_text(job->name), "uid", (json_int_t)job->uid, "checkpoint",
-      job->checkpoint[0] ? render_json_text(job->checkpoint) : json_null(), "asked_ns",
-      render_json_figure(job->asked_ns), "begun_ns", render_json_figure(job->begun_ns), "ended_ns",
-      render_json_figure(job->ended_ns), "phase", phase_of(job), "done_size",
+      (json_int_t)job->id, "kind", ckpt_job_kind(job->kind), "state", ckpt_job_state(job->state),
+      "by", ckpt_by(job->by), "name", render_json_text(job->name), "uid", (json_int_t)job->uid,
+      "checkpoint", job->checkpoint[0] ? render_json_text(job->checkpoint) : json_null(),
+      "asked_ns", render_json_figure(job->asked_ns), "begun_ns", render_json_figure(job->begun_ns),
+      "ended_ns", render_json_figure(job->ended_ns), "phase", phase_of(job), "done_size",
       render_json_figure(job->done_size), "total_size", render_json_figure(job->total_size),
       "written_size", render_json_figure(job->written_size), "error",
       job->code ? json_string(wksp_strerror(job->code)) : json_null(), "message",
@@ -86,8 +86,8 @@ static void show_bar(follow_t *follow, wksp_job_t const *job) {
   bar[BAR_WIDTH] = '\0';
   double s = (double)(now - follow->since_ns) / 1e9;
   double rate = s > 0.05 ? (double)(done - follow->since_done) / s : 0;
-  fprintf(stderr, "\r%s %s %-5s [%s] %s of %s", kind_of(job), job->name, phase_of(job), bar,
-          render_size(done).s, render_size(total).s);
+  fprintf(stderr, "\r%s %s %-5s [%s] %s of %s", ckpt_job_kind(job->kind), job->name, phase_of(job),
+          bar, render_size(done).s, render_size(total).s);
   if (rate > 1)
     fprintf(stderr, ", %s/s, %.0f s left", render_size((ulong)rate).s,
             (double)(total - done) / rate);
@@ -98,8 +98,8 @@ static void show_bar(follow_t *follow, wksp_job_t const *job) {
 static void show_line(follow_t *follow, wksp_job_t const *job) {
   if (job->phase == follow->told_phase && follow->seen) return;
   follow->told_phase = job->phase;
-  fprintf(stderr, "job %lu: %s %s, %s, %s of %s\n", job->id, kind_of(job), job->name, phase_of(job),
-          render_size(job->done_size).s, render_size(job->total_size).s);
+  fprintf(stderr, "job %lu: %s %s, %s, %s of %s\n", job->id, ckpt_job_kind(job->kind), job->name,
+          phase_of(job), render_size(job->done_size).s, render_size(job->total_size).s);
 }
 
 static int on_job(void *arg, wksp_job_t const *job) {
@@ -135,9 +135,10 @@ int ckpt_ended(cli_t *cli, wksp_job_t const *job) {
     return CLI_OK;
   }
   int const damaged = job->kind == WKSP_JOB_VERIFY && job->code == WKSP_E_CORRUPT;
-  int const status = cli_fail(cli, job->state == WKSP_JOB_CANCELLED ? "cancelled" : "job",
-                              "job %lu, %s of %s, %s: %s%s%s", job->id, kind_of(job), job->name,
-                              state_of(job), job->sentence, job->hint[0] ? "; " : "", job->hint);
+  int const status =
+      cli_fail(cli, job->state == WKSP_JOB_CANCELLED ? "cancelled" : "job",
+               "job %lu, %s of %s, %s: %s%s%s", job->id, ckpt_job_kind(job->kind), job->name,
+               ckpt_job_state(job->state), job->sentence, job->hint[0] ? "; " : "", job->hint);
   return damaged ? CLI_FOUND : status;
 }
 
@@ -153,9 +154,9 @@ static int list_job(void *arg, wksp_job_t const *job) {
   char how_far[2 * RENDER_TEXT_MAX + 16];
   snprintf(how_far, sizeof how_far, "%s %s of %s", phase_of(job), done.s, total.s);
   render_table_row(listing->table,
-                   (char const *[]){id.s, kind_of(job), job->name,
-                                    job->checkpoint[0] ? job->checkpoint : "-", state_of(job),
-                                    ckpt_by(job->by), asked.s,
+                   (char const *[]){id.s, ckpt_job_kind(job->kind), job->name,
+                                    job->checkpoint[0] ? job->checkpoint : "-",
+                                    ckpt_job_state(job->state), ckpt_by(job->by), asked.s,
                                     job->state == WKSP_JOB_RUNNING ? how_far : job->sentence});
   return 0;
 }

@@ -8,6 +8,7 @@
    A metric's name is part of the interface: they are added, never renamed. docs/metrics.md says
    what each means; names, types and help come from here. */
 
+#include "ckpt.h"
 #include "host.h"
 #include "metrics.h"
 #include "render.h"
@@ -298,17 +299,13 @@ static void write_checkpoints(writer_t *w, sample_t const *s) {
 }
 
 static void write_jobs(writer_t *w, sample_t const *s) {
-  static char const *const kinds[SAMPLE_KINDS] = {"other", "checkpoint", "restore", "verify",
-                                                  "remove"};
-  static char const *const states[SAMPLE_STATES] = {
-      [WKSP_JOB_QUEUED] = "queued", [WKSP_JOB_RUNNING] = "running",     [WKSP_JOB_DONE] = "done",
-      [WKSP_JOB_FAILED] = "failed", [WKSP_JOB_CANCELLED] = "cancelled",
-  };
   family(w, GAUGE, "wkspd_checkpoint_jobs",
          "Jobs that wait, that run, and of the last that have ended.");
   for (int kind = WKSP_JOB_CHECKPOINT; kind < SAMPLE_KINDS; kind++)
     for (int state = WKSP_JOB_QUEUED; state < SAMPLE_STATES; state++)
-      sample(w, (label_t[LABELS_MAX]){{"kind", kinds[kind]}, {"state", states[state]}},
+      sample(w,
+             (label_t[LABELS_MAX]){{"kind", ckpt_job_kind((uint)kind)},
+                                   {"state", ckpt_job_state((uint)state)}},
              s->jobs[kind][state]);
 }
 

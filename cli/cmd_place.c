@@ -261,10 +261,7 @@ static json_t *map_json(wksp_placement_t const *placement, wksp_query_t const *q
   json_t *parts = json_array(), *placed = place_json(placement);
   int failed = !parts || !placed;
   for (ulong i = 0; !failed && i < query->part_cnt; i++)
-    failed = json_array_append_new(parts, json_pack("{s:o, s:o, s:o}", "gaddr",
-                                                    render_json_hex(query->parts[i].gaddr), "size",
-                                                    render_json_figure(query->parts[i].size), "tag",
-                                                    render_json_hex(query->parts[i].tag)));
+    failed = json_array_append_new(parts, render_json_part(&query->parts[i]));
   if (failed) {
     json_decref(parts);
     json_decref(placed);

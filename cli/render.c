@@ -229,6 +229,12 @@ int render_json_line(cli_t const *cli, json_t *value) {
   return cli_flush(cli, CLI_OK);
 }
 
+json_t *render_json_part(fd_wksp_part_t const *part) {
+  return json_pack("{s:o, s:o, s:o, s:s}", "gaddr", render_json_hex(part->gaddr), "size",
+                   render_json_figure(part->size), "tag", render_json_hex(part->tag), "kind",
+                   render_kind(part->kind));
+}
+
 json_t *render_json_root(fd_wksp_root_t const *root) {
   json_t *object = json_pack("{s:o, s:o, s:o}", "name", render_json_text(root->name), "gaddr",
                              render_json_hex(root->gaddr), "tag", render_json_hex(root->tag));

@@ -88,6 +88,8 @@ int render_json_line(cli_t const *cli, json_t *value);
  * arrived, or told. */
 int render_placed(cli_t const *cli, char const *key, char const *name, ulong gaddr, ulong size);
 
+json_t *render_json_part(fd_wksp_part_t const *part);
+
 /* A root as an object; one whose name is not UTF-8 also has its bytes in name_hex. */
 json_t *render_json_root(fd_wksp_root_t const *root);
 

@@ -4,6 +4,7 @@
    memory itself, which look.c does in a process of its own. What cannot be had is said in its place
    and leaves the rest. */
 
+#include "ckpt.h"
 #include "look.h"
 #include "top.h"
 
@@ -148,10 +149,9 @@ static void page_checkpoints(top_t *top) {
 
 /* What is under way for the workspace of the page, or failed lately. */
 static int page_job(void *arg, wksp_job_t const *job) {
-  static char const *const kinds[] = {"job", "checkpoint", "restore", "verify", "remove"};
   top_t *top = arg;
   if (strcmp(job->name, top->selected)) return 0;
-  char const *kind = kinds[job->kind < sizeof kinds / sizeof *kinds ? job->kind : 0];
+  char const *kind = ckpt_job_kind(job->kind);
   if (job->state == WKSP_JOB_QUEUED) page_add(top, "job %lu: %s waits", job->id, kind);
   if (job->state == WKSP_JOB_RUNNING)
     page_add(top, "job %lu: %s, %s of %s", job->id, kind, render_size(job->done_size).s,

@@ -11,7 +11,7 @@ packages_build=(gcc libc6-dev dpkg-dev meson ninja-build pkg-config protobuf-c-c
   libzstd-dev liblz4-dev libxxhash-dev)
 # To test it as well.
 # shellcheck disable=SC2034
-packages_test=(g++ clang binutils libcmocka-dev libmicrohttpd-dev python3)
+packages_test=(g++ clang binutils libcmocka-dev libmicrohttpd-dev python3 python3-jsonschema)
 # To build the packages and to have a bed for them (scripts/lab).
 packages_lab=(build-essential debhelper scdoc lintian systemd-container mmdebstrap)
 # What runs on libwksp_malloc.so, and the allocators beside it (tests/heap, bench/programs).

@@ -1,6 +1,8 @@
 """clilib: what wkspctl prints, compared with how it should look, and the helper `hand`."""
 
+import functools
 import json
+import os
 import re
 import subprocess
 
@@ -39,6 +41,43 @@ def looks(text, pattern):
 def keys(value, want):
     """Fails unless the JSON object has exactly these keys, given as 'a b c'."""
     tap.eq(sorted(value), sorted(want.split()), "keys")
+
+
+SCHEMAS = os.path.join(os.environ.get("WKSP_SOURCE_DIR") or os.path.join(os.path.dirname(__file__), "../.."),
+                       "docs/schemas")
+
+
+def _closed(schema):
+    """The schema with objects that have no keys but those that it names."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: _closed(part) for key, part in schema.items()}
+    if "required" in schema:
+        schema["additionalProperties"] = False
+    return schema
+
+
+@functools.lru_cache(maxsize=None)
+def schema(name):
+    """The schema docs/schemas/NAME.json, as a text."""
+    with open(os.path.join(SCHEMAS, name + ".json"), encoding="utf-8") as f:
+        return f.read()
+
+
+def valid(name, value):
+    """Fails unless the value is what docs/schemas/NAME.json says, without a key that it does not name."""
+    try:
+        import jsonschema
+    except ImportError:
+        tap.skip("python3-jsonschema")
+    wanted = _closed(json.loads(schema(name)))
+    jsonschema.Draft7Validator.check_schema(wanted)
+    common = jsonschema.RefResolver("", {}, store={"common.json": _closed(json.loads(schema("common")))})
+    wrong = [f"{'.'.join(map(str, e.absolute_path))}: {e.message}"
+             for e in jsonschema.Draft7Validator(wanted, resolver=common).iter_errors(value)]
+    tap.eq(wrong, [], f"what docs/schemas/{name}.json says of {json.dumps(value)[:2000]}")
 
 
 def fails(d, rc, args, *parts):

@@ -3,6 +3,7 @@ machine by a few pages, as root, and puts the old numbers back; so it runs besid
 
 import contextlib
 import glob
+import itertools
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
 import tap
-from clilib import keys, looks
+from clilib import keys, looks, valid
 from daemon import Daemon, Result, binary, sanitizer_check
 
 NODES = "/sys/devices/system/node"
@@ -35,10 +36,12 @@ def ctl(*args, program=None, **kw):
 
 
 def ok(*args):
-    """wkspctl --json, which must succeed."""
+    """wkspctl --json, which must succeed and print what its schema says."""
     done = ctl("--json", *args)
     tap.eq(done.rc, 0, f"exit status of {args} ({done.err})")
-    return json.loads(done.out)
+    value = json.loads(done.out)
+    valid("-".join(itertools.takewhile(lambda word: word[0] != "-", args)), value)
+    return value
 
 
 def number(path):
