@@ -30,9 +30,9 @@ WANTED = [
     "*/share/bash-completion/completions/wkspctl", "*/share/zsh/site-functions/_wkspctl",
     "**/sysusers.d/wkspd.conf", "**/tmpfiles.d/wkspd.conf", "**/system-preset/50-wkspd.preset",
 ]
-# Where systemd knows what stands in it, 254 and later; where scdoc is there to make them.
+# Where systemd knows what stands in it, 254 and later; with libmicrohttpd; where scdoc is there to make them.
 PERHAPS = ["**/system/wkspd.service.d/fd-store-preserve.conf", "**/user/wkspd.service.d/fd-store-preserve.conf",
-           "*/man/man1/wkspctl.1", "*/man/man8/wkspd.8", "*/man/man5/wkspd.conf.5", "*/man/man3/libwksp.3",
+           "**/system/wkspd-metrics.service", "*/man/man1/wkspctl.1", "*/man/man8/wkspd.8", "*/man/man5/wkspd.conf.5", "*/man/man3/libwksp.3",
            "*/man/man3/wksp_*.3", "*/man/man1/wksp-run.1"]
 EXPOSURE_MAX = 15  # tenths, of what systemd-analyze security says
 
@@ -136,8 +136,9 @@ def man_pages():
             tap.skip("scdoc")
         with open(pages[0], encoding="utf-8") as f:
             text = re.sub(r"\\(f[BIR]|)", "", f.read())
-        told = run(installed(f"*/bin/{program}"), "--help", env=env)
-        for word in set(re.findall(r"--[a-z-]+|^  [a-z-]+(?=  )", told, re.MULTILINE)):
+        told = run(installed(f"*/bin/{program}"), *(("help", "commands") if program == "wkspctl" else ("--help",)),
+                   env=env)
+        for word in set(re.findall(r"--[a-z-]+|^  [a-z-]+(?= )", told, re.MULTILINE)):
             tap.true(re.search(rf"(?<![\w-]){re.escape(word.strip())}(?![\w-])", text), f"{page} does not name {word}")
         if shutil.which("mandoc"):
             tap.eq(run("mandoc", "-T", "lint", "-W", "error", pages[0]), "", f"mandoc about {page}")
@@ -187,9 +188,10 @@ def units():
 @tap.test
 def hardened():
     """systemd-analyze security finds the service's exposure to be 1.5 at most, though it sees its peers: it has
-    neither PrivateUsers nor ProtectProc; the same of the one that sets pools, though it writes to sysfs"""
+    neither PrivateUsers nor ProtectProc; the same of the one that sets pools, though it writes to sysfs, and of
+    that for metrics, though it speaks IP"""
     service = f"{placed('system')}/wkspd.service"
-    for unit in (service, f"{placed('system')}/wkspd-hugepages.service"):
+    for unit in glob.glob(f"{placed('system')}/wkspd*[!@].service"):
         status, text = analyze("security", "--offline=yes", f"--threshold={EXPOSURE_MAX}", "--no-pager", unit)
         tap.eq(status, 0, f"systemd-analyze security\n{text}")
         tap.diag(text.strip().splitlines()[-1])

@@ -1,16 +1,39 @@
 """The packages, installed, upgraded and removed as an operator does it."""
 
+import http.client
 import os
 import pwd
 import re
+import shutil
+import socket
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
 import lab
 import tap
+import tutorial
 
-lab.bed("nspawn", lab.debs)
+PROGRAM = os.path.join(lab.debs_dir(), "tutorial-index")
+with open(os.path.join(lab.ROOT, "docs/tutorial.md"), encoding="utf-8") as page:
+    TUTORIAL = page.read()
+
+
+def program():
+    """Compiles the tutorial's program with the headers and the library of the packages, as the bed has no compiler."""
+    lab.debs()
+    with tempfile.TemporaryDirectory() as tree:
+        for deb in lab.deb_files("libwksp1", "libwksp-dev"):
+            lab.ok("dpkg", "-x", deb, tree)
+        libs = os.path.dirname(lab.ok("find", tree, "-name", "libwksp.so").strip())
+        source = os.path.join(tree, "index.c")
+        with open(source, "w", encoding="utf-8") as f:
+            f.write(tutorial.steps(TUTORIAL)[0]["index.c"])
+        lab.ok("cc", "-o", PROGRAM, source, f"-I{tree}/usr/include", f"-L{libs}", "-lwksp")
+
+
+lab.bed("nspawn", program)
 
 NEXT = "0.1.0+next"
 # Where somebody else's things are called wksp..., or the package manager keeps what it knows of all packages.
@@ -64,6 +87,81 @@ def works_hardened():
     wrong = [line for line in lab.journal().splitlines() if re.match("warn|error", line)]
     tap.eq(wrong, [], "complaints in its log")
     tap.eq(lab.unit()["NRestarts"], "0", "restarts")
+
+
+def metrics_at(connection):
+    """The status and text of /metrics there."""
+    connection.request("GET", "/metrics")
+    response = connection.getresponse()
+    return response.status, response.read().decode()
+
+
+def metrics_of_socket(path):
+    """The same at a unix socket."""
+    connection = http.client.HTTPConnection("localhost", timeout=60)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(path)
+    return metrics_at(connection)
+
+
+@tap.test
+def serves_metrics():
+    """wkspd-metrics.service is off until it is switched on, serves metrics at loopback as a user of its own without
+    capabilities, elsewhere if /etc/default says so, and is none of the daemon's matter when it is killed"""
+    name = "wkspd-metrics.service"
+    tap.eq(lab.run("systemctl", "is-enabled", name)[1].strip(), "disabled", "at boot")
+    tap.eq(lab.unit(name)["ActiveState"], "inactive", "after the installation")
+    daemon = lab.serving()
+    lab.ok("systemctl", "start", name)
+
+    def answered(ask):
+        try:
+            return ask()
+        except OSError:
+            return None
+
+    def at_port():
+        return answered(lambda: metrics_at(http.client.HTTPConnection("127.0.0.1", 9477, timeout=60)))
+
+    status, text = tap.until(at_port, lab.READY_S, "it serves")
+    tap.eq((status, "wkspd_memory_outlives_daemon 1" in text), (200, True), f"its answer:\n{text}")
+    tap.contains(text, 'wkspd_node_huge_pages{node="0"')
+    pid = lab.unit(name)["MainPID"]
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        state = f.read()
+    tap.true(int(re.search(r"^Uid:\s+(\d+)", state, re.M)[1]) not in (0, pwd.getpwnam("wkspd").pw_uid), "its user")
+    for which in ("CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        tap.eq(int(re.search(rf"^{which}:\s+(\w+)", state, re.M)[1], 16), 0, which)
+    with open("/etc/default/wkspd-metrics", "w", encoding="ascii") as f:
+        f.write("WHERE=/run/wkspd-metrics/sock\n")
+    lab.ok("systemctl", "restart", name)
+    status, _ = tap.until(lambda: answered(lambda: metrics_of_socket("/run/wkspd-metrics/sock")), lab.READY_S,
+                          "it serves the socket")
+    tap.eq((status, at_port()), (200, None), "at the socket, and at the port any more")
+    lab.ok("systemctl", "kill", "-s", "KILL", name)
+    tap.eq(lab.serving(), daemon, "the daemon's process")
+    lab.ok("systemctl", "stop", name)
+    os.unlink("/etc/default/wkspd-metrics")
+
+
+@tap.test(timeout=240)
+def tutorial_holds():
+    """every command of the tutorial does what it shows, as an ordinary user, with what the packages install"""
+    folder = "/var/tmp/tutorial"
+    os.makedirs(os.path.join(folder, "bin"))
+    # Its program was compiled outside, with the packages' headers and library.
+    for tool, does in (("cc", f"cp {PROGRAM} index"), ("pkg-config", "echo")):
+        path = os.path.join(folder, "bin", tool)
+        with open(path, "w", encoding="ascii") as f:
+            f.write(f"#!/bin/sh\n{does}\n")
+        os.chmod(path, 0o755)
+    home = pwd.getpwnam("labour")
+    os.chown(folder, home.pw_uid, home.pw_gid)
+    env = {"HOME": home.pw_dir, "PATH": f"{folder}/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+    user = {"user": "labour", "group": "labour", "extra_groups": []}
+    tap.true(tutorial.walk(TUTORIAL, folder, env, **user) > 40, "commands")
+    tap.eq(sorted(os.listdir(folder)), ["bin", "index", "index.c", "said"], "what it leaves")
+    shutil.rmtree(folder)
 
 
 @tap.test
