@@ -373,6 +373,7 @@ peer_t *peer_new(uv_loop_t *loop, fair_t *fair, int fd, uint32_t uid, unsigned h
   ttrpc_reader_init(&peer->reader, TTRPC_DATA_MAX);
   ttrpc_buf_init(&peer->out, PEER_OUT_MAX);
   watch(peer);
+  fair_ready(fair, &peer->item); /* who connects asks at once: often it is there by now */
   return peer;
 }
 

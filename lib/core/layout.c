@@ -97,8 +97,16 @@ uint64_t wksp__geometry_hash_of(uint32_t flavour) {
   return hash;
 }
 
+/* Each attach asks for it more than once, and it takes microseconds. Who finds 0 works it out, to
+   the same as anybody else. */
 uint64_t wksp__geometry_hash(void) {
-  return wksp__geometry_hash_of(WKSP_FLAVOUR);
+  static uint64_t known;
+  uint64_t hash = __atomic_load_n(&known, __ATOMIC_RELAXED);
+  if (!hash) {
+    hash = wksp__geometry_hash_of(WKSP_FLAVOUR);
+    __atomic_store_n(&known, hash, __ATOMIC_RELAXED);
+  }
+  return hash;
 }
 
 /* Layouts of before that are still served, and how far. There are none yet; whoever changes the
