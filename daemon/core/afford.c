@@ -63,6 +63,22 @@ void place_short(int size, int node, uint64_t wanted, uint64_t free, place_fail_
   hint_more(ret_fail);
 }
 
+/* Pages would be there, and the control groups do not let this process take them. */
+static int fail_limit(int size, uint64_t wanted, uint64_t limit, place_fail_t *ret_fail) {
+  char const *name = size == TOPO_2M ? "2MB" : "1GB";
+
+  place_short(size, -1, wanted, limit, ret_fail);
+  snprintf(ret_fail->text, sizeof(ret_fail->text),
+           "%" PRIu64 " huge pages of %s are wanted, %" PRIu64
+           " can be taken within the limits of the daemon's control groups",
+           wanted, size == TOPO_2M ? "2 MiB" : "1 GiB", limit);
+  snprintf(ret_fail->hint, sizeof(ret_fail->hint),
+           "raise hugetlb.%s.max, and hugetlb.%s.rsvd.max if it is set, of the daemon's group and "
+           "of those above it, or take other pages",
+           name, name);
+  return 1;
+}
+
 static int fail_short(int size, int node, uint64_t wanted, uint64_t free, place_fail_t *ret_fail) {
   place_short(size, node, wanted, free, ret_fail);
   return 1;
@@ -79,7 +95,10 @@ int place_afford(place_layout_t const *layout, topo_t const *topo, uint64_t from
     uint64_t there = topo_free(topo, node, size);
     if (there + extra < share) return fail_short(size, (int)node, share, there, ret_fail);
   }
-  return free < wanted ? fail_short(size, -1, wanted, free, ret_fail) : 0;
+  if (free >= wanted) return 0;
+  if (size != TOPO_4K && topo->size[size].limit == free)
+    return fail_limit(size, wanted, free, ret_fail);
+  return fail_short(size, -1, wanted, free, ret_fail);
 }
 
 /* Adds to why. */

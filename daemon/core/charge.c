@@ -20,8 +20,9 @@
 #include "daemon/core/engine_priv.h"
 #include "wksp/error.h"
 
-/* Ordinary pages are held in blocks as large as huge ones: the last may lie across the end. */
-#define SLACK_4K 2097152UL
+/* Ordinary pages may have been made one huge page, of which a part lies behind a later end. It is
+   taken apart when that part is given back, unless somebody has it pinned: then the part stays. */
+#define STUCK_MAX 2097152UL
 
 /* Quotas
  * ------------------------------------------------------------------------------------------------
@@ -132,9 +133,15 @@ size_t charge_rows(engine_t *e, engine_quota_t const **ret_rows) {
  */
 
 uint64_t charge_excess(ws_t const *ws) {
-  uint64_t slack = ws->spec.page_size == 4096 ? SLACK_4K : 0;
+  uint64_t free = ws->stuck > ws->slack ? ws->stuck : ws->slack;
 
-  return ws->spec_known && ws->held > ws->spec.size + slack ? ws->held - ws->spec.size : 0;
+  return ws->spec_known && ws->held > ws->spec.size + free ? ws->held - ws->spec.size : 0;
+}
+
+void charge_punched(ws_t *ws, uint64_t held) {
+  uint64_t left = held > ws->spec.size ? held - ws->spec.size : 0;
+
+  ws->stuck = ws->spec.page_size != 4096 ? 0 : left < STUCK_MAX ? left : STUCK_MAX;
 }
 
 int charge_held(engine_t *e, engine_event_t const *event) {
@@ -144,6 +151,7 @@ int charge_held(engine_t *e, engine_event_t const *event) {
   if (!ws || ws->state != WS_READY || ws->replaced_by || e->phase != ENGINE_PHASE_SERVING)
     return ENGINE_STALE;
   ws->held = event->u.held.bytes;
+  ws->slack = ws->spec.page_size == 4096 ? event->u.held.slack : 0;
   uint64_t excess = charge_excess(ws);
   if (!excess || ws->quarantined) return 0;
   emit_log(e, ENGINE_LOG_WARN,

@@ -331,15 +331,17 @@ typedef struct engine_event {
       /* OK: */
       uint64_t size, max_size, page_size, data_max, part_max;
       uint64_t size_min; /* the least that it can be resized to */
+      uint64_t held;     /* of a PUNCH: bytes that it holds after it */
       uint32_t layout_version;
       uint64_t geometry_hash;
       /* SHORT: in pages of page_size; node -1: none in particular; hint: how to get more */
       uint64_t wanted, free;
       int32_t node;
-      char const *hint;            /* or NULL */
-      char const *note;            /* OK: what there is to say of how it went, or NULL */
-      char const *detail;          /* a sentence for SHORT, INVALID and FAILED, or NULL */
-    } memory_made, memory_resized; /* of MEMORY_RESIZED: ws_id, status, page_size and the figures */
+      char const *hint;   /* or NULL */
+      char const *note;   /* OK: what there is to say of how it went, or NULL */
+      char const *detail; /* a sentence for SHORT, INVALID and FAILED, or NULL */
+    } memory_made,
+        memory_resized; /* of MEMORY_RESIZED: ws_id, status, held, page_size and the figures */
     struct {
       uint64_t lease_id;
       int err;
@@ -384,6 +386,8 @@ typedef struct engine_event {
     quota_t const *quota; /* copied by the engine */
     struct {
       uint64_t ws_id, bytes;
+      uint64_t slack; /* of ordinary pages: what the kernel may have added by itself, since it makes
+                         them huge */
     } held;
   } u;
 } engine_event_t;

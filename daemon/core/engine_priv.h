@@ -216,6 +216,9 @@ int charge_held(engine_t *e, engine_event_t const *event);
 /* Bytes that ws held beyond its size when it was last looked at. */
 uint64_t charge_excess(ws_t const *ws);
 
+/* What was beyond the end has been given back, and so many bytes are held after it. */
+void charge_punched(ws_t *ws, uint64_t held);
+
 /* Finds out where the end of ws is, which is READY, and gives back what is held beyond it. */
 void resize_mend(engine_t *e, ws_t *ws);
 

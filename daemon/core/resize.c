@@ -208,6 +208,7 @@ int resize_memory(engine_t *e, engine_event_t const *event) {
   ws->awaiting = 0;
   e->await_cnt--;
   if (ok) ws_note(ws, event->u.memory_resized.note);
+  if (ok && ws->resize.step == RESIZE_PUNCH) charge_punched(ws, event->u.memory_resized.held);
   if (!ok) fault_memory(ws, ws->resize.step == RESIZE_FILL ? "taken" : "given back", event, &fault);
   if (!ok && !ws->resize.aborted)
     emit_log(e, ENGINE_LOG_WARN, "event=resize-failed workspace=%s id=%" PRIu64 " reason=\"%s\"",

@@ -27,8 +27,14 @@
 #define RESERVE_MIN  (64UL << 20)
 #define RESERVE_PART 64
 
+/* What the kernel makes of shared memory by itself is no larger. */
+#define SLACK_MAX (2UL << 20)
+
 /* Folders above a process in the cgroup tree that are looked at. */
 #define CGROUP_DEPTH_MAX 32
+
+/* Version 1 says this, less a page, where there is no limit. */
+#define CGROUP_NONE (UINT64_MAX / 4)
 
 static char const *const kernel_names[TOPO_SIZE_CNT] = {"", "hugepages-2048kB",
                                                         "hugepages-1048576kB"};
@@ -96,25 +102,97 @@ static uint32_t each_of(char const *list, uint32_t max, void (*on_number)(void *
  * ------------------------------------------------------------------------------------------------
  */
 
-/* What the cgroups (v2) above this process leave of what a pair of their files limits and counts;
-   UINT64_MAX: all. */
-static uint64_t cgroup_left(char const *sys, char const *proc, char const *max_name,
-                            char const *now_name) {
-  char text[TEXT_SIZE], folder[PATH_SIZE];
+/* The number behind a key that begins a line, such as "cache 4096". 0: there is no such line. */
+static uint64_t stat_of(char const *text, char const *key) {
+  size_t len = strlen(key);
+  for (char const *at = text; at; at = strchr(at, '\n')) {
+    at += *at == '\n';
+    if (!strncmp(at, key, len) && at[len] == ' ') return strtoull(at + len, NULL, 10);
+  }
+  return 0;
+}
+
+/* Bytes of what a group counts as memory that are pages of files, which go when others are wanted.
+ */
+static uint64_t files_in(char const *folder, char const *prefix) {
+  char text[TEXT_SIZE], key[32];
+  static char const *const lists[] = {"active_file", "inactive_file"};
+  uint64_t bytes = 0;
+  if (!read_text(text, "%s/memory.stat", folder)) return 0;
+  for (int i = 0; i < 2; i++) {
+    snprintf(key, sizeof key, "%s%s", prefix, lists[i]);
+    bytes += stat_of(text, key);
+  }
+  return bytes;
+}
+
+/* A tree of control groups, and what of them is asked for. */
+typedef struct tree {
+  char const *sys, *mount; /* the folder is sys/fs/cgroup and mount */
+  char max[64], now[64];   /* files of each group */
+  char const *files;       /* of memory: what begins the figures that groups below count for */
+} tree_t;
+
+/* What the groups from one up to the top of its tree leave; UINT64_MAX: all. */
+static uint64_t tree_left(tree_t const *tree, char const *from) {
+  char folder[PATH_SIZE], group[PATH_SIZE];
   uint64_t least = UINT64_MAX;
-  if (!read_text(text, "%s/self/cgroup", proc)) return least;
-  char *group = strstr(text, "0::/");
-  if (!group || (group != text && group[-1] != '\n')) return least;
-  group += 3;
-  group[strcspn(group, "\n")] = '\0';
-  for (int i = 0; i < CGROUP_DEPTH_MAX && group[0]; i++) {
+  if (snprintf(group, sizeof group, "%s", from) >= PATH_SIZE) return least;
+  for (int i = 0; i < CGROUP_DEPTH_MAX; i++) {
     uint64_t max, now;
-    if (snprintf(folder, sizeof folder, "%s/fs/cgroup%s", sys, group) < PATH_SIZE &&
-        read_number(folder, max_name, &max) && read_number(folder, now_name, &now)) {
+    if (snprintf(folder, sizeof folder, "%s/fs/cgroup%s%s", tree->sys, tree->mount, group) <
+            PATH_SIZE &&
+        read_number(folder, tree->max, &max) && read_number(folder, tree->now, &now) &&
+        max < CGROUP_NONE) {
+      uint64_t files = tree->files ? files_in(folder, tree->files) : 0;
+      now = now > files ? now - files : 0;
       uint64_t left = max > now ? max - now : 0;
       if (left < least) least = left;
     }
-    *strrchr(group, '/') = '\0';
+    char *last = strrchr(group, '/');
+    if (!last) break;
+    *last = '\0';
+  }
+  return least;
+}
+
+/* Whether a list such as "cpu,cpuacct" that ends with ':' has the word. */
+static int lists(char const *list, char const *word) {
+  size_t len = strlen(word);
+  while (*list && *list != ':') {
+    size_t next = strcspn(list, ",:");
+    if (next == len && !strncmp(list, word, len)) return 1;
+    list += next + (list[next] == ',');
+  }
+  return 0;
+}
+
+/* What the cgroups above this process leave of what such files limit and count; UINT64_MAX: all.
+   Each line of the list is one tree: "0::/group" that of version 2, which is mounted below where
+   there is one of version 1 as well; "4:memory:/group" one of version 1, with other names. */
+static uint64_t cgroup_left(char const *sys, char const *proc, char const *controller,
+                            char const *what) {
+  char text[TEXT_SIZE], mount[64];
+  uint64_t least = UINT64_MAX;
+  int memory = !strcmp(controller, "memory");
+  if (!read_text(text, "%s/self/cgroup", proc)) return least;
+  snprintf(mount, sizeof mount, "/%s", controller);
+  for (char *line = text, *end; *line; line = end) {
+    end = line + strcspn(line, "\n");
+    if (*end) *end++ = '\0';
+    char *list = strchr(line, ':'), *group = list ? strchr(list + 1, ':') : NULL;
+    if (!group) continue;
+    int unified = group == list + 1;
+    if (!unified && !lists(list + 1, controller)) continue;
+    tree_t tree = {.sys = sys, .mount = unified ? "" : mount};
+    snprintf(tree.max, sizeof tree.max, "%s.%s", what, unified ? "max" : "limit_in_bytes");
+    snprintf(tree.now, sizeof tree.now, "%s.%s", what, unified ? "current" : "usage_in_bytes");
+    if (memory) tree.files = unified ? "" : "total_";
+    for (int i = 0; i <= unified; i++) {
+      if (i) tree.mount = "/unified";
+      uint64_t left = tree_left(&tree, group + 1);
+      if (left < least) least = left;
+    }
   }
   return least;
 }
@@ -124,10 +202,36 @@ uint64_t topology_free_4k(char const *sys, char const *proc) {
   if (!read_text(text, "%s/meminfo", proc)) return 0;
   uint64_t reserve = meminfo(text, "MemTotal:") / RESERVE_PART;
   uint64_t avail = meminfo(text, "MemAvailable:");
-  uint64_t group = cgroup_left(sys, proc, "memory.max", "memory.current");
+  uint64_t group = cgroup_left(sys, proc, "memory", "memory");
   if (reserve < RESERVE_MIN) reserve = RESERVE_MIN;
   if (group < avail) avail = group;
   return avail > reserve ? avail - reserve : 0;
+}
+
+/* The word that a setting's file has in brackets is one of those. */
+static int set_to(char const *text, char const *const *words, size_t word_cnt) {
+  char const *at = strchr(text, '[');
+  for (size_t i = 0; at && i < word_cnt; i++) {
+    size_t len = strlen(words[i]);
+    if (!strncmp(at + 1, words[i], len) && at[1 + len] == ']') return 1;
+  }
+  return 0;
+}
+
+uint64_t topology_slack_4k(char const *sys) {
+  static char const *const huge[] = {"always", "within_size", "advise", "force"};
+  char text[TEXT_SIZE];
+  size_t cnt = sizeof huge / sizeof *huge;
+  if (read_text(text, "%s/kernel/mm/transparent_hugepage/shmem_enabled", sys) &&
+      set_to(text, huge, cnt))
+    return SLACK_MAX;
+  /* of each size by itself, since 6.11; "inherit" is the one above */
+  for (unsigned kib = 8; kib <= SLACK_MAX >> 10; kib *= 2)
+    if (read_text(text, "%s/kernel/mm/transparent_hugepage/hugepages-%ukB/shmem_enabled", sys,
+                  kib) &&
+        set_to(text, huge, cnt))
+      return SLACK_MAX;
+  return 0;
 }
 
 /* Pages of a huge size that the cgroups leave: of those to be taken, and of those to be reserved.
@@ -136,10 +240,9 @@ static uint64_t hugetlb_left(char const *sys, char const *proc, int size) {
   uint64_t least = UINT64_MAX;
   static char const *const kinds[] = {"", ".rsvd"};
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-    char max[64], now[64];
-    snprintf(max, sizeof max, "hugetlb.%s%s.max", cgroup_names[size], kinds[i]);
-    snprintf(now, sizeof now, "hugetlb.%s%s.current", cgroup_names[size], kinds[i]);
-    uint64_t left = cgroup_left(sys, proc, max, now);
+    char what[64];
+    snprintf(what, sizeof what, "hugetlb.%s%s", cgroup_names[size], kinds[i]);
+    uint64_t left = cgroup_left(sys, proc, "hugetlb", what);
     if (left != UINT64_MAX) left /= topo_page_size(size);
     if (left < least) least = left;
   }

@@ -183,6 +183,51 @@ static void test_cgroups(void **state) {
   assert_int_equal(topo_free_all(&topo, TOPO_2M), 4);
 }
 
+/* Version 1, and both at once as systemd mounts them (hybrid): the same limits, of whichever tree
+   has them; what says that there is no limit is none, and pages of files can be had back. */
+static void test_cgroups_1(void **state) {
+  put_common();
+  put("proc/self/cgroup", "9:name=systemd:/\n4:cpu,memory:/a/b\n3:hugetlb:/c\n0::/d/e\n");
+  put("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+  put("sys/fs/cgroup/memory/memory.usage_in_bytes", "4096\n");
+  put("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1073741824\n");
+  put("sys/fs/cgroup/memory/a/memory.usage_in_bytes", "134217728\n");
+  put("sys/fs/cgroup/memory/a/memory.stat",
+      "cache 0\ninactive_file 5\ntotal_inactive_file 4194304\ntotal_active_file 8388608\n");
+  put("sys/fs/cgroup/hugetlb/c/hugetlb.2MB.limit_in_bytes", "9223372036852678656\n");
+  put("sys/fs/cgroup/hugetlb/c/hugetlb.2MB.usage_in_bytes", "0\n");
+  look();
+  assert_int_equal(topo.size[TOPO_4K].limit,
+                   (1073741824 - 134217728 + 12582912 - 16777216UL * 1024 / 64) / 4096);
+  assert_int_equal(topo.size[TOPO_2M].limit, UINT64_MAX);
+  put("sys/fs/cgroup/hugetlb/hugetlb.2MB.limit_in_bytes", "20971520\n");
+  put("sys/fs/cgroup/hugetlb/hugetlb.2MB.usage_in_bytes", "2097152\n");
+  look();
+  assert_int_equal(topo.size[TOPO_2M].limit, 9);
+  put("sys/fs/cgroup/unified/d/hugetlb.2MB.max", "6291456\n");
+  put("sys/fs/cgroup/unified/d/hugetlb.2MB.current", "0\n");
+  look();
+  assert_int_equal(topo.size[TOPO_2M].limit, 3);
+}
+
+/* Whether the kernel makes huge pages of shared memory by itself is said by one file, or by that of
+   a size; no file, never and inherit mean that it does not. */
+static void test_slack(void **state) {
+  assert_int_equal(topology_slack_4k(sys), 0);
+  put("sys/kernel/mm/transparent_hugepage/shmem_enabled",
+      "always within_size advise [never] deny force\n");
+  put("sys/kernel/mm/transparent_hugepage/hugepages-2048kB/shmem_enabled",
+      "always [inherit] within_size advise never\n");
+  assert_int_equal(topology_slack_4k(sys), 0);
+  put("sys/kernel/mm/transparent_hugepage/hugepages-64kB/shmem_enabled",
+      "always inherit [within_size] advise never\n");
+  assert_int_equal(topology_slack_4k(sys), 2UL << 20);
+  put("sys/kernel/mm/transparent_hugepage/hugepages-64kB/shmem_enabled", "[never]\n");
+  put("sys/kernel/mm/transparent_hugepage/shmem_enabled",
+      "always within_size [advise] never deny force\n");
+  assert_int_equal(topology_slack_4k(sys), 2UL << 20);
+}
+
 /* What is read of this machine is sound, and the cpu of a process is one of its own. */
 static void test_here(void **state) {
   topology_read(&topo);
@@ -200,6 +245,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_no_numa, begin, end),
       cmocka_unit_test_setup_teardown(test_nothing, begin, end),
       cmocka_unit_test_setup_teardown(test_cgroups, begin, end),
+      cmocka_unit_test_setup_teardown(test_cgroups_1, begin, end),
+      cmocka_unit_test_setup_teardown(test_slack, begin, end),
       cmocka_unit_test(test_here),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

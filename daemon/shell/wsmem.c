@@ -27,6 +27,7 @@
 #include "core/layout.h"
 #include "daemon/shell/diskq.h"
 #include "daemon/shell/fdnames.h"
+#include "daemon/shell/topology.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,6 +47,7 @@ typedef struct make {
   memory_fill_t fill;
   _Atomic int cancel;
   int bad;
+  uint64_t held; /* of a punch: bytes after it */
   memory_got_t got;
   memory_fail_t fail;
 } make_t;
@@ -219,18 +221,35 @@ int wsmem_unpersist(loop_t *loop, uint64_t ws_id, spec_t const *gone) {
   return 0;
 }
 
+/* Two threads that touch one missing page at a time are both charged, until one of them finds that
+   it came second: so the least of some looks counts. */
+#define LOOKS 3
+
+/* Bytes that a memory holds; UINT64_MAX: the kernel does not say. */
+static uint64_t held_by(int fd) {
+  uint64_t least = UINT64_MAX;
+  for (int i = 0; i < LOOKS; i++) {
+    struct stat st;
+    if (fstat(fd, &st)) return UINT64_MAX;
+    uint64_t held = (uint64_t)st.st_blocks * 512;
+    if (held < least) least = held;
+  }
+  return least;
+}
+
 void wsmem_look(loop_t *loop, int force) {
   size_t place = 0;
   wsmem_t *mem;
+  uint64_t slack = UINT64_MAX;
   while ((mem = idmap_next(&loop->memories, &place))) {
-    struct stat st;
-    if (fstat(mem->fd, &st)) continue;
-    uint64_t held = (uint64_t)st.st_blocks * 512;
-    if (held == mem->held && !force) continue;
+    uint64_t held = held_by(mem->fd);
+    if (held == UINT64_MAX || (held == mem->held && !force)) continue;
+    if (slack == UINT64_MAX) slack = topology_slack_4k("/sys");
     mem->held = held;
     engine_event_t event = {.kind = ENGINE_EV_HELD};
     event.u.held.ws_id = mem->ws_id;
     event.u.held.bytes = held;
+    event.u.held.slack = slack;
     loop_post(loop, &event, NULL); /* which takes no memory away */
   }
 }
@@ -259,6 +278,7 @@ static void answer(make_t *make) {
   event.u.memory_made.node = -1;
   event.u.memory_made.status = ENGINE_MEMORY_OK;
   event.u.memory_made.note = make->bad ? NULL : make->got.note;
+  event.u.memory_made.held = make->held;
   if (!make->bad && !make->resize) {
     event.u.memory_made.size = make->got.size;
     event.u.memory_made.max_size = make->got.max_size;
@@ -316,9 +336,11 @@ static void on_work(uv_work_t *work) {
   if (make->resize == ENGINE_FX_MEMORY_FILL) {
     make->bad = memory_fill(memory, fd, &make->fill, &make->cancel, &make->got, &make->fail);
     make->got.fd = fd;
-  } else if (make->resize)
+  } else if (make->resize) {
     make->bad = memory_punch(fd, make->fill.from, make->fill.to, &make->fail);
-  else
+    make->held = held_by(fd);
+    if (make->held == UINT64_MAX) make->held = 0;
+  } else
     make->bad = memory_make(memory, &make->want, &make->cancel, &make->got, &make->fail);
 }
 

@@ -50,7 +50,7 @@ def write(path, text):
         f.write(text)
 
 
-@tap.test(timeout=240)
+@tap.test(timeout=700)
 def topology():
     """topology shows both nodes, their cpus and distances"""
     lab.apt("install", *lab.deb_files())
@@ -124,9 +124,17 @@ def limited():
     for part in ("/system.slice/wkspd.service", "16 MiB", "512 MiB"):
         tap.contains(lines["cgroups"][0][1], part)
     before, pid = pools(), lab.serving()
-    refused = lab.run("wkspctl", "create", "w", "--size", "32M", "--page", "2M")
-    tap.eq((refused[0], refused[1]), (1, ""), refused[2])
-    tap.eq((pools(), lab.serving()), (before, pid), "pools and the daemon")
+    for number, (folder, cnt) in enumerate(((group, 8), (f"{GROUPS}/system.slice", 5))):
+        write(f"{folder}/hugetlb.2MB.max", str(cnt * PAGE))
+        refused = lab.run("wkspctl", "create", "w", "--size", "32M", "--page", "2M")
+        tap.eq((refused[0], refused[1]), (1, ""), refused[2])
+        for part in (f"16 huge pages of 2 MiB are wanted, {cnt} can be taken", "hugetlb.2MB.max"):
+            tap.contains(refused[2], part, f"error {number}")
+        tap.eq((pools(), lab.serving()), (before, pid), "pools and the daemon")
+    lab.ok("wkspctl", "create", "w", "--size", 5 * PAGE, "--page", "2M")
+    lab.ok("wkspctl", "rm", "w")
+    tap.until(lambda: pools() == before, lab.READY_S, "its pages are free again")
+    write(f"{GROUPS}/system.slice/hugetlb.2MB.max", "max")
     write(f"{group}/hugetlb.2MB.max", "0")
     lines, status = doctor()
     tap.eq((lines["cgroups"][0][0], status), ("fail", 1), str(lines["cgroups"]))

@@ -178,7 +178,7 @@ def ok(*command, **kw):
 def apt(*args):
     """apt-get, as an operator would use it, without a network. Returns what it said."""
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    return ok("apt-get", "-y", "-q", "--no-install-recommends", *args, env=env)
+    return ok("apt-get", "-y", "-q", "--no-install-recommends", *args, env=env, timeout_s=600)
 
 
 def ctl(*args, **kw):

@@ -205,7 +205,7 @@ def excess():
     with Daemon() as d:
         d.ok("create", NAME, "--size", "8M", "--max-size", "48M", "--page", "4k")
         tap.eq(held(), 8 * M, "bytes held")
-        touch(d, 20 * M, 8 * M, 16 * M)
+        touch(d, 20 * M, 4096, 8 * M + 4096)
 
         def looked(want):
             d.ctl("query", NAME)  # which has the daemon look
@@ -214,12 +214,16 @@ def excess():
         tap.until(lambda: looked(lambda: held() == 8 * M), WAIT_S, "what was too much is given back")
         tap.eq(d.json("show", NAME)["quarantined"], False, "quarantined")
         d.ok("resize", NAME, "--size", "16M")
+        d.ok("resize", NAME, "--size", "7M")
+        tap.eq(looked(held), 7 * M, "bytes held where an end lies within what was a huge page")
         d.ok("resize", NAME, "--size", "8M")
-        touch(d, 20 * M, 8 * M, 16 * M)
+        tap.eq(looked(held), 8 * M, "bytes held")
+        tap.eq(d.json("show", NAME)["quarantined"], False, "quarantined")
+        touch(d, 20 * M, 4096, 8 * M + 4096)
         tap.until(lambda: looked(lambda: d.json("show", NAME)["quarantined"]), WAIT_S, "it is quarantined")
         shown = d.json("show", NAME)
-        tap.eq(shown["excess"], 8 * M, "excess")
-        tap.contains(shown["reason"], f"it holds {8 * M} bytes beyond its end", "reason")
+        tap.eq(shown["excess"], 4096, "excess")
+        tap.contains(shown["reason"], "it holds 4096 bytes beyond its end", "reason")
         tap.contains(d.ctl("alloc", NAME, "--size", "1M").err, "not served", "error")
         d.ok("rm", NAME)
 

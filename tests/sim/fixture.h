@@ -57,6 +57,7 @@ typedef struct sim_memory {
   uint64_t size, page_size; /* as made */
   uint64_t max_size;
   uint64_t filled; /* pages are held up to here at least */
+  uint64_t stuck;  /* bytes of pages that no punch gives back */
   uint64_t end;    /* where its table says that it ends; the rest is beyond */
   uint64_t used;   /* the end cannot be below this */
   int orphan;      /* its spec was taken away behind the daemon's back */

@@ -118,6 +118,10 @@ void sim_resized_event(sim_t *sim, sim_pending_t const *pending, int fail, engin
   event->u.memory_resized.ws_id = pending->id;
   event->u.memory_resized.status = ENGINE_MEMORY_OK;
   resize_done(sim, pending, fail);
+  if (pending->effect.kind == ENGINE_FX_MEMORY_PUNCH) {
+    sim_memory_t const *memory = sim_memory(sim, pending->id);
+    event->u.memory_resized.held = memory->filled + memory->stuck;
+  }
   if (!fail) return;
   short_of_pages(sim, pending, event);
   if (pending->effect.kind == ENGINE_FX_MEMORY_PUNCH)

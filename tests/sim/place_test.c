@@ -183,15 +183,19 @@ static void test_quota(void **state) {
   sim_free(sim);
 }
 
+/* What the kernel may have added. */
+static uint64_t held_slack;
+
 static int held(sim_t *sim, uint64_t ws_id, uint64_t bytes) {
   engine_event_t event = {.kind = ENGINE_EV_HELD};
+  event.u.held.slack = held_slack;
   event.u.held.ws_id = ws_id;
   event.u.held.bytes = bytes;
   return sim_step(sim, &event);
 }
 
 /* Too much that is held is given back once, from where the end is; the second time the workspace is
-   quarantined. What is within a huge page of the end is nothing. */
+   quarantined. */
 static void test_excess(void **state) {
   sim_t *sim = sim_new(1, NULL);
   uint64_t conn = sim_conn(sim, OWNER, OWNER);
@@ -201,7 +205,6 @@ static void test_excess(void **state) {
   sim_memory_t *memory = &sim->memory.items[0];
   uint64_t size = memory->size, far = size + 1024 * PAGE;
   assert_int_equal(held(sim, 1, size), 0);
-  assert_int_equal(held(sim, 1, size + 512 * PAGE), 0);
   assert_int_equal(sim->pending.cnt, 0);
   memory->filled = far;
   assert_int_equal(held(sim, 1, far), 0);
@@ -221,6 +224,39 @@ static void test_excess(void **state) {
   assert_int_equal(held(sim, 1, far), 0);
   assert_int_equal(held(sim, 77, far), ENGINE_STALE);
   assert_int_equal(sim_delete(sim, conn, "a", 0)->reply.code, ENGINE_CODE_OK);
+  sim_free(sim);
+}
+
+/* One page too many is noticed, unless the kernel makes huge pages by itself: then what one of
+   these adds is nothing. What a giving back did not free (a huge page that is pinned) is nothing
+   either, until one does. */
+static void test_excess_page(void **state) {
+  sim_t *sim = sim_new(1, NULL);
+  uint64_t conn = sim_conn(sim, OWNER, OWNER);
+  engine_request_t req = example(ENGINE_CREATE, NULL, "a", "");
+  req.u.create.max_size = 4096 * PAGE;
+  assert_int_equal(send(sim, conn, &req)->reply.code, ENGINE_CODE_OK);
+  sim_memory_t *memory = &sim->memory.items[0];
+  uint64_t size = memory->size;
+  held_slack = 512 * PAGE;
+  assert_int_equal(held(sim, 1, size + 512 * PAGE), 0);
+  assert_int_equal(sim->pending.cnt, 0);
+  held_slack = 0;
+  memory->stuck = 3 * PAGE;
+  memory->filled = size + 5 * PAGE;
+  assert_int_equal(held(sim, 1, memory->filled), 0);
+  assert_true(sim->pending.cnt > 0);
+  sim_settle(sim);
+  assert_int_equal(held(sim, 1, size + 3 * PAGE), 0);
+  assert_int_equal(sim_get(sim, conn, "a")->view.quarantined, 0);
+  assert_int_equal(sim_get(sim, conn, "a")->view.excess, 0);
+  memory->stuck = 0;
+  uint32_t stream = sim_send_resize(sim, conn, "a", size + 28 * PAGE, 0);
+  sim_settle(sim);
+  assert_int_equal(sim_reply(sim, conn, stream)->code, ENGINE_CODE_OK);
+  assert_int_equal(held(sim, 1, size + 29 * PAGE), 0);
+  assert_int_equal(sim_get(sim, conn, "a")->view.quarantined, 1);
+  assert_int_equal(sim_get(sim, conn, "a")->view.excess, PAGE);
   sim_free(sim);
 }
 
@@ -252,9 +288,10 @@ static void test_mend_taken_over(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(test_spec),   cmocka_unit_test(test_refused),
-      cmocka_unit_test(test_plan),   cmocka_unit_test(test_quota),
-      cmocka_unit_test(test_excess), cmocka_unit_test(test_mend_taken_over),
+      cmocka_unit_test(test_spec),        cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_plan),        cmocka_unit_test(test_quota),
+      cmocka_unit_test(test_excess),      cmocka_unit_test(test_mend_taken_over),
+      cmocka_unit_test(test_excess_page),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
