@@ -194,11 +194,17 @@ def giant():
 
 @tap.test(timeout=400)
 def hidden():
-    """a daemon that may use one node only, as in a container with a cpuset, names it in its errors, counts its pages
-    alone and places on it"""
-    unit = ["systemd-run", "--unit", "hidden", "-p", "AllowedMemoryNodes=0", "-q", "wkspd", "--socket",
-            "/run/hidden.sock", "--state-dir", "/run/hidden"]
-    lab.ok(*unit)
+    """a daemon that may use one node only, by its unit, and in a container with a cpuset (namespaces of its own for
+    processes, mounts, control groups and the rest), names it in its errors, counts its pages alone and places on it"""
+    container = ("unshare", "--fork", "--kill-child", "--pid", "--mount-proc", "--mount", "--cgroup", "--ipc", "--uts",
+                 "--net")
+    for inside in ((), container):
+        hidden_from(*inside)
+
+
+def hidden_from(*inside):
+    lab.ok("systemd-run", "--unit", "hidden", "-p", "AllowedMemoryNodes=0", "-q", *inside, "wkspd", "--socket",
+           "/run/hidden.sock", "--state-dir", "/run/hidden")
     try:
         ctl = ("wkspctl", "--socket", "/run/hidden.sock")
         tap.until(lambda: lab.run(*ctl, "status")[0] == 0, lab.READY_S, "it serves")
@@ -214,6 +220,7 @@ def hidden():
         lab.ok(*ctl, "rm", "h")
     finally:
         lab.run("systemctl", "stop", "hidden")
+        lab.run("systemctl", "reset-failed", "hidden")
 
 
 @tap.test(timeout=400)
