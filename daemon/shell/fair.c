@@ -10,6 +10,7 @@
 #include "daemon/shell/fair.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 static void ring_remove(fair_t *fair, fair_user_t *user) {
   if (user->prev)
@@ -25,14 +26,17 @@ static void ring_remove(fair_t *fair, fair_user_t *user) {
   fair->queued_cnt--;
 }
 
-static void ring_add(fair_t *fair, fair_user_t *user) {
-  user->prev = fair->last;
-  user->next = NULL;
-  if (fair->last)
-    fair->last->next = user;
+static void ring_add(fair_t *fair, fair_user_t *user, int first) {
+  user->prev = first ? NULL : fair->last;
+  user->next = first ? fair->first : NULL;
+  if (user->prev)
+    user->prev->next = user;
   else
     fair->first = user;
-  fair->last = user;
+  if (user->next)
+    user->next->prev = user;
+  else
+    fair->last = user;
   user->queued = 1;
   fair->queued_cnt++;
 }
@@ -62,7 +66,7 @@ void fair_ready(fair_t *fair, fair_item_t *item) {
     user->first = item;
   user->last = item;
   item->queued = 1;
-  if (!user->queued) ring_add(fair, user);
+  if (!user->queued) ring_add(fair, user, user != fair->serving);
 }
 
 void fair_drop(fair_t *fair, fair_item_t *item) {
@@ -78,8 +82,10 @@ int fair_over(fair_t const *fair) {
 
 /* The first items of the user, until its time is over. The user may go with its last item. */
 static void turn(fair_t *fair, fair_user_t *user) {
-  uint64_t since = fair->now(), took;
-  fair->until_ns = since + FAIR_TURN_NS;
+  uint64_t since = fair->worked(), took;
+  uint64_t turn_ns = fair->users.cnt > 1 ? FAIR_TURN_NS : FAIR_ALONE_NS;
+  fair->until_ns = fair->now() + turn_ns;
+  fair->serving = user;
   user->refs++;
   do {
     fair_item_t *item = user->first;
@@ -89,12 +95,20 @@ static void turn(fair_t *fair, fair_user_t *user) {
     if (more && fair->running == item) fair_ready(fair, item);
     fair->running = NULL;
   } while (user->first && !fair_over(fair));
-  took = fair->now() - since;
-  if (took > FAIR_TURN_NS) user->debt_ns += took - FAIR_TURN_NS;
+  took = fair->worked() - since;
+  if (took > turn_ns) user->debt_ns += took - turn_ns;
   if (user->debt_ns > FAIR_DEBT_MAX_NS) user->debt_ns = FAIR_DEBT_MAX_NS;
   if (user->queued) ring_remove(fair, user);
-  if (user->first) ring_add(fair, user);
+  if (user->first) ring_add(fair, user, 0);
+  fair->serving = NULL;
   fair_user_give(fair, user);
+}
+
+/* What this thread has worked: that others had its processor in a turn is not the user's doing. */
+static uint64_t worked(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return (uint64_t)time.tv_sec * 1000000000UL + (uint64_t)time.tv_nsec;
 }
 
 /* Its being there is all: the loop does not wait. */
@@ -110,7 +124,7 @@ static void on_check(uv_check_t *check) {
     if (user->debt_ns > FAIR_TURN_NS) {
       user->debt_ns -= FAIR_TURN_NS;
       ring_remove(fair, user);
-      ring_add(fair, user);
+      ring_add(fair, user, 0);
     } else {
       user->debt_ns = 0;
       turn(fair, user);
@@ -123,7 +137,7 @@ static void on_check(uv_check_t *check) {
 }
 
 int fair_start(fair_t *fair, uv_loop_t *loop) {
-  *fair = (fair_t){.now = uv_hrtime};
+  *fair = (fair_t){.now = uv_hrtime, .worked = worked};
   uv_idle_init(loop, &fair->idle);
   uv_check_init(loop, &fair->check);
   fair->check.data = fair;

@@ -3,8 +3,9 @@
    What peers send is worked off by one thread. Who has something to be done waits in the queue of
    its uid, and each round of the loop gives every uid with a queue one turn, of about
    FAIR_TURN_NS. A turn that took longer (one request is never interrupted) is paid back: while
-   others wait, its uid is passed over until the debt is gone. So a uid that floods, from however
-   many connections, costs another one turn and no more; and when nobody else waits it has all. */
+   others wait, its uid is passed over until the debt is gone. Who comes to the round is before
+   those who have had a turn and want another. So a uid that floods, from however many connections,
+   costs another what is left of one turn and no more; and when nobody else waits it has all. */
 
 #ifndef WKSPD_SHELL_FAIR_H
 #define WKSPD_SHELL_FAIR_H
@@ -14,8 +15,12 @@
 
 #include <uv.h>
 
-/* Some five small requests. The price of a turn is one more look at the sockets, a hundredth. */
-#define FAIR_TURN_NS 50000UL
+/* Of a uid that others are connected beside: two or three small requests, about what one costs who
+   waits for it anyway. The price of a turn is one more look at the sockets. */
+#define FAIR_TURN_NS 10000UL
+
+/* Of one that has the daemon to itself. */
+#define FAIR_ALONE_NS 50000UL
 
 /* The most that a uid can come to owe: one expensive answer must not shut it out for long. */
 #define FAIR_DEBT_MAX_NS 20000000UL
@@ -52,7 +57,9 @@ typedef struct fair {
   uint64_t until_ns; /* the end of the running turn */
   uint64_t held;     /* bytes, of all users */
   fair_item_t *running;
-  uint64_t (*now)(void); /* uv_hrtime, or a test's */
+  fair_user_t *serving;     /* whose turn it is */
+  uint64_t (*now)(void);    /* uv_hrtime, or a test's */
+  uint64_t (*worked)(void); /* the processor's time, or a test's */
 } fair_t;
 
 /* On a loop, whose handles are closed by fair_stop, or by who walks them. 0 or negative (libuv). */

@@ -79,7 +79,7 @@ static int setup(void **state) {
   world_t *world = calloc(1, sizeof *world);
   assert_int_equal(uv_loop_init(&world->uv), 0);
   assert_int_equal(fair_start(&world->fair, &world->uv), 0);
-  world->fair.now = now;
+  world->fair.now = world->fair.worked = now;
   uv_idle_init(&world->uv, &world->busy);
   uv_idle_start(&world->busy, on_busy);
   *state = world;
@@ -163,6 +163,39 @@ static void ends(void **state) {
   assert_null(fair_user(&world->fair, 7));
 }
 
+/* Who asks for one thing after the other is served, each time, before a flood goes on: between two
+   of his turns the other has one, of FAIR_TURN_NS, and not more than began in it. */
+static void beside_a_flood(void **state) {
+  world_t *world = *state;
+  for (unsigned i = 1; i < ITEMS; i++) thing_new(world, i, 7, 1000000);
+  thing_t *one = thing_new(world, 0, 8, 1);
+  unsigned least = 4096;
+  for (int i = 0; i < 50; i++) {
+    unsigned turns = one->turns;
+    uint64_t since = clock_ns;
+    world->order_cnt = 0;
+    if (!one->item.queued) {
+      one->left = 1;
+      fair_ready(&world->fair, &one->item);
+    }
+    rounds(world, 1);
+    assert_int_equal(one->turns, turns + 1);
+    assert_int_equal(world->order[0], 8);
+    assert_true(clock_ns - since <= FAIR_TURN_NS + 200);
+    if (world->order_cnt < least) least = world->order_cnt;
+  }
+  assert_true(least > 10); /* nor is the flood starved */
+}
+
+/* Alone, a uid has longer turns: fewer looks at the sockets. */
+static void alone(void **state) {
+  world_t *world = *state;
+  thing_new(world, 0, 7, 1000000);
+  uint64_t since = clock_ns;
+  rounds(world, 1);
+  assert_true(clock_ns - since >= FAIR_ALONE_NS);
+}
+
 /* What items hold is summed for their user and in all. */
 static void held(void **state) {
   world_t *world = *state;
@@ -184,6 +217,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(by_uid, setup, teardown),
       cmocka_unit_test_setup_teardown(debts, setup, teardown),
       cmocka_unit_test_setup_teardown(ends, setup, teardown),
+      cmocka_unit_test_setup_teardown(beside_a_flood, setup, teardown),
+      cmocka_unit_test_setup_teardown(alone, setup, teardown),
       cmocka_unit_test_setup_teardown(held, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
