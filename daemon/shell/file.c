@@ -52,6 +52,11 @@ int file_put(int dir_fd, char const *name, char const *text, size_t len, char co
   return 0;
 }
 
+int file_short(int err) {
+  return err == EMFILE || err == ENFILE || err == ENOMEM || err == EAGAIN || err == EINTR ||
+         err == ENOBUFS;
+}
+
 ssize_t file_get(int dir_fd, char const *name, char *ret_text, size_t cap) {
   int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (fd < 0) return -1;

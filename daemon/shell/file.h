@@ -22,4 +22,7 @@ int file_put(int dir_fd, char const *name, char const *text, size_t len, char co
    longer). Neither links are followed nor pipes waited for. */
 ssize_t file_get(int dir_fd, char const *name, char *ret_text, size_t cap);
 
+/* 1: an errno that speaks of a shortage of this moment, not of the file. */
+int file_short(int err);
+
 #endif

@@ -397,7 +397,10 @@ static void tell_schedule(void *arg, char const *name, schedule_t const *schedul
 
 static void tell_schedules(recover_t *recover) {
   int err = store_schedules_each(&recover->loop->store, tell_schedule, recover);
-  if (err) log_error(recover->loop->log, "schedules", "error=%s", log_text(strerror(err)).text);
+  if (!err) return;
+  log_error(recover->loop->log, "schedules", "error=%s", log_text(strerror(err)).text);
+  loop_break(recover->loop,
+             "schedules cannot be read: without them it would do less than it is to");
 }
 
 int recover_run(recover_t *recover, engine_config_t const *start) {

@@ -111,16 +111,19 @@ static int read_ids(char const *text, uint64_t *ret_ws, uint64_t *ret_lease) {
   return 1;
 }
 
-/* What is damaged is set aside: the daemon goes on above everything that it finds. */
-static void get_ids(store_t *store) {
+/* What is damaged is set aside: the daemon goes on above everything that it finds. 0, or errno: it
+   cannot be read now. */
+static int get_ids(store_t *store) {
   char text[IDS_TEXT_MAX];
   ssize_t n = file_get(store->dir_fd, "ids", text, sizeof text);
   if (n >= 0 && strlen(text) == (size_t)n &&
       read_ids(text, &store->ws_reserved, &store->lease_reserved))
-    return;
+    return 0;
+  if (n < 0 && file_short(errno)) return errno;
   store->ids_lost = n < 0 && errno == ENOENT ? STORE_IDS_NONE : STORE_IDS_DAMAGED;
   if (store->ids_lost == STORE_IDS_DAMAGED)
     renameat(store->dir_fd, "ids", store->dir_fd, "ids.bad");
+  return 0;
 }
 
 /* The folder
@@ -263,7 +266,11 @@ int store_open(store_t *ret_store, char const *path, char *error) {
   if (open_below(&store, "schedules", &store.schedules_fd, error) ||
       open_below(&store, "checkpoints", &store.ckpts_fd, error))
     goto fail;
-  get_ids(&store);
+  int err = get_ids(&store);
+  if (err) {
+    snprintf(error, CONFIG_ERROR_MAX, "cannot read '%.900s/ids': %s", path, strerror(err));
+    goto fail;
+  }
   *ret_store = store;
   return 0;
 
@@ -332,20 +339,24 @@ static uint64_t id_of(char const *name, char const *suffix) {
   return strcmp(again, name) ? 0 : id;
 }
 
-static void tell(store_t const *store, char const *name, uint64_t id, store_each_t each,
-                 void *arg) {
+/* 0, or errno: what is not damaged, but cannot be read now, is not set aside. */
+static int tell(store_t const *store, char const *name, uint64_t id, store_each_t each, void *arg) {
   char text[SPEC_TEXT_MAX + 1], bad[FILE_NAME_MAX];
   spec_t spec;
   int line = 0;
   ssize_t len = file_get(store->specs_fd, name, text, sizeof text);
-  if (len >= 0) line = spec_decode(text, (size_t)len, &spec);
+  if (len >= 0)
+    line = spec_decode(text, (size_t)len, &spec);
+  else if (file_short(errno))
+    return errno;
   if (len >= 0 && !line && spec.ws_id == id) {
     each(arg, id, &spec, 0);
-    return;
+    return 0;
   }
   snprintf(bad, sizeof bad, "%lu.bad", id);
   renameat(store->specs_fd, name, store->specs_fd, bad);
   each(arg, id, NULL, line);
+  return 0;
 }
 
 /* A walk over specs/ of its own; NULL and errno. */
@@ -365,14 +376,14 @@ int store_each(store_t const *store, store_each_t each, void *arg) {
   if (!dir) return errno;
   struct dirent *entry;
   int err = 0;
-  while (errno = 0, (entry = readdir(dir))) {
+  while (!err && (errno = 0, (entry = readdir(dir)))) {
     uint64_t id = id_of(entry->d_name, "spec");
     if (id)
-      tell(store, entry->d_name, id, each, arg);
+      err = tell(store, entry->d_name, id, each, arg);
     else if (id_of(entry->d_name, "spec" FILE_TEMP_SUFFIX))
       unlinkat(store->specs_fd, entry->d_name, 0);
   }
-  err = errno;
+  if (!err) err = errno;
   closedir(dir);
   return err;
 }

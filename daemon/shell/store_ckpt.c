@@ -60,18 +60,21 @@ static int name_of(char const *file, char const *suffix, char ret_name[SPEC_NAME
   return spec_name_ok(ret_name);
 }
 
-static void tell(store_t const *store, char const *file, char const *name,
-                 store_schedule_each_t each, void *arg) {
+/* 0, or errno: it cannot be read now. */
+static int tell(store_t const *store, char const *file, char const *name,
+                store_schedule_each_t each, void *arg) {
   char text[SCHEDULE_TEXT_MAX + 1], bad[FILE_NAME_MAX];
   schedule_t schedule;
   ssize_t len = file_get(store->schedules_fd, file, text, sizeof text);
+  if (len < 0 && file_short(errno)) return errno;
   if (len >= 0 && !schedule_decode(text, (size_t)len, &schedule) && !strcmp(schedule.name, name)) {
     each(arg, name, &schedule);
-    return;
+    return 0;
   }
   snprintf(bad, sizeof bad, "%s" BAD_SUFFIX, name);
   renameat(store->schedules_fd, file, store->schedules_fd, bad);
   each(arg, name, NULL);
+  return 0;
 }
 
 int store_schedules_each(store_t const *store, store_schedule_each_t each, void *arg) {
@@ -84,13 +87,14 @@ int store_schedules_each(store_t const *store, store_schedule_each_t each, void 
   }
   struct dirent *entry;
   char name[SPEC_NAME_MAX + 1];
-  while (errno = 0, (entry = readdir(dir))) {
+  int err = 0;
+  while (!err && (errno = 0, (entry = readdir(dir)))) {
     if (name_of(entry->d_name, SCHEDULE_SUFFIX, name))
-      tell(store, entry->d_name, name, each, arg);
+      err = tell(store, entry->d_name, name, each, arg);
     else if (name_of(entry->d_name, SCHEDULE_SUFFIX FILE_TEMP_SUFFIX, name))
       unlinkat(store->schedules_fd, entry->d_name, 0);
   }
-  int err = errno;
+  if (!err) err = errno;
   closedir(dir);
   return err;
 }

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -127,6 +128,30 @@ static void damaged(void **state) {
   assert_int_equal(world->bad, 0);
   assert_int_equal(store_remove(&world->store, 2, world->detail), 0);
   assert_false(exists(world, "specs/2.bad"));
+}
+
+/* What cannot be read only because descriptors are short is not set aside as damaged: the walk says
+   so, and another one finds it. */
+static void short_of_descriptors(void **state) {
+  world_t *world = *state;
+  struct rlimit was, few;
+  spec_t spec = example(4);
+  assert_int_equal(store_put(&world->store, &spec, world->detail), 0);
+  int first = dup(STDERR_FILENO); /* as the folder will be: nothing is left for the file */
+  assert_true(first >= 0);
+  close(first);
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+  few = was;
+  few.rlim_cur = (rlim_t)first + 1;
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+  world->good = world->bad = 0;
+  int err = store_each(&world->store, on_spec, world);
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+  assert_int_equal(err, EMFILE);
+  assert_int_equal(world->good + world->bad, 0);
+  assert_true(exists(world, "specs/4.spec"));
+  look(world);
+  assert_int_equal(world->good, 1);
 }
 
 /* A spec whose name says another id, and one longer than any, are damaged; other files are left
@@ -393,6 +418,7 @@ int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test_setup_teardown(round_trip, setup, teardown),
       cmocka_unit_test_setup_teardown(damaged, setup, teardown),
+      cmocka_unit_test_setup_teardown(short_of_descriptors, setup, teardown),
       cmocka_unit_test_setup_teardown(strange_files, setup, teardown),
       cmocka_unit_test_setup_teardown(ids, setup, teardown),
       cmocka_unit_test_setup_teardown(ids_damaged, setup, teardown),
