@@ -63,7 +63,7 @@ static int cover(loop_t *loop, uint64_t ws_id, uint64_t lease_id) {
   return 1;
 }
 
-static int make_lease(loop_t *loop, engine_effect_t const *effect) {
+static void make_lease(loop_t *loop, engine_effect_t const *effect) {
   lifeline_record_t record = {.magic = LIFELINE_MAGIC,
                               .lease_id = effect->u.lease_make.lease_id,
                               .ws_id = effect->u.lease_make.ws_id,
@@ -71,8 +71,7 @@ static int make_lease(loop_t *loop, engine_effect_t const *effect) {
                               .pid = effect->u.lease_make.pid,
                               .uid = effect->u.lease_make.uid,
                               .gid = effect->u.lease_make.gid};
-  if (cover(loop, 0, record.lease_id)) return 0;
-  return lifeline_make(loop, &record);
+  if (!cover(loop, 0, record.lease_id)) lifeline_make(loop, &record);
 }
 
 static int make_memory(loop_t *loop, engine_effect_t const *effect) {
@@ -108,7 +107,8 @@ static int apply(loop_t *loop, engine_effect_t const *effect) {
     wsmem_drop(loop, effect->u.workspace.ws_id);
     return 0;
   case ENGINE_FX_LEASE_MAKE:
-    return make_lease(loop, effect);
+    make_lease(loop, effect);
+    return 0;
   case ENGINE_FX_LEASE_DROP:
     lifeline_drop(loop, effect->u.lease_drop.lease_id);
     return 0;

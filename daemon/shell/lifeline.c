@@ -149,24 +149,29 @@ static void on_stored(void *arg, int ok) {
   answer(storing.loop, storing.lease_id, err, detail);
 }
 
-int lifeline_make(loop_t *loop, lifeline_record_t const *record) {
+void lifeline_make(loop_t *loop, lifeline_record_t const *record) {
   int ends[2];
   int err = lifeline_pair(record, ends);
   if (err) {
     answer(loop, record->lease_id, err, NULL);
-    return 0;
+    return;
   }
   if (lifeline_add(loop, ends[0], record)) {
     close(ends[0]);
     close(ends[1]);
-    return 1;
+    answer(loop, record->lease_id, ENOMEM, "no memory to watch it");
+    return;
   }
   lifeline_t *line = idmap_get(&loop->lifelines, record->lease_id);
   line->client_fd = ends[1];
   storing_t *storing = NULL;
   if (notify_active(loop->notify)) {
     storing = malloc(sizeof *storing);
-    if (!storing) return 1;
+    if (!storing) {
+      lifeline_drop(loop, record->lease_id);
+      answer(loop, record->lease_id, ENOMEM, NULL);
+      return;
+    }
     *storing = (storing_t){loop, record->lease_id};
   }
   if (!storing)
@@ -176,7 +181,6 @@ int lifeline_make(loop_t *loop, lifeline_record_t const *record) {
   } else {
     notify_barrier(loop->notify, on_stored, storing);
   }
-  return 0;
 }
 
 int lifeline_take_client_end(loop_t *loop, uint64_t lease_id, uint64_t *ret_ws_id) {

@@ -27,9 +27,8 @@ int lifeline_pair(lifeline_record_t const *record, int ret_ends[2]);
 /* The record that waits at fd. 1, or 0: not a lifeline. */
 int lifeline_peek(int fd, lifeline_record_t *ret_record);
 
-/* Makes one, hands our end to the fd store, watches it. Answered by LEASE_MADE; 1: no memory, no
- * answer. */
-int lifeline_make(loop_t *loop, lifeline_record_t const *record);
+/* Makes one, hands our end to the fd store, watches it. Answered by LEASE_MADE. */
+void lifeline_make(loop_t *loop, lifeline_record_t const *record);
 
 /* Takes over a found one and watches it. 1: there is one of that lease already, or no memory; fd is
  * not taken. */

@@ -425,16 +425,36 @@ static int open_ends(runner_t *runner, engine_effect_t const *effect, ends_t *en
   return 0;
 }
 
-/* The handles; from here on close_all is the way to end it. */
-static void add_runner(runner_t *runner) {
+/* Without a descriptor that anybody waits for. */
+static void drop_runner(runner_t *runner) {
+  if (runner->fd >= 0) close(runner->fd);
+  if (runner->steps_fd >= 0) close(runner->steps_fd);
+  free(runner->task);
+  free(runner->answer);
+  free(runner);
+}
+
+/* The handles; from here on close_all is the way to end it. 0, or 1 and it is dropped: the kernel
+   has no room to watch its pipes. */
+static int add_runner(runner_t *runner) {
   loop_t *loop = runner->loop;
   runner->process.data = runner->poll.data = runner->timer.data = runner->steps.data = runner;
-  uv_poll_init(&loop->uv, &runner->poll, runner->fd);
+  if (uv_poll_init(&loop->uv, &runner->poll, runner->fd)) {
+    drop_runner(runner);
+    return 1;
+  }
+  if (runner->task && uv_poll_init(&loop->uv, &runner->steps, runner->steps_fd)) {
+    close(runner->fd);
+    close(runner->steps_fd);
+    runner->open = 1;
+    uv_close((uv_handle_t *)&runner->poll, on_closed);
+    return 1;
+  }
   uv_timer_init(&loop->uv, &runner->timer);
-  if (runner->task) uv_poll_init(&loop->uv, &runner->steps, runner->steps_fd);
   runner->open = runner->task ? 4 : 3;
   runner->next = loop->runners;
   loop->runners = runner;
+  return 0;
 }
 
 static void watch(runner_t *runner, unsigned ms) {
@@ -445,15 +465,6 @@ static void watch(runner_t *runner, unsigned ms) {
   } else {
     uv_timer_start(&runner->timer, on_late, ms, 0);
   }
-}
-
-/* Without a descriptor that anybody waits for. */
-static void drop_runner(runner_t *runner) {
-  if (runner->fd >= 0) close(runner->fd);
-  if (runner->steps_fd >= 0) close(runner->steps_fd);
-  free(runner->task);
-  free(runner->answer);
-  free(runner);
 }
 
 static runner_t *new_runner(loop_t *loop, engine_effect_t const *effect) {
@@ -490,7 +501,11 @@ int runner_start(loop_t *loop, engine_effect_t const *effect) {
     not_begun(loop, job_id, why);
     return 0;
   }
-  add_runner(runner);
+  if (add_runner(runner)) {
+    close_ends(&ends);
+    not_begun(loop, job_id, "its pipes cannot be watched");
+    return 0;
+  }
   int err = spawn(runner, &ends);
   close_ends(&ends);
   if (err) {

@@ -169,7 +169,10 @@ static void request(conn_t *conn, ttrpc_frame_t const *frame) {
   if (call.req.method == RPC_RELOAD) {
     reload(conn, frame->header.stream);
   } else if (complete(loop, &call.req, conn->pid, &own)) {
-    loop_break(loop, "no random numbers, or no memory for the machine's topology");
+    refusal = (rpc_refusal_t){.code = ENGINE_CODE_INTERNAL, .kind = "memory"};
+    snprintf(refusal.sentence, sizeof refusal.sentence,
+             "the daemon has no random numbers, or no memory for a look at this machine");
+    refuse(conn, frame->header.stream, &refusal, 0);
   } else {
     engine_event_t event = {.kind = ENGINE_EV_REQUEST};
     event.u.request.conn = conn->id;

@@ -112,6 +112,8 @@ def sanitizer_check(text, whose):
 class Daemon:
     """A private wkspd. As a context manager it is started on entry and stopped on exit."""
 
+    program = "daemon/wkspd"
+
     def __init__(self, supervise=False, args=(), env=None):
         self.dir = tempfile.mkdtemp(prefix="wkspd-test-")
         self.socket = os.path.join(self.dir, "sock")
@@ -143,7 +145,7 @@ class Daemon:
 
     def start(self, ready=True):
         """Starts it and waits until it answers."""
-        command = [binary("daemon/wkspd"), "--socket", self.socket, "--state-dir", self.state_dir]
+        command = [binary(self.program), "--socket", self.socket, "--state-dir", self.state_dir]
         if self.supervise:
             command.append("--supervise")
         os.makedirs(self.state_dir, mode=0o700, exist_ok=True)

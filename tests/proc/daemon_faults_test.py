@@ -1,0 +1,299 @@
+"""Each call that the daemon makes of the system or for memory fails once: whoever asked has an error that says so,
+nothing stays behind, and the daemon goes on, or, where memory is short, ends in order and the next one takes over.
+
+tests/proc/faults.c says which function fails, and when. The long form lets each call of each function fail; the short
+one some of each, chosen by the seed.
+"""
+
+import mmap
+import os
+import random
+import struct
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+
+import tap
+import wire
+from daemon import Daemon, binary
+
+WAIT_S = 60
+NAMES = ["f", "g"]
+REMOTE_CLOSED = 1
+SHORT_TALKS = 12
+SHORT_STARTS = 12
+# Without memory the daemon may give up, in order: what it was at is in its state folder, for the next.
+MEMORY = ["malloc", "calloc", "realloc", "reallocarray", "strdup"]
+
+
+class Faults:
+    """The page of tests/proc/faults.h."""
+
+    ENTRY = struct.Struct("24sQ")
+    HEAD = struct.Struct("iiqQ")
+    CNT = 80
+
+    def __init__(self, path):
+        self.path = path
+        size = self.HEAD.size + self.CNT * self.ENTRY.size
+        with open(path, "w+b") as f:
+            f.truncate(size)
+            self.page = mmap.mmap(f.fileno(), size)
+        self.disarm()
+
+    def disarm(self):
+        # Not by pack_into, which writes zeroes first: the daemon looks meanwhile.
+        self.page[:4] = struct.pack("i", -1)
+
+    def arm(self, at, left):
+        """The call of that function fails that comes after so many others."""
+        self.disarm()
+        self.page[8:24] = struct.pack("qQ", left, 0)
+        self.page[:4] = struct.pack("i", at)
+
+    def hits(self):
+        return self.HEAD.unpack_from(self.page, 0)[3]
+
+    def calls(self):
+        """{number of the function: (name, how often it was called)}"""
+        found = {}
+        for i in range(self.CNT):
+            name, calls = self.ENTRY.unpack_from(self.page, self.HEAD.size + i * self.ENTRY.size)
+            if name.strip(b"\0"):
+                found[i] = (name.strip(b"\0").decode(), calls)
+        return found
+
+
+class Spoilt(Daemon):
+    """A private daemon in which calls fail."""
+
+    program = "tests/proc/wkspd_faults"
+
+    def __init__(self):
+        super().__init__(env={"WKSPD_TEST_HALF_FRAME_MS": "500"})
+        self.faults = Faults(os.path.join(self.dir, "faults"))
+        self.env["WKSPD_TEST_FAULTS"] = self.faults.path
+
+    def ended(self):
+        return self.proc.poll() is not None
+
+
+class Talk:
+    """A client that has everything done that there is, whatever it is answered."""
+
+    def __init__(self, path):
+        self.path, self.wire, self.failed = path, None, []
+
+    def close(self):
+        if self.wire:
+            for fd in self.wire.fds:
+                os.close(fd)
+            self.wire.close()
+            self.wire = None
+
+    def call(self, method, fields, service="Workspaces"):
+        """The reply; None: the connection was closed, and the next call has another."""
+        try:
+            if not self.wire:
+                self.wire = wire.Wire(self.path, WAIT_S)
+            reply = self.wire.call(service, method, fields)
+        except (wire.Broken, OSError) as why:
+            self.close()
+            self.failed.append(f"{method}: {why}")
+            return None
+        if reply.code:
+            tap.true(reply.message, f"{method} is refused with a sentence: {reply}")
+            self.failed.append(f"{method}: {reply.message}")
+        return reply
+
+    def follow(self, job):
+        """Waits for the end of a job."""
+        try:
+            stream = self.wire.start("Checkpoints", "WatchJob", {1: job})
+            while True:
+                got = self.wire.frame()
+                if got.stream == stream and (got.type == wire.RESPONSE or got.flags & REMOTE_CLOSED):
+                    return
+        except wire.Broken as why:
+            self.close()
+            self.failed.append(f"WatchJob: {why}")
+
+    def all(self):
+        name = NAMES[0]
+        self.call("Version", {}, "Host")
+        self.call("Create", {1: name, 2: 1 << 20, 3: 4096, 7: 4 << 20})
+        for mode in (0, 1):
+            reply = self.call("Open", {1: name, 2: mode})
+            for fd in reply.fds if reply else []:
+                os.close(fd)
+        self.call("Query", {1: name})
+        self.call("Resize", {1: name, 2: 3 << 20})
+        self.call("Compact", {1: name})
+        self.call("Resize", {1: name, 2: 1 << 20})
+        for method in ("Get", "Placement"):
+            self.call(method, {1: name})
+        self.call("Plan", {1: "h", 2: 1 << 20})
+        self.call("List", {})
+        for method in ("Stats", "Clients", "Reload"):
+            self.call(method, {}, "Host")
+        self.call("SetSchedule", {1: name, 3: 3600 * 10**9}, "Checkpoints")
+        reply = self.call("Checkpoint", {1: name}, "Checkpoints")
+        if reply and reply.fields[1]:
+            self.follow(reply.fields[1][0])
+        self.call("ListJobs", {}, "Checkpoints")
+        self.call("Restore", {1: name, 3: NAMES[1], 8: 1}, "Checkpoints")
+        self.call("SetSchedule", {1: name, 2: 1}, "Checkpoints")
+        self.call("Delete", {1: name, 2: 1})
+        self.close()
+
+
+def clean_up(d):
+    """Takes away what is left of a talk."""
+    with wire.Wire(d.socket, WAIT_S) as c:
+
+        def checkpoints():
+            listed = c.call("Checkpoints", "ListCheckpoints", {})
+            return [wire.decode(raw)[1][0].decode() for raw in listed.fields[1]]
+
+        def gone(name):
+            return c.call("Workspaces", "Delete", {1: name, 2: 1}).code in (0, wire.NOT_FOUND)
+
+        tap.until(lambda: not any(not wire.decode(raw)[10] for raw in c.call("Checkpoints", "ListJobs", {}).fields[1]),
+                  WAIT_S, "jobs have ended")
+        c.call("Checkpoints", "SetSchedule", {1: NAMES[0], 2: 1})
+        for name in NAMES:
+            tap.until(lambda n=name: gone(n), WAIT_S, f"{name} is removed")
+        for ckpt in checkpoints():
+            c.call("Checkpoints", "RemoveCheckpoint", {1: ckpt})
+        tap.eq(checkpoints(), [], "checkpoints")
+
+
+def as_at_first(d, fresh, what):
+    seen = {}
+
+    def same():
+        seen.update(wire.stats(d.socket))
+        return seen == fresh
+
+    try:
+        tap.until(same, WAIT_S, "it holds what it held at first")
+    except AssertionError as why:
+        raise AssertionError(f"{what}: {why}: {seen}, at first {fresh}") from why
+
+
+def talk(d):
+    """What failed in a whole talk."""
+    one = Talk(d.socket)
+    try:
+        one.all()
+    finally:
+        one.close()
+    return one.failed
+
+
+def ended_well(d, name, what):
+    """Takes the end of a daemon that gave up, and starts the next."""
+    status = d.proc.wait(WAIT_S)
+    said = d.log()[-3000:]
+    tap.eq(status, 1, f"{what}: exit status\n{said}")
+    tap.contains(said, "error broken", f"{what}: the log")
+    tap.true(name in MEMORY, f"{what}: the daemon gave up\n{said}")
+    d.faults.disarm()
+    d.start()
+
+
+def one_fault(d, at, name, nth, fresh):
+    """That call of that function fails during a talk. 1: it came to that."""
+    what = f"call {nth} of {name}"
+    d.faults.arm(at, nth)
+    failed = talk(d)
+    hits = d.faults.hits()
+    d.faults.disarm()
+    if d.ended():
+        ended_well(d, name, what)
+    try:
+        clean_up(d)
+    except (wire.Broken, OSError):
+        ended_well(d, name, what)
+        clean_up(d)
+    as_at_first(d, fresh, f"{what} ({failed})")
+    return hits
+
+
+def counted(d):
+    """{number: (name, calls)} of one talk in which nothing fails; twice, since the first may open what stays."""
+    for _ in range(2):
+        before = d.faults.calls()
+        tap.eq(talk(d), [], "what fails when nothing does")
+        clean_up(d)
+        after = d.faults.calls()
+    return {at: (name, cnt - before[at][1]) for at, (name, cnt) in after.items() if cnt > before[at][1]}
+
+
+@tap.test(timeout=3000 if tap.full() else 240)
+def while_serving():
+    """whichever call fails while it serves, who asked is told, and the daemon holds what it held before"""
+    rng = random.Random(tap.seed())
+    with Spoilt() as d:
+        calls = counted(d)
+        fresh = wire.stats(d.socket)
+        chosen = [(at, name, nth) for at, (name, cnt) in calls.items() for nth in range(cnt)]
+        if not tap.full():
+            chosen = [(at, calls[at][0], rng.randrange(calls[at][1])) for at in rng.sample(sorted(calls), SHORT_TALKS)]
+        hit = sum(one_fault(d, *one, fresh) for one in chosen)
+        tap.diag(f"{len(calls)} functions, {len(chosen)} calls chosen, {hit} failed")
+        tap.true(hit > 0, "calls failed")
+
+
+def serves(d):
+    """Whether it answers; not by wkspctl, which would be patient with a daemon that has just ended."""
+    try:
+        with wire.Wire(d.socket, WAIT_S) as c:
+            return c.call("Host", "Version", {}).code == 0
+    except (wire.Broken, OSError):
+        return False
+
+
+def start_fails(d, at, name, nth):
+    """A start in which that call fails: it serves all the same, or ends and has said why. 1: it came to that."""
+    what = f"call {nth} of {name} of a start"
+    said = len(d.log())
+    d.faults.arm(at, nth)
+    d.start(ready=False)
+    tap.until(lambda: d.ended() or serves(d), WAIT_S, f"{what}: it serves or has ended")
+    hits = d.faults.hits()
+    d.faults.disarm()
+    if d.ended():
+        said = d.log()[said:]
+        tap.eq(d.proc.wait(), 1, f"{what}: exit status\n{said}")
+        tap.contains(said, "error", f"{what}: what it said at its end")
+        d.proc = None
+    else:
+        d.stop()
+    return hits
+
+
+@tap.test(timeout=3000 if tap.full() else 240)
+def while_starting():
+    """whichever call fails at its start, the daemon serves or says why not, and the next start finds all there was"""
+    rng = random.Random(tap.seed())
+    with Spoilt() as d:
+        d.ok("create", "f", "--size", "1M", "--page", "4k")
+        d.ok("checkpoint", "f", "--wait")
+        d.ok("schedule", "f", "--every", "1h")
+        d.stop()
+        kept = sorted(os.listdir(os.path.join(d.state_dir, "schedules")))
+        tap.true(kept, "a schedule is kept")
+        before = d.faults.calls()
+        d.start()
+        d.stop()
+        calls = [(at, name, nth) for at, (name, cnt) in d.faults.calls().items() for nth in range(cnt - before[at][1])]
+        chosen = calls if tap.full() else rng.sample(calls, SHORT_STARTS)
+        hit = sum(start_fails(d, *one) for one in chosen)
+        tap.diag(f"{len(calls)} calls from start to stop, {len(chosen)} chosen, {hit} failed")
+        d.start()
+        tap.eq(len(d.json("checkpoints")["checkpoints"]), 1, "checkpoints")
+        tap.eq(sorted(os.listdir(os.path.join(d.state_dir, "schedules"))), kept, "schedules")
+
+
+tap.run()
