@@ -1,0 +1,21 @@
+/* rpc_load: what many clients do to one. Each prints its row. */
+
+#ifndef BENCH_RPC_LOAD_H
+#define BENCH_RPC_LOAD_H
+
+#include "rpc_wire.h"
+
+/* So many connections that say nothing, of as many processes as they take. */
+void rpc_idle(char const *path, pid_t daemon, int cnt);
+
+/* How long the slowest of a thousand requests takes, quiet and while the daemon has large things to
+   do. */
+void rpc_tail(side_t *side);
+
+/* Requests of one user while another floods. */
+void rpc_flood(side_t *side);
+
+/* So many workspaces are made, asked for and removed. */
+void rpc_many(char const *path, int cnt);
+
+#endif
