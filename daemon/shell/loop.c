@@ -247,13 +247,13 @@ static rlim_t raise_files(void) {
   return limit.rlim_cur;
 }
 
-/* Workspaces, leases and connections cost a descriptor each, the former also with whoever keeps them
- * for us. They share what there is, so that a limit of 20,000 allows 10,000 of either, and none can
- * shut out the others: a fifth is certain for connections, which get 11 twentieths at most; of what
- * is kept a third is certain for leases and one for workspaces. FILES_OWN is for what is open for a
- * moment: workers, barriers, the clients' ends of new leases. Kept names share one string:
- * NAME_BYTES each for workspaces, with the separator (an id of six digits of base 36, two thousand
- * millions), two for leases, besides those of the socket and the like. */
+/* Workspaces, leases and connections cost a descriptor each, the former also with whoever keeps
+ * them for us. They share what there is, so that a limit of 20,000 allows 10,000 of either, and
+ * none can shut out the others: a fifth is certain for connections, which get 11 twentieths at
+ * most; of what is kept a third is certain for leases and one for workspaces. FILES_OWN is for what
+ * is open for a moment: workers, barriers, the clients' ends of new leases. Kept names share one
+ * string: NAME_BYTES each for workspaces, with the separator (an id of six digits of base 36, two
+ * thousand millions), two for leases, besides those of the socket and the like. */
 enum {
   FILES_OWN = 128,
   FILES_MIN = 256,

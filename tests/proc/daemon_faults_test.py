@@ -14,12 +14,11 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
 import tap
+import talk
 import wire
-from daemon import Daemon, binary
+from daemon import Daemon
 
 WAIT_S = 60
-NAMES = ["f", "g"]
-REMOTE_CLOSED = 1
 SHORT_TALKS = 12
 SHORT_STARTS = 12
 # Without memory the daemon may give up, in order: what it was at is in its state folder, for the next.
@@ -78,119 +77,6 @@ class Spoilt(Daemon):
         return self.proc.poll() is not None
 
 
-class Talk:
-    """A client that has everything done that there is, whatever it is answered."""
-
-    def __init__(self, path):
-        self.path, self.wire, self.failed = path, None, []
-
-    def close(self):
-        if self.wire:
-            for fd in self.wire.fds:
-                os.close(fd)
-            self.wire.close()
-            self.wire = None
-
-    def call(self, method, fields, service="Workspaces"):
-        """The reply; None: the connection was closed, and the next call has another."""
-        try:
-            if not self.wire:
-                self.wire = wire.Wire(self.path, WAIT_S)
-            reply = self.wire.call(service, method, fields)
-        except (wire.Broken, OSError) as why:
-            self.close()
-            self.failed.append(f"{method}: {why}")
-            return None
-        if reply.code:
-            tap.true(reply.message, f"{method} is refused with a sentence: {reply}")
-            self.failed.append(f"{method}: {reply.message}")
-        return reply
-
-    def follow(self, job):
-        """Waits for the end of a job."""
-        try:
-            stream = self.wire.start("Checkpoints", "WatchJob", {1: job})
-            while True:
-                got = self.wire.frame()
-                if got.stream == stream and (got.type == wire.RESPONSE or got.flags & REMOTE_CLOSED):
-                    return
-        except wire.Broken as why:
-            self.close()
-            self.failed.append(f"WatchJob: {why}")
-
-    def all(self):
-        name = NAMES[0]
-        self.call("Version", {}, "Host")
-        self.call("Create", {1: name, 2: 1 << 20, 3: 4096, 7: 4 << 20})
-        for mode in (0, 1):
-            reply = self.call("Open", {1: name, 2: mode})
-            for fd in reply.fds if reply else []:
-                os.close(fd)
-        self.call("Query", {1: name})
-        self.call("Resize", {1: name, 2: 3 << 20})
-        self.call("Compact", {1: name})
-        self.call("Resize", {1: name, 2: 1 << 20})
-        for method in ("Get", "Placement"):
-            self.call(method, {1: name})
-        self.call("Plan", {1: "h", 2: 1 << 20})
-        self.call("List", {})
-        for method in ("Stats", "Clients", "Reload"):
-            self.call(method, {}, "Host")
-        self.call("SetSchedule", {1: name, 3: 3600 * 10**9}, "Checkpoints")
-        reply = self.call("Checkpoint", {1: name}, "Checkpoints")
-        if reply and reply.fields[1]:
-            self.follow(reply.fields[1][0])
-        self.call("ListJobs", {}, "Checkpoints")
-        self.call("Restore", {1: name, 3: NAMES[1], 8: 1}, "Checkpoints")
-        self.call("SetSchedule", {1: name, 2: 1}, "Checkpoints")
-        self.call("Delete", {1: name, 2: 1})
-        self.close()
-
-
-def clean_up(d):
-    """Takes away what is left of a talk."""
-    with wire.Wire(d.socket, WAIT_S) as c:
-
-        def checkpoints():
-            listed = c.call("Checkpoints", "ListCheckpoints", {})
-            return [wire.decode(raw)[1][0].decode() for raw in listed.fields[1]]
-
-        def gone(name):
-            return c.call("Workspaces", "Delete", {1: name, 2: 1}).code in (0, wire.NOT_FOUND)
-
-        tap.until(lambda: not any(not wire.decode(raw)[10] for raw in c.call("Checkpoints", "ListJobs", {}).fields[1]),
-                  WAIT_S, "jobs have ended")
-        c.call("Checkpoints", "SetSchedule", {1: NAMES[0], 2: 1})
-        for name in NAMES:
-            tap.until(lambda n=name: gone(n), WAIT_S, f"{name} is removed")
-        for ckpt in checkpoints():
-            c.call("Checkpoints", "RemoveCheckpoint", {1: ckpt})
-        tap.eq(checkpoints(), [], "checkpoints")
-
-
-def as_at_first(d, fresh, what):
-    seen = {}
-
-    def same():
-        seen.update(wire.stats(d.socket))
-        return seen == fresh
-
-    try:
-        tap.until(same, WAIT_S, "it holds what it held at first")
-    except AssertionError as why:
-        raise AssertionError(f"{what}: {why}: {seen}, at first {fresh}") from why
-
-
-def talk(d):
-    """What failed in a whole talk."""
-    one = Talk(d.socket)
-    try:
-        one.all()
-    finally:
-        one.close()
-    return one.failed
-
-
 def ended_well(d, name, what):
     """Takes the end of a daemon that gave up, and starts the next."""
     status = d.proc.wait(WAIT_S)
@@ -206,17 +92,17 @@ def one_fault(d, at, name, nth, fresh):
     """That call of that function fails during a talk. 1: it came to that."""
     what = f"call {nth} of {name}"
     d.faults.arm(at, nth)
-    failed = talk(d)
+    failed = talk.whole(d)
     hits = d.faults.hits()
     d.faults.disarm()
     if d.ended():
         ended_well(d, name, what)
     try:
-        clean_up(d)
+        talk.clean_up(d)
     except (wire.Broken, OSError):
         ended_well(d, name, what)
-        clean_up(d)
-    as_at_first(d, fresh, f"{what} ({failed})")
+        talk.clean_up(d)
+    talk.as_at_first(d, fresh, f"{what} ({failed})")
     return hits
 
 
@@ -224,8 +110,8 @@ def counted(d):
     """{number: (name, calls)} of one talk in which nothing fails; twice, since the first may open what stays."""
     for _ in range(2):
         before = d.faults.calls()
-        tap.eq(talk(d), [], "what fails when nothing does")
-        clean_up(d)
+        tap.eq(talk.whole(d), [], "what fails when nothing does")
+        talk.clean_up(d)
         after = d.faults.calls()
     return {at: (name, cnt - before[at][1]) for at, (name, cnt) in after.items() if cnt > before[at][1]}
 
