@@ -37,7 +37,7 @@ static int setup_orders(void **state) {
   fd_alloc_free(fix->alloc, fd_alloc_malloc(fix->alloc, 0, SIZE));
   if (fd_alloc_compact(fix->alloc, NULL)) return 1;
   fix->used_sz = used_sz(fix->wksp);
-  g_budget = getenv("WKSP_TEST_FULL") ? 4000 : SANITIZED ? 250 : 800;
+  g_budget = getenv("WKSP_TEST_FULL") ? 4000 : SANITIZED ? 100 : 400;
   return 0;
 }
 
