@@ -44,7 +44,7 @@ def every_method():
         tap.eq((result.rc, result.err), (0, ""), "exit status and standard error")
         tap.true(result.out.count("ok wkspd.v1.") >= 12, "methods that were called")
         tap.eq(d.json("ls")["workspaces"], [], "what it made is gone")
-        tap.until(lambda: d.status()["lease_cnt"] == 0, 20, "its leases are gone")
+        tap.until(lambda: d.status()["lease_cnt"] == 0, 60, "its leases are gone")
         tap.eq(d.status()["violation_cnt"], 0, "breaches of the protocol")
 
 
