@@ -13,6 +13,7 @@ import tap
 lab.bed("nspawn", lab.debs)
 
 ROUNDS = 50 if tap.full() else 5
+INSTALLS = 50 if tap.full() else 2
 WORKERS = 8
 STEPS = 200  # operations of each worker between two events
 MANY = 100
@@ -72,12 +73,12 @@ def set_up():
         labour_once("setup", name)
 
 
-def survives(what, how, labour):
-    """Does it to the service, while they all work, ROUNDS times."""
+def survives(what, how, labour, rounds):
+    """Does it to the service, while they all work, so many times."""
     steps = [STEPS] * WORKERS + [1]
     labour.go_on(steps)
     before = listed()
-    for number in range(ROUNDS):
+    for number in range(rounds):
         labour.go_on(steps)
         old = lab.serving()
         how()
@@ -86,7 +87,7 @@ def survives(what, how, labour):
         tap.eq(listed(), before, f"workspaces after {what} {number + 1}")
 
 
-def under_labour(what, how):
+def under_labour(what, how, rounds=ROUNDS):
     """survives(), with workers and a caller; and what memory there is before and after agrees."""
     names = {w["name"] for w in listed()}
     before = settled(names)
@@ -96,12 +97,12 @@ def under_labour(what, how):
         for i in range(WORKERS):
             labour.start("work", "huge" if i % 2 else "small", "BOARD", "PLACE", (seed + i) % (1 << 31))
         labour.start("call", f"call-{what[:4]}-", "BOARD", "PLACE")
-        survives(what, how, labour)
+        survives(what, how, labour, rounds)
         tap.diag("; ".join(labour.finish()))
     finally:
         labour.kill()
     tap.until(lambda: lab.ctl("status")["lease_cnt"] == 0, lab.READY_S, "the leases of the ended are gone")
-    tap.eq(settled(names), before, f"bytes of memory by inode after {ROUNDS} times {what}")
+    tap.eq(settled(names), before, f"bytes of memory by inode after {rounds} times {what}")
     for name in ("huge", "small"):
         lab.ok("wkspctl", "verify", name)
     tap.eq(lab.ctl("status")["quarantined_cnt"], 0, "quarantined workspaces")
@@ -122,8 +123,8 @@ def killed():
 
 @tap.test(timeout=1800)
 def installed_again():
-    """the packages are installed again over the running daemon, as often: the same"""
-    under_labour("reinstall", reinstall)
+    """the packages are installed again over the running daemon, twice (50 times in --full): the same"""
+    under_labour("reinstall", reinstall, INSTALLS)
 
 
 @tap.test

@@ -65,6 +65,12 @@ def binary(name):
     return path
 
 
+def sanitized(name="daemon/wkspd"):
+    """Whether that program of the build has the address sanitizer, with which a process costs a multiple."""
+    with open(binary(name), "rb") as f:
+        return b"__asan_init" in f.read()
+
+
 def _die_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 

@@ -12,12 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
 import tap
-from daemon import binary
-
-
-def sanitized(program):
-    with open(program, "rb") as f:
-        return b"__asan_init" in f.read()
+from daemon import binary, sanitized
 
 
 @tap.test(timeout=250)
@@ -26,7 +21,7 @@ def killed_and_stopped():
     stopped for a while, every 10 ms for 10 s: every block is as it was written, the others go on within 200 ms, each
     kill loses at most one block, which is known, and in the end all is given back"""
     seed, program = tap.seed(), binary("tests/proc/alloc_kill")
-    seconds = 120 if tap.full() else 5 if sanitized(program) else 10
+    seconds = 120 if tap.full() else 5 if sanitized("tests/proc/alloc_kill") else 10
     done = subprocess.run([program, str(seconds), str(seed)], capture_output=True, text=True, check=False)
     tap.eq(done.returncode, 0, f"exit status of alloc_kill: {done.stdout}{done.stderr}")
     tap.diag(done.stdout.strip())

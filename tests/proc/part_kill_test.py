@@ -12,12 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
 import tap
-from daemon import binary
-
-
-def sanitized(program):
-    with open(program, "rb") as f:
-        return b"__asan_init" in f.read()
+from daemon import binary, sanitized
 
 
 def kill_for(seconds, how):
@@ -25,7 +20,7 @@ def kill_for(seconds, how):
     seed, program = tap.seed(), binary("tests/proc/part_kill")
     if tap.full():
         seconds *= 6
-    elif sanitized(program):
+    elif sanitized("tests/proc/part_kill"):
         seconds = 3
     done = subprocess.run([program, str(seconds), str(seed), how], capture_output=True, text=True, check=False)
     if done.returncode == 77:
