@@ -235,12 +235,12 @@ def pools_at_boot():
         sysfs("rw")
         lab.ok("systemctl", "start", unit)
         tap.eq((lab.unit(unit)["ActiveState"], pooled()), ("active", was + 2), "with a file")
-        tap.contains(lab.ok("journalctl", "--no-pager", "-b", "-u", unit, "-o", "cat"),
+        tap.contains(lab.journal(unit),
                      f"node 0 has {was + 2} of {was + 2} pages of 2 MiB, had {was}")
         pools_conf(f"[node 0]\n2M = {was}\n[node 9]\n2M = 1\n")
         tap.eq(lab.run("systemctl", "restart", unit)[0], 1, "exit status with a mistake in the file")
         tap.eq((lab.unit(unit)["ActiveState"], pooled()), ("failed", was + 2), "with a mistake in the file")
-        tap.contains(lab.ok("journalctl", "--no-pager", "-b", "-u", unit, "-o", "cat"),
+        tap.contains(lab.journal(unit),
                      "/etc/wkspd/hugepages.conf:4: 2M = 1: there is no node 9")
         pools_conf(f"[node 0]\n2M = {was}\n")
         lab.ok("systemctl", "restart", unit)

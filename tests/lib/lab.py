@@ -207,9 +207,10 @@ def serving(old_pid=0):
     return tap.until(ready, READY_S, "wkspd is served by a new process" if old_pid else "wkspd serves")
 
 
-def journal():
-    """The service's log."""
-    return ok("journalctl", "--no-pager", "-b", "-u", "wkspd.service", "-o", "cat")
+def journal(name="wkspd.service"):
+    """A service's log, with all that it has written until now."""
+    ok("journalctl", "--sync")
+    return ok("journalctl", "--no-pager", "-b", "-u", name, "-o", "cat")
 
 
 def memories():
