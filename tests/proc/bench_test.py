@@ -1,5 +1,9 @@
 """The bench of partitions runs, says what it measured, and can be asked for the same again."""
 
+import contextlib
+import importlib.machinery
+import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -56,6 +60,109 @@ def checkpoints():
     rows = {row["measure"]: row for row in json.loads(done.stdout)["rows"]}
     tap.true({"raw, tmpfs", "lz4", "restore, zstd -1", "second, 1 % changed"} <= set(rows), f"rows {sorted(rows)}")
     tap.eq(rows["free memory in it"]["figure"]["median"], 0, "bytes of free memory in a checkpoint")
+
+
+COMPARE = os.path.join(os.environ.get("WKSP_SOURCE_DIR") or
+                       os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."), "bench/compare")
+
+# Made-up results as each benchmark prints them: the ratio, its spread and something that no run changes.
+REPORT = """machine
+pages: none
+seed 1, 7 rounds; unit: lock and unlock of a robust process-shared mutex
+
+measure                    ns median            p10..p90    figure            p10..p90 unit     goal  reached
+unit                             8.4            8.4..9.6         -                                 -  -       
+pair same 10                   112.2        111.6..116.7     {:5.2f}        {:.2f}..{:.2f} units       5  no      
+boost pair same 10             364.5        362.1..378.0     {:5.2f}        {:.2f}..{:.2f} units       -  -       
+recovery 1000000              3325.0      2704.0..4397.0     {:5.3f}        {:.3f}..{:.3f} ms          1  yes     a note
+metadata                           -                         52.00                     B          64  yes     a note
+"""
+RPC = "a request has 45 bytes\nGet,  1 connection       63588/s   echo      70285/s   ratio {:.2f} ({:.2f} to {:.2f})\n"
+ALLOC = """machine
+
+row                        fd_alloc    glibc    boost  to best  boost by us    p10..p90 of fd_alloc
+same 64                       100.0      9.1     30.0{:9.2f}         5.56{:.1f}..{:.1f}
+
+The least of the rounds:
+"""
+PROGRAMS = "seconds, peak             glibc              wksp   to best    rss\n" \
+           "gcc               1.466 ± 0%  10M    1.365 ±{:2.0f}%  10M{:10.3f}   1.00\n"
+
+
+def comparer():
+    """bench/compare as a module; it has no ending."""
+    loader = importlib.machinery.SourceFileLoader("compare", COMPARE)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("compare", loader))
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    loader.exec_module(module)
+    sys.dont_write_bytecode = kept
+    return module
+
+
+def compared(old, new):
+    """What bench/compare says of two texts: its exit status, its output."""
+    said = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        paths = [os.path.join(folder, name) for name in ("old", "new", "svg")]
+        for path, text in zip(paths, (old, new)):
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(text)
+        status = comparer().main([*paths[:2], "--svg", paths[2]])
+        if status != 2:
+            with open(paths[2], encoding="utf-8") as f:
+                tap.true(f.read().endswith("</svg>\n"), "the drawing")
+    return status, said.getvalue()
+
+
+def alloc(ratio, low, high):
+    # The spread is that of fd_alloc's own nanoseconds, of which there are 100.
+    return ALLOC.format(ratio, 100 * low / ratio, 100 * high / ratio).replace("5.56", "5.56    ")
+
+
+@tap.test
+def compares():
+    """of made-up results a row is worse if each median lies beyond the other's spread, better likewise, and nothing
+    otherwise; more is better for requests; a peer alone, and times, are not judged"""
+    def report(*figures):
+        return REPORT.format(*figures, 1, 1, 1, 1, 1, 1)
+
+    worse, better, same = (20, 19, 21), (5, 4, 6), (12, 8, 16)
+    for what, text in (("report", report), ("alloc", alloc)):
+        base = text(10, 9, 11)
+        for new, status, word in ((worse, 1, "1 worse"), (better, 0, "1 better"), (same, 0, "0 worse, 0 better"),
+                                  ((12, 11.5, 12.5), 1, "1 worse"), ((12, 9.9, 20), 0, "0 worse"),
+                                  ((10, 9, 11), 0, "0 worse, 0 better")):
+            got, said = compared(base, text(*new))
+            tap.eq(got, status, f"{what} {new}: {said}")
+            tap.contains(said, word)
+    tap.eq(compared(RPC.format(10, 9, 11), RPC.format(*worse))[0], 0, "more requests")
+    tap.eq(compared(RPC.format(10, 9, 11), RPC.format(*better))[0], 1, "fewer requests")
+    tap.eq(compared(PROGRAMS.format(5, 1), PROGRAMS.format(5, 1.2))[0], 1, "slower programs")
+    tap.eq(compared(PROGRAMS.format(5, 1), PROGRAMS.format(5, 1.04))[0], 0, "programs within the spread")
+    slow = REPORT.format(10, 9, 11, *worse, *worse)
+    tap.eq(compared(REPORT.format(10, 9, 11, *better, *better), slow)[0], 0, "a peer and times")
+    got, said = compared(report(10, 9, 11), report(10, 9, 11).replace("52.00", "53.00"))
+    tap.eq(got, 1, "what is the same in every run, and is not")
+    tap.contains(said, "metadata")
+    gone = report(10, 9, 11).replace("pair same 10 ", "pair other 1 ")
+    tap.contains(compared(report(10, 9, 11), gone)[1], "not in the new one")
+    tap.eq(compared("nothing", report(10, 9, 11))[0], 2, "a file without a row")
+
+
+@tap.test
+def committed():
+    """results that are committed can be compared, and are no worse than themselves"""
+    folder = os.path.join(os.path.dirname(COMPARE), "results")
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".txt") and name != "jitter.txt")
+    tap.true("wksp.txt" in names, f"results {names}")
+    for name in names:
+        path = os.path.join(folder, name)
+        with open(path, encoding="utf-8") as f:
+            status, said = compared(*[f.read()] * 2)
+        tap.eq(status, 0, f"{name}: {said}")
+        tap.contains(said, "0 worse, 0 better")
+    done = subprocess.run([COMPARE, path, "/nonexistent"], capture_output=True, text=True, check=False)
+    tap.eq(done.returncode, 2, "a file that is not there")
 
 
 @tap.test
