@@ -10,6 +10,7 @@
 #include "cli.h"
 
 #include "parse.h"
+#include "progress.h"
 #include "render.h"
 
 #include <errno.h>
@@ -23,6 +24,7 @@
 /* The one place that writes to standard error. usage may be NULL. What cannot be said there cannot
  * be said at all, so its failures are not looked at. */
 static void tell(cli_t const *cli, char const *error, char const *message, char const *usage) {
+  progress_end();
   (void)fflush(stdout);
   char *safe = render_safe(message);
   char const *text = safe ? safe : wksp_strerror(WKSP_E_NOMEM);

@@ -79,6 +79,7 @@ typedef struct cli_command {
   char const *what;                       /* one line for the list of commands */
   char const *text;                       /* more, for its own --help; lines end in \n */
   char const *examples;                   /* "  wkspctl ...\n", one line each */
+  int shows;                              /* 1: it says by itself how far it is, or has no end */
   int (*run)(cli_t *cli, struct cli_args const *args);
 } cli_command_t;
 

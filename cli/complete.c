@@ -3,30 +3,38 @@
    The problem: a completion that lists commands and options itself is wrong as soon as one is
    added. So the shells ask: wkspctl __complete WORD... prints what the last word, which may be
    empty, can become, a candidate and its description a line, with a tab between. The answer comes
-   from the table of commands, and names of workspaces, partitions and roots from the daemon, if it
-   answers within DEADLINE_MS. A line ":files" says that file names are wanted, a candidate that
-   ends in ':' that more is to follow it.
+   from the table of commands, and names of workspaces, partitions, roots, checkpoints and jobs from
+   the daemon, if it answers within DEADLINE_MS. A line ":files" says that file names are wanted, a
+   candidate that ends in ':' that more is to follow it.
 
    It refuses: to fail. Who presses a key wants no message; what is not known is not offered. */
 
 #include "complete.h"
 
+#include "ckpt.h"
+
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define DEADLINE_MS 1000
 
-/* What a value can be, by what the table calls it; NULL: file names. */
+/* What a value can be, by what the table calls it, and where that says too little by its option;
+   NULL: file names. */
 static struct {
-  char const *value, *words;
+  char const *value, *option, *words;
 } const choices[] = {
-    {"PAGE", "auto 4k 2M"},
-    {"WHAT", "test tag leak full"},
-    {"LEVEL", "leave quick tag"},
-    {"FORMAT", "openmetrics prometheus"},
-    {"SIZE", "1M 64M 256M 1G"},
-    {"PATH", NULL},
-    {"FILE", NULL},
+    {"PAGE", NULL, "auto 4k 2M"},
+    {"WHAT", "what", "test tag leak full"},
+    {"WHAT", "on-stop", "checkpoint nothing"},
+    {"WHAT", "on-start", "restore nothing"},
+    {"LEVEL", NULL, "leave quick tag"},
+    {"FORMAT", NULL, "openmetrics prometheus"},
+    {"SIZE", NULL, "1M 64M 256M 1G"},
+    {"STYLE", NULL, "raw lz4 zstd"},
+    {"TIME", "every", "5m 1h 1d never"},
+    {"PATH", NULL, NULL},
+    {"FILE", NULL, NULL},
 };
 
 typedef struct line {
@@ -131,9 +139,11 @@ static void offer_options(line_t const *line, cli_option_t const *options, size_
   }
 }
 
-static void offer_value(line_t const *line, char const *value) {
+/* option: whose value it is, "": an operand. */
+static void offer_value(line_t const *line, char const *option, char const *value) {
   for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
     if (strcmp(choices[i].value, value)) continue;
+    if (choices[i].option && strcmp(choices[i].option, option) != 0) continue;
     if (!choices[i].words) puts(":files");
     for (char const *at = choices[i].words; at && *at;) {
       int const len = (int)strcspn(at, " ");
@@ -210,6 +220,58 @@ static void offer_roots(line_t const *line, char const *name) {
   wksp_client_close(client);
 }
 
+static int offer_checkpoint(void *arg, wksp_checkpoint_t const *one) {
+  char what[WKSP_CHECKPOINT_INFO_MAX + FD_WKSP_NAME_MAX + 128];
+  char *safe = render_safe(one->bad[0] ? one->bad : one->info);
+  snprintf(what, sizeof what, "%s, %s, %s%s", one->name, render_time(one->created_ns).s,
+           one->bad[0] ? "bad: " : "", safe ? safe : "");
+  free(safe);
+  offer(arg, one->id, what);
+  return 0;
+}
+
+/* Ids of checkpoints, of that workspace or (NULL) of all. */
+static void offer_checkpoints(line_t const *line, char const *name) {
+  wksp_client_t *client = connect_to(line);
+  if (client) (void)wksp_client_checkpoints(client, name, offer_checkpoint, (void *)line);
+  wksp_client_close(client);
+}
+
+typedef struct restoring {
+  line_t const *line;
+  char last[FD_WKSP_NAME_MAX + 1];
+} restoring_t;
+
+static int offer_restorable(void *arg, wksp_checkpoint_t const *one) {
+  restoring_t *restoring = arg;
+  if (one->name[0] && strcmp(one->name, restoring->last) != 0)
+    offer(restoring->line, one->name, NULL);
+  snprintf(restoring->last, sizeof restoring->last, "%s", one->name);
+  return 0;
+}
+
+/* Names that checkpoints have, also of workspaces that are gone. */
+static void offer_restorables(line_t const *line) {
+  restoring_t restoring = {.line = line};
+  wksp_client_t *client = connect_to(line);
+  if (client) (void)wksp_client_checkpoints(client, NULL, offer_restorable, &restoring);
+  wksp_client_close(client);
+}
+
+static int offer_job(void *arg, wksp_job_t const *job) {
+  char word[24], what[80];
+  snprintf(word, sizeof word, "%lu", job->id);
+  snprintf(what, sizeof what, "%s of %s", ckpt_job_kind(job->kind), job->name);
+  if (job->state == WKSP_JOB_QUEUED || job->state == WKSP_JOB_RUNNING) offer(arg, word, what);
+  return 0;
+}
+
+static void offer_jobs(line_t const *line) {
+  wksp_client_t *client = connect_to(line);
+  if (client) (void)wksp_client_jobs(client, offer_job, (void *)line);
+  wksp_client_close(client);
+}
+
 static void offer_operand(line_t const *line, cli_command_t const *command, int named) {
   int const nth = line->word_cnt - named;
   char const *operand = nth < CLI_OPERANDS_MAX ? command->operands[nth] : NULL;
@@ -218,11 +280,17 @@ static void offer_operand(line_t const *line, cli_command_t const *command, int 
     offer_places(line);
   else if (!strcmp(operand, "ROOT") && nth > 0)
     offer_roots(line, line->words[line->word_cnt - 1]);
+  else if (!strcmp(operand, "ID") || !strcmp(operand, "[ID]"))
+    offer_checkpoints(line, NULL);
+  else if (!strcmp(operand, "JOB"))
+    offer_jobs(line);
+  else if (!strcmp(command->name, "restore") || !strcmp(command->name, "checkpoints"))
+    offer_restorables(line);
   else if (strcmp(command->name, "create") &&
            (!strcmp(operand, "NAME") || !strcmp(operand, "[NAME]")))
     offer_names(line, "");
   else
-    offer_value(line, operand);
+    offer_value(line, "", operand);
 }
 
 int complete(cli_command_t const *table, int word_cnt, char *const *words) {
@@ -230,8 +298,12 @@ int complete(cli_command_t const *table, int word_cnt, char *const *words) {
   read_line(&line, word_cnt, words);
   int named;
   cli_command_t const *command = command_of(&line, &named);
+  if (line.open && !strcmp(line.open->value, "ID")) {
+    offer_checkpoints(&line, line.word_cnt > named ? line.words[named] : NULL);
+    return CLI_OK;
+  }
   if (line.open) {
-    offer_value(&line, line.open->value);
+    offer_value(&line, line.open->name, line.open->value);
     return CLI_OK;
   }
   if (*line.last == '-') {

@@ -8,6 +8,7 @@
 #include "cli.h"
 #include "complete.h"
 #include "help.h"
+#include "progress.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -293,7 +294,7 @@ static cli_command_t const commands[] = {
             "With --json each line is one object.\n",
     .examples = "  wkspctl watch\n"
                 "  wkspctl watch demo --count 1 --timeout 10s --json\n",
-    .run = cmd_watch },
+    .shows = 1, .run = cmd_watch },
   { .topic = "machine", .name = "topology",
     .what = "show nodes and cpus of this machine",
     .text = "Nodes with their cpus and memory, the distances between them, the node of each\n"
@@ -342,7 +343,7 @@ static cli_command_t const commands[] = {
             "(wksp/pause.h).\n",
     .examples = "  wkspctl checkpoint demo --wait\n"
                 "  wkspctl checkpoint demo --mode quiesce --style zstd:3 --info 'before 2.0'\n",
-    .run = cmd_checkpoint },
+    .shows = 1, .run = cmd_checkpoint },
   { .name = "checkpoints", .operands = {"[NAME]"},
     .what = "list checkpoints",
     .text = "Of one workspace, also one that is gone, or of all. FILES: bytes that it added.\n",
@@ -361,7 +362,7 @@ static cli_command_t const commands[] = {
     .text = "Every digest of it. Exit 4 if it is damaged.\n",
     .examples = "  wkspctl checkpoint-verify 17.1a1ff9b1d83\n"
                 "  wkspctl checkpoint-verify --all\n",
-    .run = cmd_checkpoint_verify },
+    .shows = 1, .run = cmd_checkpoint_verify },
   { .name = "checkpoint-rm", .operands = {"ID"},
     .what = "remove a checkpoint",
     .text = "Others are as complete as before. For the workspace's owner, and root.\n",
@@ -389,7 +390,7 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl restore demo\n"
                 "  wkspctl restore demo --in-place --from 17.1a1ff9b1d83\n"
                 "  wkspctl restore demo --from 17.1a1ff9b1d83 --as demo-before --page 4k\n",
-    .run = cmd_restore },
+    .shows = 1, .run = cmd_restore },
   { .name = "schedule", .operands = {"NAME"},
     .options = {
       {"every", "TIME", "an interval such as 5m, 1h, 1d, or never", 0, 0},
@@ -435,7 +436,7 @@ static cli_command_t const commands[] = {
             "jobs, tags, fd_allocs, size classes, clients. Wants a terminal.\n",
     .examples = "  wkspctl top\n"
                 "  wkspctl top --interval 500ms\n",
-    .run = cmd_top },
+    .shows = 1, .run = cmd_top },
   { .name = "metrics",
     .options = {
       {"format", "FORMAT", "openmetrics or prometheus (openmetrics)", 0, 0},
@@ -446,7 +447,7 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl metrics\n"
                 "  wkspctl metrics --format prometheus\n"
                 "  wkspctl metrics --listen 127.0.0.1:9477\n",
-    .run = cmd_metrics },
+    .shows = 1, .run = cmd_metrics },
   { .name = NULL },
 };
 /* clang-format on */
@@ -482,7 +483,9 @@ int main(int argc, char **argv) {
   } else if (!args.command || args.version) {
     printf("wkspctl %s\n", WKSP_VERSION);
   } else {
+    if (!cli.json && !args.command->shows) progress_begin(cli.command);
     status = args.command->run(&cli, &args);
+    progress_end();
   }
   /* After a failure the rest of the result does not matter any more. */
   if (status == CLI_OK || status == CLI_FOUND) status = cli_flush(&cli, status);

@@ -87,6 +87,30 @@ def names():
 
 
 @tap.test
+def checkpoints():
+    """ids of checkpoints are offered, for restore those of the workspace, and names of workspaces that are gone and have
+    checkpoints; values of schedules and styles are known"""
+    with Daemon() as d:
+        for name in ("demo", "gone"):
+            d.ok("create", name, "--size", "2M", "--page", "4k")
+            d.ok("checkpoint", name, "--wait")
+        d.ok("rm", "gone")
+        of = {c["name"]: c["id"] for c in d.json("checkpoints")["checkpoints"]}
+        for command in ("checkpoint-show", "checkpoint-verify", "checkpoint-rm"):
+            tap.eq(bash(d, f"wkspctl {command} "), sorted(of.values()), command)
+        whole = of["demo"]
+        tap.eq(bash(d, f"wkspctl checkpoint-rm {whole[:-1]}"), [whole] if of["gone"][:-1] != whole[:-1] else
+               sorted(of.values()), "begun")
+        tap.eq(bash(d, "wkspctl restore gone --from "), [of["gone"]], "of the workspace")
+        tap.eq(bash(d, "wkspctl restore "), ["demo", "gone"], "names")
+        tap.eq(bash(d, "wkspctl checkpoints g"), ["gone"], "names")
+        tap.eq(bash(d, "wkspctl checkpoint "), ["demo"], "of workspaces that there are")
+        tap.eq(bash(d, "wkspctl schedule demo --on-stop "), ["checkpoint", "nothing"])
+        tap.eq(bash(d, "wkspctl checkpoint demo --style "), ["lz4", "raw", "zstd"])
+        tap.eq(bash(d, "wkspctl cancel "), [], "nothing is under way")
+
+
+@tap.test
 def places():
     """after NAME: the partitions of the workspace are offered, as bash has the word"""
     if not os.path.exists(PACKAGED):
@@ -111,7 +135,10 @@ def zsh():
         frame = ("_describe() {{ print -l -- ${{(P)4}} }}\ncompadd() {{ print -l -- \"$@\" }}\n"
                  "_files() {{ print files }}\ncomplete_it() {{ source {}/_wkspctl }}\n"
                  "words=({} '')\nCURRENT=$#words\ncomplete_it\n")
+        d.ok("checkpoint", "demo", "--wait")
+        one = d.json("checkpoints")["checkpoints"][0]["id"]
         for line, want in (("wkspctl show", "demo:\n"), ("wkspctl free", "demo:\n"),
+                           ("wkspctl checkpoint-rm", one + ":demo, "), ("wkspctl restore", "demo:\n"),
                            ("wkspctl --socket", "files\n"), ("wkspctl heap", "new:make an fd_alloc heap")):
             done = subprocess.run(["zsh", "-f", "-c", frame.format(COMPLETION, line)], env=env_of(d), text=True,
                                   capture_output=True, check=False)

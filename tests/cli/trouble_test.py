@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
@@ -398,6 +400,52 @@ def answering(path, answer):
         thread.join()
         server.close()
         os.unlink(path)
+
+
+def shown_at(master, part):
+    """What a terminal has shown, up to where it has shown part."""
+    shown, end = b"", time.monotonic() + 60
+    while part not in shown:
+        tap.true(select.select([master], [], [], max(0, end - time.monotonic()))[0], f"{part} in {shown}")
+        shown += os.read(master, 4096)
+    return shown
+
+
+@tap.test
+def progress():
+    """a command that takes longer than half a second says so on a terminal, takes it away before its result, and
+    colours nothing; elsewhere, and under --json, nothing is said"""
+    with Daemon() as d:
+        d.ok("create", "demo", "--size", "2M", "--page", "4k")
+        pid, command = d.pid(), [binary("cli/wkspctl"), "--socket", d.socket]
+        os.kill(pid, signal.SIGSTOP)
+        plain = [subprocess.Popen([*command, *line], env=d.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE) for line in (["ls"], ["--json", "ls"])]
+        master, slave = os.openpty()
+        try:
+            told = subprocess.Popen([*command, "show", "demo"], env=d.env, stdin=subprocess.DEVNULL, stdout=slave,
+                                    stderr=slave)
+            os.close(slave)
+            shown = shown_at(master, b"\rwkspctl show: 1.0 s\x1b[K")
+            os.kill(pid, signal.SIGCONT)
+            shown += shown_at(master, b"created")
+            tap.eq(told.wait(60), 0, "exit code")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            os.close(master)
+        before, _, after = shown.rpartition(b"\r\x1b[K")
+        tap.eq((b"demo" in before, b"demo" in after), (False, True), f"the line is gone before the result: {shown}")
+        tap.eq(re.findall(rb"\x1b\[(?!K)", shown), [], "colours")
+        for proc in plain:
+            out, err = proc.communicate(timeout=60)
+            tap.eq((proc.returncode, err), (0, b""), "where there is no terminal")
+            tap.contains(out.decode(), "demo")
+        master, slave = os.openpty()
+        failed = subprocess.run([*command, "show", "nobody"], env=d.env, stdout=slave, stderr=slave, check=False)
+        os.close(slave)
+        tap.eq(failed.returncode, 1)
+        tap.contains(shown_at(master, b"\n").decode(), "nobody")
+        os.close(master)
 
 
 tap.run()
