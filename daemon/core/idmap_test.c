@@ -9,34 +9,23 @@
 #include <cmocka.h>
 
 #include "daemon/core/idmap.h"
+#include "daemon/core/test_random.h"
 
 #define IDS   300
 #define STEPS 20000
-
-static uint64_t env_seed(void) {
-  char const *text = getenv("WKSP_TEST_SEED");
-  uint64_t seed = text && *text ? strtoull(text, NULL, 10) : 7;
-  print_message("# WKSP_TEST_SEED=%lu\n", seed);
-  return seed;
-}
-
-static uint64_t next_random(uint64_t *random) {
-  *random = *random * 6364136223846793005UL + 1442695040888963407UL;
-  return *random >> 33;
-}
 
 /* After any calls, the map finds exactly what is in it, and a walk meets each item once. */
 static void test_against_array(void **state) {
   static int items[IDS];
   static uint64_t ids[IDS];
   char there[IDS] = {0};
-  uint64_t random = env_seed();
+  uint64_t random = test_seed();
   idmap_t map = {0};
   size_t cnt = 0;
 
-  for (size_t i = 0; i < IDS; i++) ids[i] = i < IDS / 2 ? i : next_random(&random) << 32 | i;
+  for (size_t i = 0; i < IDS; i++) ids[i] = i < IDS / 2 ? i : test_random(&random) << 32 | i;
   for (int step = 0; step < STEPS; step++) {
-    size_t i = next_random(&random) % IDS;
+    size_t i = test_random(&random) % IDS;
     if (there[i])
       idmap_remove(&map, ids[i]);
     else

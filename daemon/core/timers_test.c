@@ -9,34 +9,23 @@
 #include <cmocka.h>
 
 #include "daemon/core/timers.h"
+#include "daemon/core/test_random.h"
 
 #define NODES 200
 #define STEPS 20000
 
-static uint64_t env_seed(void) {
-  char const *text = getenv("WKSP_TEST_SEED");
-  uint64_t seed = text && *text ? strtoull(text, NULL, 10) : 7;
-  print_message("# WKSP_TEST_SEED=%lu\n", seed);
-  return seed;
-}
-
-static uint64_t next_random(uint64_t *random) {
-  *random = *random * 6364136223846793005UL + 1442695040888963407UL;
-  return *random >> 33;
-}
-
 /* After any calls, the first is one that no other is before. */
 static void test_first(void **state) {
   static timer_node_t nodes[NODES];
-  uint64_t random = env_seed();
+  uint64_t random = test_seed();
   timers_t timers = {0};
 
   for (int step = 0; step < STEPS; step++) {
-    timer_node_t *node = &nodes[next_random(&random) % NODES];
+    timer_node_t *node = &nodes[test_random(&random) % NODES];
     if (node->place)
       timers_stop(&timers, node);
     else
-      assert_int_equal(timers_start(&timers, node, 1 + next_random(&random) % 500), 0);
+      assert_int_equal(timers_start(&timers, node, 1 + test_random(&random) % 500), 0);
     assert_true(timers_check(&timers));
 
     uint64_t earliest = UINT64_MAX;

@@ -215,6 +215,32 @@ static int get(wksp__ck_reader_t *reader, wksp__ck_coder_t *coder, wksp__ck_ref_
   return 0;
 }
 
+void wksp__ck_benches_free(wksp__ck_bench_t *benches, uint32_t cnt) {
+  for (uint32_t i = 0; benches && i < cnt; i++) {
+    wksp__ck_coder_free(benches[i].coder);
+    free(benches[i].raw);
+    free(benches[i].stored);
+  }
+  free(benches);
+}
+
+int wksp__ck_benches_new(uint32_t cnt, uint64_t chunk, wksp__ck_bench_t **ret_benches) {
+  wksp__ck_bench_t *benches = calloc(cnt, sizeof *benches);
+  int err = benches ? 0 : wksp__fail(WKSP_E_NOMEM, "checkpoint: no memory");
+  for (uint32_t i = 0; i < cnt && !err; i++) {
+    err = wksp__ck_coder_new(&benches[i].coder);
+    benches[i].raw = malloc(chunk);
+    benches[i].stored = malloc(sizeof(wksp__ck_frame_t) + chunk);
+    if (!err && (!benches[i].raw || !benches[i].stored))
+      err = wksp__fail(WKSP_E_NOMEM, "checkpoint: no memory for buffers of %lu bytes", chunk);
+  }
+  if (err)
+    wksp__ck_benches_free(benches, cnt);
+  else
+    *ret_benches = benches;
+  return err;
+}
+
 int wksp__ck_reader_get(wksp__ck_reader_t *reader, wksp__ck_coder_t *coder,
                         wksp__ck_ref_t const *ref, int frame, void *stored, void *raw) {
   wksp_ckpt_io_t const *io = &reader->ckpt->store->io;

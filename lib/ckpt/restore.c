@@ -23,11 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct bench {
-  wksp__ck_coder_t *coder;
-  char *raw, *stored;
-} bench_t;
-
 typedef struct restore {
   wksp_ckpt_t const *ckpt;
   wksp_ckpt_restore_opts_t const *opts;
@@ -36,7 +31,7 @@ typedef struct restore {
   uchar *keep; /* of each part: 1; NULL: all */
   uint64_t part_cnt, root_cnt, alloc_cnt, suspect_cnt, live_sz;
   wksp__ck_reader_t reader;
-  bench_t *benches;
+  wksp__ck_bench_t *benches;
   uint32_t thread_cnt;
 } restore_t;
 
@@ -198,7 +193,7 @@ static void scatter_range(void *arg, char *at, uint64_t len) {
 /* Whole chunks of one range are decoded to where they belong. */
 static int chunk_piece(void *arg, uint32_t thread, uint64_t idx, wksp__ck_work_t *work) {
   restore_t *self = arg;
-  bench_t *bench = &self->benches[thread];
+  wksp__ck_bench_t *bench = &self->benches[thread];
   wksp__ck_tables_t const *tables = &self->ckpt->tables;
   wksp__ck_chunk_t const *chunk = &tables->chunks[idx];
   wksp__ck_ref_t const *ref = &self->ckpt->refs[idx];
@@ -222,35 +217,12 @@ static int chunk_piece(void *arg, uint32_t thread, uint64_t idx, wksp__ck_work_t
   return 0;
 }
 
-static void benches_free(restore_t *self) {
-  for (uint32_t i = 0; self->benches && i < self->thread_cnt; i++) {
-    wksp__ck_coder_free(self->benches[i].coder);
-    free(self->benches[i].raw);
-    free(self->benches[i].stored);
-  }
-  free(self->benches);
-}
-
-static int benches_make(restore_t *self) {
-  uint64_t chunk = 1UL << self->ckpt->tables.chunk_lg;
-  self->benches = calloc(self->thread_cnt, sizeof *self->benches);
-  int err = self->benches ? 0 : wksp__fail(WKSP_E_NOMEM, "restore: no memory");
-  for (uint32_t i = 0; i < self->thread_cnt && !err; i++) {
-    err = wksp__ck_coder_new(&self->benches[i].coder);
-    self->benches[i].raw = malloc(chunk);
-    self->benches[i].stored = malloc(sizeof(wksp__ck_frame_t) + chunk);
-    if (!err && (!self->benches[i].raw || !self->benches[i].stored))
-      err = wksp__fail(WKSP_E_NOMEM, "restore: no memory for buffers");
-  }
-  return err;
-}
-
 static int bytes_make(restore_t *self) {
   wksp_ckpt_info_t const *info = &self->ckpt->info;
   self->thread_cnt = wksp__ck_threads(self->opts->threads, info->live_sz);
   int err = wksp__ck_reader_begin(&self->reader, self->ckpt);
   if (err) return err;
-  err = benches_make(self);
+  err = wksp__ck_benches_new(self->thread_cnt, 1UL << self->ckpt->tables.chunk_lg, &self->benches);
   wksp__ck_job_t job = {.piece = chunk_piece,
                         .arg = self,
                         .cnt = info->chunk_cnt,
@@ -260,7 +232,7 @@ static int bytes_make(restore_t *self) {
                         .on_progress = self->opts->on_progress,
                         .progress_arg = self->opts->progress_arg};
   if (!err) err = wksp__ck_work(&job);
-  benches_free(self);
+  wksp__ck_benches_free(self->benches, self->thread_cnt);
   wksp__ck_reader_end(&self->reader);
   return err;
 }

@@ -120,6 +120,19 @@ typedef struct wksp__ck_reader {
 int wksp__ck_reader_begin(wksp__ck_reader_t *reader, wksp_ckpt_t const *ckpt);
 void wksp__ck_reader_end(wksp__ck_reader_t *reader);
 
+/* What a thread reads chunks with: a coder, and room for a chunk of `chunk` bytes, raw and stored.
+ */
+typedef struct wksp__ck_bench {
+  wksp__ck_coder_t *coder;
+  char *raw, *stored;
+} wksp__ck_bench_t;
+
+/* cnt of them. 0 and *ret_benches; or E_NOMEM (reported). */
+int wksp__ck_benches_new(uint32_t cnt, uint64_t chunk, wksp__ck_bench_t **ret_benches);
+
+/* NULL: nothing. */
+void wksp__ck_benches_free(wksp__ck_bench_t *benches, uint32_t cnt);
+
 /* The chunk of a ref, of raw_len bytes, to raw, decoded and with the right digest. stored: room for
    its stored_len and a frame's header, which is read and checked if frame is set. 0, E_CORRUPT,
    E_NOTFOUND, E_SYS (reported). */

@@ -18,11 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct bench {
-  wksp__ck_coder_t *coder;
-  char *raw, *stored;
-} bench_t;
-
 typedef struct verify {
   wksp_ckpt_store_t *store;
   wksp_ckpt_read_opts_t opts;
@@ -33,7 +28,7 @@ typedef struct verify {
   /* One checkpoint. */
   wksp_ckpt_t *ckpt;
   wksp__ck_reader_t reader;
-  bench_t *benches;
+  wksp__ck_bench_t *benches;
   uint32_t thread_cnt;
 } verify_t;
 
@@ -58,35 +53,12 @@ static int removed(verify_t const *self, ulong id) {
   return err == -ENOENT;
 }
 
-static void benches_free(verify_t *self) {
-  for (uint32_t i = 0; self->benches && i < self->thread_cnt; i++) {
-    wksp__ck_coder_free(self->benches[i].coder);
-    free(self->benches[i].raw);
-    free(self->benches[i].stored);
-  }
-  free(self->benches);
-  self->benches = NULL;
-}
-
-static int benches_make(verify_t *self, uint64_t chunk) {
-  self->benches = calloc(self->thread_cnt, sizeof *self->benches);
-  int err = self->benches ? 0 : wksp__fail(WKSP_E_NOMEM, "verify: no memory");
-  for (uint32_t i = 0; i < self->thread_cnt && !err; i++) {
-    err = wksp__ck_coder_new(&self->benches[i].coder);
-    self->benches[i].raw = malloc(chunk);
-    self->benches[i].stored = malloc(sizeof(wksp__ck_frame_t) + chunk);
-    if (!err && (!self->benches[i].raw || !self->benches[i].stored))
-      err = wksp__fail(WKSP_E_NOMEM, "verify: no memory");
-  }
-  return err;
-}
-
 /* One checkpoint
  * ---------------------------------------------------------------------------------------------- */
 
 static int chunk_piece(void *arg, uint32_t thread, uint64_t idx, wksp__ck_work_t *work) {
   verify_t *self = arg;
-  bench_t *bench = &self->benches[thread];
+  wksp__ck_bench_t *bench = &self->benches[thread];
   wksp__ck_ref_t const *ref = &self->ckpt->refs[idx];
   int err = wksp__ck_reader_get(&self->reader, bench->coder, ref, 1, bench->stored, bench->raw);
   wksp__ck_work_done(work, ref->raw_len, 0);
@@ -108,7 +80,7 @@ static int ckpt_verify(verify_t *self, ulong id) {
   self->thread_cnt = wksp__ck_threads(self->opts.threads, info->live_sz);
   err = wksp__ck_reader_begin(&self->reader, self->ckpt);
   if (!err) {
-    err = benches_make(self, 1UL << WKSP_CK_CHUNK_LG_MAX);
+    err = wksp__ck_benches_new(self->thread_cnt, 1UL << WKSP_CK_CHUNK_LG_MAX, &self->benches);
     wksp__ck_job_t job = {.piece = chunk_piece,
                           .arg = self,
                           .cnt = info->chunk_cnt,
@@ -118,7 +90,8 @@ static int ckpt_verify(verify_t *self, ulong id) {
                           .on_progress = self->opts.on_progress,
                           .progress_arg = self->opts.progress_arg};
     if (!err) err = wksp__ck_work(&job);
-    benches_free(self);
+    wksp__ck_benches_free(self->benches, self->thread_cnt);
+    self->benches = NULL;
     wksp__ck_reader_end(&self->reader);
   }
   wksp_ckpt_close(self->ckpt);
@@ -263,13 +236,12 @@ static int store_verify(verify_t *self) {
   uint64_t cnt;
   int err = wksp__ck_ids(self->store, &ids, &cnt);
   if (err) return err;
-  self->thread_cnt = 1;
-  err = benches_make(self, 64);
+  err = wksp__ck_benches_new(1, 64, &self->benches);
   for (uint64_t i = 0; i < cnt && !err; i++) {
     err = manifest_verify(self, &packs, ids[i]);
     if (!err) err = tell(self, i + 1, cnt);
   }
-  benches_free(self);
+  wksp__ck_benches_free(self->benches, 1);
   for (uint64_t i = 0; i < packs.cnt; i++) free(packs.packs[i].frames);
   free(packs.packs);
   free(ids);

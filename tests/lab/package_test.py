@@ -5,7 +5,7 @@ import os
 import pwd
 import re
 import shutil
-import socket
+import socket as sockets
 import sys
 import tempfile
 
@@ -99,7 +99,7 @@ def metrics_at(connection):
 def metrics_of_socket(path):
     """The same at a unix socket."""
     connection = http.client.HTTPConnection("localhost", timeout=60)
-    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock = sockets.socket(sockets.AF_UNIX)
     connection.sock.connect(path)
     return metrics_at(connection)
 
@@ -189,7 +189,7 @@ def declares():
     tap.eq(checked[0], 2, "exit status of --check-config")
     for part in ("/etc/wkspd/wkspd.conf", "2", "loud"):
         tap.contains(checked[1] + checked[2], part)
-    lab.ok("systemctl", "reload", "wkspd")
+    tap.eq(lab.run("systemctl", "reload", "wkspd")[0], 1, "exit status of a reload with a mistake in the file")
     os.unlink("/etc/wkspd/wkspd.conf")
     os.unlink("/etc/wkspd/workspaces.d/declared.conf")
     tap.contains(lab.journal(), "loud", "the service's log")
