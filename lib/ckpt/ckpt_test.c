@@ -250,6 +250,59 @@ static int count_info(void *arg, wksp_ckpt_info_t const *info, char const *bad) 
   return 0;
 }
 
+/* Into footprint bytes of addresses: 0, or E_LIMIT; whatever was in it is there and works. */
+static int refitted(bed_t *bed, wksp_ckpt_info_t const *info, ulong footprint) {
+  wksp_ckpt_restore_opts_t how = {0};
+  restored_t restored;
+  int err = wksp_ckpt_refit(info, footprint, &how.part_max, &how.data_max);
+  if (!err) how.data_sz = how.data_max; /* all of it */
+  if (!err) err = sample_restore(bed->store, info->id, &how, &restored);
+  if (err) {
+    assert_int_equal(err, WKSP_E_LIMIT);
+    return err;
+  }
+  assert_true(fd_wksp_footprint(how.part_max, how.data_max) <= footprint);
+  sample_same(&bed->sample, restored.wksp);
+  /* its room is usable from the first byte to the last */
+  fd_wksp_usage_t usage;
+  do {
+    assert_int_equal(fd_wksp_usage(restored.wksp, NULL, 0, &usage), 0);
+    if (usage.free_sz) assert_true(fd_wksp_alloc(restored.wksp, 64, usage.free_sz_max, 9));
+  } while (usage.free_sz);
+  assert_int_equal(fd_wksp_verify(restored.wksp, testing_sentence, NULL), 0);
+  restored_end(&restored);
+  return 0;
+}
+
+/* A restore at other sizes: all that lie between what lives and what the tables leave room for; the
+   partitions, roots, fd_allocs and bytes are as they were, at the addresses that they had. */
+static void refit(void **state) {
+  bed_t bed;
+  bed_new(&bed, DATA, 600);
+  wksp_ckpt_result_t result = take(&bed, NULL);
+  wksp_ckpt_t *ckpt;
+  assert_int_equal(wksp_ckpt_open(bed.store, result.id, &ckpt), 0);
+  wksp_ckpt_info_t info = *wksp_ckpt_info(ckpt);
+  wksp_ckpt_close(ckpt);
+  ulong part_max, data_max, most = info.footprint, fits = 0;
+  while (!wksp_ckpt_refit(&info, most + WKSP_SPAN_SZ, &part_max, &data_max)) most += WKSP_SPAN_SZ;
+  assert_true(most > info.footprint + info.footprint / 4);
+  assert_int_equal(refitted(&bed, &info, info.footprint), 0);
+  assert_int_equal(refitted(&bed, &info, info.size_min), 0);
+  assert_int_equal(refitted(&bed, &info, info.size_min - WKSP_SPAN_SZ), WKSP_E_LIMIT);
+  assert_int_equal(refitted(&bed, &info, WKSP_SPAN_SZ), WKSP_E_LIMIT);
+  for (uint i = 0; i < 12; i++) {
+    ulong footprint = info.size_min + testing_below(&bed.rng, most - info.size_min);
+    int err = refitted(&bed, &info, footprint);
+    /* heaps are of another kind from 16 MiB of data on */
+    assert_true(!err || footprint > 16UL << 20);
+    fits += !err;
+  }
+  assert_true(fits > 0);
+  assert_int_equal(refitted(&bed, &info, most + WKSP_SPAN_SZ), WKSP_E_LIMIT);
+  bed_end(&bed);
+}
+
 /* A preview says what was taken, with the caller's texts and spec, and the listing prints it. */
 static void looking(void **state) {
   bed_t bed;
@@ -444,7 +497,7 @@ int main(void) {
       cmocka_unit_test(incremental), cmocka_unit_test(suspects),  cmocka_unit_test(by_tag),
       cmocka_unit_test(otherwise),   cmocka_unit_test(looking),   cmocka_unit_test(cancelled),
       cmocka_unit_test(two_passes),  cmocka_unit_test(ephemeral), cmocka_unit_test(empty),
-      cmocka_unit_test(arguments),
+      cmocka_unit_test(arguments),   cmocka_unit_test(refit),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

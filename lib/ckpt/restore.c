@@ -9,6 +9,10 @@
    with it all that it has, whatever its tag; roots that lead into what is kept. Addresses stay, so
    the rest is free.
 
+   Other dimensions: since addresses stay, what is kept must lie between where the new tables end
+   and where the new data does, and must have the same classes of blocks, heaps and ids. Spans have
+   other numbers then, so here they are known by their gaddrs.
+
    What it refuses: another layout than this library's; memory that is too small; to guess at
    anything that is missing. */
 
@@ -27,6 +31,7 @@ typedef struct restore {
   wksp_ckpt_t const *ckpt;
   wksp_ckpt_restore_opts_t const *opts;
   fd_wksp_t *wksp;
+  wksp__geom_t geom;
   uint64_t data_sz;
   uchar *keep; /* of each part: 1; NULL: all */
   uint64_t part_cnt, root_cnt, alloc_cnt, suspect_cnt, live_sz;
@@ -101,6 +106,11 @@ static void dir_make(restore_t *self) {
   }
 }
 
+/* Its number is that of where it was taken. */
+static uint64_t span_gaddr(wksp__ck_tables_t const *tables, wksp__ck_span_t const *span) {
+  return tables->hdr.data_lo + ((uint64_t)span->span << WKSP_SPAN_LG);
+}
+
 static void spans_make(restore_t *self) {
   wksp__ck_tables_t const *tables = &self->ckpt->tables;
   for (uint64_t i = 0; i < tables->part_cnt; i++) {
@@ -111,9 +121,9 @@ static void spans_make(restore_t *self) {
   }
   for (uint64_t i = 0; i < tables->span_cnt; i++) {
     wksp__ck_span_t const *span = &tables->spans[i];
-    uint64_t gaddr = wksp__span_gaddr(self->wksp, span->span);
+    uint64_t gaddr = span_gaddr(tables, span);
     if (!kept_at(self, gaddr)) continue;
-    wksp__remake_span(self->wksp, span->span, span->cls, span->heap,
+    wksp__remake_span(self->wksp, wksp__span_of(self->wksp, gaddr), span->cls, span->heap,
                       wksp__ck_part_at(tables, gaddr)->kind >> 8, tables->bits + span->first);
   }
 }
@@ -126,7 +136,7 @@ static uint32_t pool_cnt(restore_t const *self, uint32_t home) {
     if (tables->parts[i].kind == (FD_WKSP_KIND_SPANS | home << 8))
       cnt += tables->parts[i].size >> WKSP_SPAN_LG;
   for (uint64_t i = 0; i < tables->span_cnt; i++) {
-    uint64_t gaddr = wksp__span_gaddr(self->wksp, tables->spans[i].span);
+    uint64_t gaddr = span_gaddr(tables, &tables->spans[i]);
     if (wksp__ck_part_at(tables, gaddr)->kind >> 8 == home)
       cnt -= 1UL << wksp__class(self->wksp, tables->spans[i].cls)->lg;
   }
@@ -240,50 +250,109 @@ static int bytes_make(restore_t *self) {
 /* All of it
  * ---------------------------------------------------------------------------------------------- */
 
+/* What is kept of the partitions, and how many entries that takes. */
+typedef struct extent {
+  uint64_t lo, hi, entries; /* bytes; 0 if there are none */
+} extent_t;
+
+static extent_t extent_of(restore_t const *self) {
+  wksp__ck_tables_t const *tables = &self->ckpt->tables;
+  extent_t extent = {0};
+  uint64_t end = self->geom.data_lo;
+  for (uint64_t i = 0; i < tables->part_cnt; i++) {
+    if (self->keep && !self->keep[i]) continue;
+    if (!extent.hi) extent.lo = tables->parts[i].gaddr;
+    extent.entries += 1 + (tables->parts[i].gaddr > end); /* what is free before it is one, too */
+    end = extent.hi = tables->parts[i].gaddr + tables->parts[i].size;
+  }
+  uint64_t data_end = self->geom.data_lo + self->data_sz;
+  extent.entries += (end < data_end) + (data_end < self->geom.data_hi);
+  return extent;
+}
+
+/* Other numbers of partitions, spans and ids than there were: whether what is kept can have them.
+ */
+static int dimensions_fit(restore_t const *self) {
+  wksp__ck_tables_t const *tables = &self->ckpt->tables;
+  struct fd_wksp const *hdr = &tables->hdr;
+  struct fd_wksp as = {.data_max = self->geom.data_max};
+  extent_t extent = extent_of(self);
+  if (extent.hi && extent.lo < self->geom.data_lo)
+    return wksp__fail(
+        WKSP_E_LIMIT,
+        "restore: tables for %lu partitions and %lu bytes of data end at %lu, and what "
+        "is to be restored begins at %lu already: a smaller size, or fewer partitions",
+        self->geom.part_max, self->geom.data_max, self->geom.data_lo, extent.lo);
+  if (extent.entries > self->geom.part_max)
+    return wksp__fail(WKSP_E_LIMIT,
+                      "restore: what is to be restored takes %lu entries of the partition table, "
+                      "which would have %lu: a smaller size leaves it more",
+                      extent.entries, self->geom.part_max);
+  for (uint64_t i = 0; i < tables->dir_cnt; i++) {
+    if (!kept_at(self, tables->dir[i].gaddr)) continue;
+    if (wksp__scale(&as) != wksp__scale(hdr))
+      return wksp__fail(
+          WKSP_E_LIMIT,
+          "restore: a workspace of %lu bytes of data has other heaps than one of %lu, "
+          "and there are heaps to restore: stay on the same side of 16 MiB and 256 MiB",
+          self->geom.data_max, hdr->data_max);
+    if (tables->dir[i].id >= self->geom.heap_max)
+      return wksp__fail(
+          WKSP_E_LIMIT,
+          "restore: a workspace of %lu bytes of data has room for %u heaps, and there "
+          "is one with number %u",
+          self->geom.data_max, self->geom.heap_max, tables->dir[i].id);
+  }
+  return 0;
+}
+
 static int preflight(restore_t *self) {
   wksp_ckpt_restore_opts_t const *opts = self->opts;
   wksp__ck_tables_t const *tables = &self->ckpt->tables;
   struct fd_wksp const *hdr = &tables->hdr;
-  uint64_t need = 0;
   if (!opts->shmem || (opts->tag_cnt && !opts->tags))
     return wksp__fail(WKSP_E_INVAL, "restore: shmem or tags is NULL");
-  if (opts->map_sz < hdr->footprint)
+  if (wksp__geom(&self->geom, opts->part_max ? opts->part_max : hdr->part_max,
+                 opts->data_max ? opts->data_max : hdr->data_max))
+    return wksp__fail(WKSP_E_INVAL,
+                      "restore: no workspace has %lu partitions and %lu bytes of data",
+                      opts->part_max, opts->data_max);
+  if (opts->map_sz < self->geom.footprint)
     return wksp__fail(WKSP_E_LIMIT,
                       "restore: %lu bytes are mapped, the workspace takes %lu bytes of addresses",
-                      opts->map_sz, hdr->footprint);
+                      opts->map_sz, self->geom.footprint);
   if (wksp__layout_access(hdr->layout_version, hdr->geometry_hash) != WKSP_ACCESS_FULL)
     return wksp__fail(WKSP_E_VERSION, "restore: this library can only read layout %u",
                       hdr->layout_version);
-  self->data_sz = opts->data_sz ? opts->data_sz : tables->data_sz;
+  uint64_t was = hdr->data_lo + tables->data_sz;
+  was = was < self->geom.data_hi ? was : self->geom.data_hi;
+  was = was > self->geom.data_lo ? was - self->geom.data_lo : WKSP_SPAN_SZ; /* refused below */
+  self->data_sz = opts->data_sz ? opts->data_sz : was;
   int err = keep_make(self);
-  for (uint64_t i = 0; i < tables->part_cnt && !err; i++)
-    if (!self->keep || self->keep[i])
-      need = tables->parts[i].gaddr + tables->parts[i].size - hdr->data_lo;
   if (err) return err;
-  if (self->data_sz % WKSP_SPAN_SZ || self->data_sz > hdr->data_max)
+  if (self->data_sz % WKSP_SPAN_SZ || self->data_sz > self->geom.data_max)
     return wksp__fail(WKSP_E_INVAL, "restore: %lu bytes of data: a multiple of %lu up to %lu",
-                      self->data_sz, WKSP_SPAN_SZ, hdr->data_max);
-  if (self->data_sz < need)
+                      self->data_sz, WKSP_SPAN_SZ, self->geom.data_max);
+  uint64_t need = extent_of(self).hi;
+  if (self->geom.data_lo + self->data_sz < need)
     return wksp__fail(WKSP_E_LIMIT,
-                      "restore: %lu bytes of data are too few: what is to be restored ends after "
-                      "%lu, so %lu bytes of memory are needed in all",
-                      self->data_sz, need,
-                      hdr->data_lo + ((need + WKSP_SPAN_SZ - 1) & ~(WKSP_SPAN_SZ - 1)));
-  return 0;
+                      "restore: %lu bytes of data are too few: what is to be restored ends at %lu, "
+                      "so %lu bytes of memory are needed in all",
+                      self->data_sz, need, (need + WKSP_SPAN_SZ - 1) & ~(WKSP_SPAN_SZ - 1));
+  return dimensions_fit(self);
 }
 
 static int run(restore_t *self) {
   wksp_ckpt_restore_opts_t const *opts = self->opts;
   wksp_ckpt_info_t const *info = &self->ckpt->info;
+  int err = preflight(self);
+  if (err) return err;
   wksp__remake_t what = {.name = opts->name ? opts->name : info->name,
                          .uuid = opts->uuid ? opts->uuid : info->uuid,
                          .seed = opts->seed_set ? opts->seed : info->seed,
-                         .part_max = info->part_max,
-                         .data_max = info->data_max,
+                         .part_max = self->geom.part_max,
+                         .data_max = self->geom.data_max,
                          .data_sz = self->data_sz};
-  int err = preflight(self);
-  if (err) return err;
-  what.data_sz = self->data_sz;
   self->wksp = wksp__remake_begin(opts->shmem, &what);
   if (!self->wksp) return wksp_last_error_code();
   err = parts_make(self);
@@ -294,6 +363,27 @@ static int run(restore_t *self) {
   if (err) return err;
   heads_make(self);
   return wksp__remake_end(self->wksp);
+}
+
+int wksp_ckpt_refit(wksp_ckpt_info_t const *info, ulong footprint, ulong *ret_part_max,
+                    ulong *ret_data_max) {
+  wksp__geom_t was, geom;
+  uint64_t most = 0;
+  if (!info || !ret_part_max || !ret_data_max)
+    return wksp__fail(WKSP_E_INVAL, "refit: info or an output is NULL");
+  if (wksp__geom(&was, info->part_max, info->data_max))
+    return wksp__fail(WKSP_E_INVAL, "refit: no workspace has %lu partitions and %lu bytes of data",
+                      info->part_max, info->data_max);
+  if (wksp__geom_refit(footprint, was.data_lo, was.part_max, WKSP_REFIT_PARTS(info->part_cnt),
+                       &geom, &most))
+    return wksp__fail(WKSP_E_LIMIT,
+                      "refit: %lu bytes cannot be, for no address changes, so tables have room for "
+                      "%lu bytes at the most%s",
+                      footprint, most,
+                      footprint < was.data_lo + WKSP_SPAN_SZ ? ", and take most of that" : "");
+  *ret_part_max = geom.part_max;
+  *ret_data_max = geom.data_max;
+  return 0;
 }
 
 int wksp_ckpt_restore(wksp_ckpt_t const *ckpt, wksp_ckpt_restore_opts_t const *opts,

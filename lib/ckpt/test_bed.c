@@ -386,7 +386,8 @@ int sample_restore(wksp_ckpt_store_t *store, ulong id, wksp_ckpt_restore_opts_t 
   if (opts) some = *opts;
   int err = wksp_ckpt_open(store, id, &ckpt);
   if (err) return err;
-  some.map_sz = ret->map_sz = wksp_ckpt_info(ckpt)->footprint;
+  some.map_sz = ret->map_sz = some.data_max ? fd_wksp_footprint(some.part_max, some.data_max)
+                                            : wksp_ckpt_info(ckpt)->footprint;
   some.shmem = ret->shmem = testing_map(ret->map_sz);
   err = wksp_ckpt_restore(ckpt, &some, &ret->result);
   wksp_ckpt_close(ckpt);

@@ -237,6 +237,45 @@ ulong fd_wksp_data_max_est(ulong footprint, ulong part_max) {
   return lo << WKSP_SPAN_LG;
 }
 
+/* Of these dimensions: 1 if it has data that begin at data_lo or before. */
+static int refits(uint64_t footprint, uint64_t data_lo, uint64_t part_max, wksp__geom_t *ret_geom) {
+  return !wksp__geom(ret_geom, part_max, fd_wksp_data_max_est(footprint, part_max)) &&
+         ret_geom->data_lo <= data_lo;
+}
+
+int wksp__geom_refit(uint64_t footprint, uint64_t data_lo, uint64_t part_max, uint64_t part_min,
+                     wksp__geom_t *ret_geom, uint64_t *ret_footprint) {
+  wksp__geom_t geom;
+  if (part_min < WKSP_PART_MAX_MIN) part_min = WKSP_PART_MAX_MIN;
+  if (part_min > part_max) part_min = part_max;
+  /* fewer partitions, smaller tables, whatever the data: halving finds the most */
+  if (refits(footprint, data_lo, part_min, &geom)) {
+    uint64_t lo = part_min, hi = part_max;
+    if (refits(footprint, data_lo, hi, &geom)) lo = hi;
+    while (lo < hi) {
+      uint64_t mid = lo + (hi - lo + 1) / 2;
+      if (refits(footprint, data_lo, mid, &geom))
+        lo = mid;
+      else
+        hi = mid - 1;
+    }
+    (void)refits(footprint, data_lo, lo, ret_geom);
+    return 0;
+  }
+  /* below, there is no room for data */
+  uint64_t lo = (data_lo >> WKSP_SPAN_LG) + 1, hi = footprint >> WKSP_SPAN_LG;
+  if (!refits(lo << WKSP_SPAN_LG, data_lo, part_min, &geom)) lo = hi = 0;
+  while (lo < hi) {
+    uint64_t mid = lo + (hi - lo + 1) / 2;
+    if (refits(mid << WKSP_SPAN_LG, data_lo, part_min, &geom))
+      lo = mid;
+    else
+      hi = mid - 1;
+  }
+  *ret_footprint = lo << WKSP_SPAN_LG;
+  return WKSP_E_LIMIT;
+}
+
 /* Each used partition may have a free one beside it, and whatever the sizes a handful is needed for
  * programs' own objects: so two for each of sz_typical, and 64. */
 #define EST_PART_MAX(used_cnt) (2 * (used_cnt) + 64)

@@ -79,6 +79,18 @@ typedef struct wksp__geom {
 /* 0, or WKSP_E_INVAL for numbers outside their ranges (nothing reported). */
 WKSP_PRIVATE int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max);
 
+/* The numbers of a workspace that takes at most footprint bytes, with the most data that it can
+   have and its data from data_lo on or before: part_max as it is if that can be, else the largest
+   below it, but not below part_min. 0; or WKSP_E_LIMIT (nothing reported) if its tables would lie
+   beyond data_lo, *ret_footprint: the most that can be, 0: none can. */
+WKSP_PRIVATE int wksp__geom_refit(uint64_t footprint, uint64_t data_lo, uint64_t part_max,
+                                  uint64_t part_min, wksp__geom_t *ret_geom,
+                                  uint64_t *ret_footprint);
+
+/* The fewest partitions that a restore leaves room for: each that there is may have a free one
+   beside it, and a few more can come. */
+#define WKSP_REFIT_PARTS(part_cnt) (2 * (part_cnt) + 64)
+
 /* Over what must agree between all who map a workspace: size classes, span, record, slot and lock
  * layout, sizeof of the C library's mutex. */
 uint64_t wksp__geometry_hash(void);

@@ -44,6 +44,36 @@ static void test_geometry(void **state) {
   }
 }
 
+/* Other dimensions with the data where they were: those of the same footprint are the same; smaller
+   ones always are; larger ones have fewer partitions, not fewer than are asked for; and what is
+   said to be the most is, and one span more is not. */
+static void test_refit(void **state) {
+  testing_rng_t rng = testing_rng();
+  for (uint32_t i = 0; i < 400; i++) {
+    uint64_t part_max = 64 + testing_below(&rng, 100000);
+    wksp__geom_t was, geom;
+    assert_int_equal(wksp__geom(&was, part_max, (1 + testing_below(&rng, 20000)) << 16), 0);
+    uint64_t part_min = 8 + testing_below(&rng, part_max / 2), most = 0, none = 0;
+    assert_int_equal(wksp__geom_refit(was.footprint, was.data_lo, part_max, part_min, &geom, &most),
+                     0);
+    assert_true(geom.part_max == part_max && geom.data_max == was.data_max);
+    uint64_t least = was.data_lo + WKSP_SPAN_SZ;
+    uint64_t less = least + testing_below(&rng, was.footprint - least + 1);
+    assert_int_equal(wksp__geom_refit(less, was.data_lo, part_max, part_min, &geom, &most), 0);
+    assert_true(geom.data_lo <= was.data_lo && geom.footprint <= less &&
+                geom.footprint + WKSP_SPAN_SZ > less - WKSP_SPAN_SZ);
+    assert_int_equal(wksp__geom_refit(1UL << 40, was.data_lo, part_max, part_min, &geom, &most),
+                     WKSP_E_LIMIT);
+    assert_true(most >= was.footprint - WKSP_SPAN_SZ);
+    assert_int_equal(wksp__geom_refit(most, was.data_lo, part_max, part_min, &geom, &none), 0);
+    assert_true(geom.part_max >= part_min && geom.part_max <= part_max &&
+                geom.data_lo <= was.data_lo && geom.data_max >= was.data_max - WKSP_SPAN_SZ);
+    assert_int_equal(
+        wksp__geom_refit(most + WKSP_SPAN_SZ, was.data_lo, part_max, part_min, &geom, &none),
+        WKSP_E_LIMIT);
+  }
+}
+
 /* Metadata is at most 64 bytes for each partition there can be, beyond what the data itself needs.
  */
 static void test_metadata(void **state) {
@@ -196,10 +226,11 @@ static void test_other_builds(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(test_geometry),     cmocka_unit_test(test_metadata),
-      cmocka_unit_test(test_impossible),   cmocka_unit_test(test_estimates),
-      cmocka_unit_test(test_names),        cmocka_unit_test(test_access),
-      cmocka_unit_test(test_header_check), cmocka_unit_test(test_other_builds),
+      cmocka_unit_test(test_geometry),     cmocka_unit_test(test_refit),
+      cmocka_unit_test(test_metadata),     cmocka_unit_test(test_impossible),
+      cmocka_unit_test(test_estimates),    cmocka_unit_test(test_names),
+      cmocka_unit_test(test_access),       cmocka_unit_test(test_header_check),
+      cmocka_unit_test(test_other_builds),
   };
   return cmocka_run_group_tests_name("layout", tests, NULL, NULL);
 }

@@ -338,11 +338,14 @@ WKSP_API int wksp_ckpt_gc(wksp_ckpt_store_t *store, wksp_ckpt_gone_t *ret_gone);
  * ---------------------------------------------------------------------------------------------- */
 
 typedef struct wksp_ckpt_restore_opts {
-  void *shmem;   /* zeroed memory, FD_WKSP_ALIGN aligned, which nobody else has; mapped for info's
-                    footprint. Behind data_sz it need not have pages */
-  ulong map_sz;  /* bytes mapped there, >= footprint */
-  ulong data_sz; /* bytes of data that have memory, a multiple of 64 KiB up to data_max and not
-                    below what is in use; 0: as it was */
+  void *shmem;    /* zeroed memory, FD_WKSP_ALIGN aligned, which nobody else has; mapped for info's
+                     footprint. Behind data_sz it need not have pages */
+  ulong map_sz;   /* bytes mapped there, >= footprint */
+  ulong data_sz;  /* bytes of data that have memory, a multiple of 64 KiB up to data_max and not
+                     below what is in use; 0: up to where it was */
+  ulong part_max; /* dimensions: as it was (both 0), or as wksp_ckpt_refit says; then footprint, and
+                   */
+  ulong data_max; /* what data_sz counts from, are theirs */
   char const *name;  /* NULL: as it was */
   uchar const *uuid; /* of 16 bytes; NULL: as it was */
   uint seed_set;     /* 1: seed is the new one */
@@ -358,6 +361,12 @@ typedef struct wksp_ckpt_restore_opts {
   void *suspect_arg;
 } wksp_ckpt_restore_opts_t;
 
+/* Dimensions for a restore into at most footprint bytes of addresses, fewer or more than there
+   were. Since no gaddr changes, tables can take no more room than they took: a larger workspace has
+   a smaller part_max, and there is a most that can be. 0; E_LIMIT: the sentence has what can be. */
+WKSP_API int wksp_ckpt_refit(wksp_ckpt_info_t const *info, ulong footprint, ulong *ret_part_max,
+                             ulong *ret_data_max);
+
 typedef struct wksp_ckpt_restored {
   ulong live_sz; /* bytes restored */
   ulong part_cnt, root_cnt, alloc_cnt, suspect_cnt;
@@ -369,8 +378,9 @@ typedef struct wksp_ckpt_restored {
    failure, it is not recognisable as one, and must be thrown away. Fd_allocs go on: join them at
    their gaddr. What lay in magazines is free. Blocks that were in flight are suspect, as after a
    kill, and ephemeral fd_allocs are gone, as their clients are. All locks, slots and leases are
-   new. E_INVAL, E_CORRUPT, E_VERSION (another layout), E_LIMIT (data_sz is too small, the sentence
-   says what is needed), E_AGAIN, E_NOTFOUND, E_NOMEM, E_SYS. ret_restored may be NULL. */
+   new. E_INVAL, E_CORRUPT, E_VERSION (another layout), E_LIMIT (data_sz or a dimension is too
+   small, the sentence says what is needed), E_AGAIN, E_NOTFOUND, E_NOMEM, E_SYS. ret_restored may
+   be NULL. */
 WKSP_API int wksp_ckpt_restore(wksp_ckpt_t const *ckpt, wksp_ckpt_restore_opts_t const *opts,
                                wksp_ckpt_restored_t *ret_restored);
 
