@@ -223,12 +223,24 @@ int wksp__op_begin(fd_alloc_t const *join, wksp__op_t *ret_op) {
   return 0;
 }
 
-/* From here on the short forms serve, if the heap is the thread's to keep and it need not fence. */
+/* Whether the operation's heap is its thread's to keep, who need not fence. */
+static int keeps_heap(wksp__op_t const *op) {
+  wksp__seat_t const *seat = op->call.seat;
+  return op->heap && seat->heap_cnt && seat->heap[0].owner == &op->heap->owner &&
+         !(wksp__ld(&op->call.slot->fenced) & WKSP_FENCED_CALLS);
+}
+
+/* From here on the short forms serve, if they can; else none is served, not even one that a signal
+   handler of ours has interrupted on its way in: the gate names the join and the heap that fast
+   is about, or none. */
 static void fast_on(wksp__op_t const *op) {
   if (WKSP_FLAVOUR & WKSP_FLAVOUR_HARDENED) return; /* every call looks closely (alloc_hard.c) */
   wksp__seat_t *seat = op->call.seat;
-  if (!seat || !op->heap || !seat->heap_cnt || seat->heap[0].owner != &op->heap->owner) return;
-  if (wksp__ld(&op->call.slot->fenced) & WKSP_FENCED_CALLS) return;
+  if (!seat) return; /* the slot is not the seat's */
+  if (!keeps_heap(op)) {
+    wksp__gate_serve_none(op->call.slot);
+    return;
+  }
   fd_wksp_t *wksp = op->wksp;
   wksp__fast_t *fast = &seat->fast;
   fast->heap = op->heap;
@@ -240,7 +252,7 @@ static void fast_on(wksp__op_t const *op) {
   fast->data_hi = wksp->data_hi;
   fast->slot = op->call.slot;
   fast->join = (uintptr_t)op->join;
-  wksp__fast_set(fast);
+  if (wksp__gate_serve(op->call.slot, wksp__fast_key(fast->join, fast->heap))) wksp__fast_set(fast);
 }
 
 /* While the call still lasts: a call in a signal handler must not look at our gate in between. */

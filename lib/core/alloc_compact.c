@@ -102,7 +102,7 @@ int wksp__heap_take(wksp__op_t *op, wksp__heap_t *heap, uint64_t *ret_word,
     int got = wksp__cas(&heap->owner, &owner, word);
     /* Were we late the owner has reopened the gate and changed the word; a word that came round
      * again is given back. */
-    if (got && wksp__ld_seq(&wksp__slots(op->wksp)[idx].gate) != op->call.name) {
+    if (got && wksp__ld_seq(&wksp__slots(op->wksp)[idx].gate) != WKSP_GATE_CLOSED(op->call.name)) {
       wksp__cas(&heap->owner, &word, owner);
       got = 0;
     }

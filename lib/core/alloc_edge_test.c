@@ -348,6 +348,56 @@ static void test_more_threads_than_slots(void **state) {
   free(thread);
 }
 
+/* The gate of the thread's slot as it is to be if the short forms serve that join. */
+static void assert_serves(wksp__seat_t const *seat, fd_alloc_t const *join) {
+  assert_ptr_equal(wksp__fast, &seat->fast);
+  assert_int_equal(seat->fast.join, (uintptr_t)join);
+  assert_int_equal(seat->slot->gate, wksp__fast_key((uintptr_t)join, seat->fast.heap));
+}
+
+static void *compact_now(void *alloc) {
+  return fd_alloc_compact(alloc, NULL) ? alloc : NULL;
+}
+
+/* The gate names the join that the thread has used last, for as long as it has that heap: not once
+   it has left it, nor after another thread has taken it. */
+static void test_gate_names(void **state) {
+  fixture_t *fix = *state;
+  fd_alloc_t *alloc = fix->alloc;
+  void *mem = fd_wksp_alloc_laddr(fix->wksp, FD_ALLOC_ALIGN, FD_ALLOC_FOOTPRINT, TAG + 1);
+  fd_alloc_t *other = fd_alloc_join(fd_alloc_new(mem, TAG + 1), 0);
+  assert_non_null(other);
+  fd_alloc_free(alloc, fd_alloc_malloc(alloc, 0, 64));
+  wksp__seat_t *seat = wksp__seat_find(fix->wksp);
+  if ((WKSP_FLAVOUR & WKSP_FLAVOUR_HARDENED) || seat->fenced) {
+    print_message(
+        "# SKIP missing: short forms of malloc, which want membarrier and a build that is "
+        "not hardened\n");
+    skip();
+  }
+  assert_serves(seat, alloc);
+  fd_alloc_free(other, fd_alloc_malloc(other, 0, 64));
+  assert_serves(seat, other);
+  fd_alloc_leave(other);
+  assert_int_equal(seat->slot->gate, 0);
+  fd_alloc_free(alloc, fd_alloc_malloc(alloc, 0, 64));
+  assert_serves(seat, alloc);
+  pthread_t thread;
+  void *bad;
+  assert_int_equal(pthread_create(&thread, NULL, compact_now, alloc), 0);
+  pthread_join(thread, &bad);
+  assert_null(bad);
+  assert_int_equal(seat->slot->gate, WKSP_GATE_NOTICE);
+  fd_alloc_free(alloc, fd_alloc_malloc(alloc, 0, 64));
+  assert_serves(seat, alloc);
+  assert_int_equal(fd_wksp_lock(fix->wksp, 1000000000UL), 0);
+  assert_int_equal(seat->slot->gate, 0);
+  assert_int_equal(fd_wksp_unlock(fix->wksp), 0);
+  assert_ptr_equal(fd_alloc_delete((void *)other), mem);
+  assert_int_equal(fd_wksp_free_laddr(fix->wksp, mem), 0);
+  assert_clean(fix);
+}
+
 int main(void) {
   if (pthread_key_create(&g_key, malloc_late)) return 1;
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -359,6 +409,7 @@ int main(void) {
       T(test_malloc_after_the_end),
       T(test_end_without_leave),
       T(test_more_threads_than_slots),
+      T(test_gate_names),
   };
   return cmocka_run_group_tests_name("core/alloc_edge", tests, NULL, NULL);
 }

@@ -24,13 +24,14 @@
 
    The stores to flight and the loads of the gate pair with a closer's store to the gate, his
    barrier and his load of flight, as `in` and `out` do for other calls (call.h). An array is empty
-   where the place below its top holds 0. A closed gate, a notice in it, a signal handler that finds
-   its thread inside, a large or invalid request and everything unusual lead to the long forms in
-   alloc.c, which begin anew. An empty or a full magazine leads out of the bracket and into an
+   where the place below its top holds 0. A gate that does not name the join of the call and the
+   heap, for it is closed, or has a notice, or is about another fd_alloc, a signal handler that
+   finds its thread inside, a large or invalid request and everything unusual lead to the long forms
+   in alloc.c, which begin anew. An empty or a full magazine leads out of the bracket and into an
    operation as the long forms are, only begun by what fast says; a full one gets the block, then
    gives back, so that a kill has nothing but one block in flight at any time.
 
-   What a pair costs is the number of its instructions: some 90, four to five a cycle. Taking away
+   What a pair costs is the number of its instructions: some 85, four to five a cycle. Taking away
    the stores to flight saves nothing, each check what its instructions cost.
 
    Blocks of other heaps' spans go into the freer's own magazine, whatever their size: blocks below
@@ -61,13 +62,13 @@ static NOINLINE void *malloc_long(fd_alloc_t *join, ulong align, ulong sz) {
   return wksp__malloc(join, align, sz, &max);
 }
 
-/* Comes in: 1 and the heap, or 0 if fast is off, the thread is inside a call already, the gate is
-   not open, or fast is about another join. A signal handler before the first store may have come
+/* Comes in: 1 and the heap, or 0 if fast is off, the thread is inside a call already, or the gate
+   does not name the join and the heap. A signal handler before the first store may have come
    through the gate in our place, and found that the heap is no longer ours, or turned to another
-   fd_alloc; then fast is off, or about that. So what it says is read inside, and the join last: it
-   does not come back to ours while we are inside. Only the seat's slot does not change. A child of
-   fork finds no slot, for its seats are wiped (live.h), and stays away from its parent's.
-   Afterwards fast is not looked at any more.
+   fd_alloc; then the gate names none, or that. So what fast says is read inside, and the gate last:
+   it does not come to name ours while we are inside. Only the seat's slot does not change. A child
+   of fork finds no slot, or if a handler of ours forked, no heap, for its seats are wiped (live.h),
+   and stays away from its parent's. Afterwards fast is not looked at any more.
 
    The plain loads of what others store: between two compiler fences it is one load, and may be part
    of the instruction that needs it. */
@@ -81,7 +82,7 @@ INLINE int enter(wksp__fast_t const *fast, uintptr_t join, uint64_t flight, wksp
   *ret_heap = fast->heap;
   *ret_base = fast->base;
   wksp__compiler_fence();
-  if (wksp__likely(!wksp__peek(&slot->gate)) && wksp__likely(fast->join == join)) return 1;
+  if (wksp__likely(wksp__peek(&slot->gate) == wksp__fast_key(join, *ret_heap))) return 1;
   wksp__st_release(&slot->flight, 0UL);
   return 0;
 }
@@ -101,7 +102,8 @@ static int op_begin(wksp__fast_t *fast, uintptr_t join, wksp__op_t *ret_op) {
   wksp__slot_t *slot = fast->slot;
   if (!slot || !wksp__slot_outside(slot)) return 0;
   wksp__slot_in(slot); /* then the gate, as in call_begin */
-  if (wksp__ld(&slot->fenced) | wksp__ld(&slot->gate) || fast->join != join) {
+  if (wksp__ld(&slot->fenced) || wksp__ld(&slot->gate) != wksp__fast_key(join, fast->heap) ||
+      fast->join != join) {
     wksp__st(&slot->in, wksp__ld(&slot->in) - 1);
     return 0;
   }
@@ -158,8 +160,7 @@ INLINE void *take(wksp__fast_t const *fast, fd_alloc_t *join, ulong align, ulong
   uintptr_t base;
   if (wksp__unlikely(!enter(fast, (uintptr_t)join, at, &slot, &heap, &base)))
     return malloc_long(join, align, sz);
-  wksp__mag_t *mag = MAG(heap, at - BUSY_TOP);
-  KEEP(mag);
+  wksp__mag_t *mag = MAG(heap, (uintptr_t)at - BUSY_TOP);
   uint32_t top = mag->top - 8;
   uint64_t gaddr = *(uint64_t *)((uintptr_t)heap + top);
   if (wksp__unlikely(!gaddr)) { /* the array is empty */

@@ -44,8 +44,14 @@ _Static_assert(offsetof(wksp__heap_t, owner) == 0, "the address of the owner wor
 /* Seats
  * ---------------------------------------------------------------------------------------------- */
 
-static void seat_remove(wksp__seat_t *seat, uint32_t at) {
+/* Also for a short form that a signal handler of ours has interrupted on its way in. */
+void wksp__seat_short_off(wksp__seat_t *seat) {
   wksp__fast_off();
+  if (seat->slot) wksp__gate_serve_none(seat->slot);
+}
+
+static void seat_remove(wksp__seat_t *seat, uint32_t at) {
+  wksp__seat_short_off(seat);
   seat->heap_cnt--;
   memmove(&seat->heap[at], &seat->heap[at + 1], (seat->heap_cnt - at) * sizeof seat->heap[0]);
 }
@@ -71,7 +77,7 @@ void wksp__seat_leave_heaps(wksp__seat_t *seat) {
 /* Their owner words keep our name, which dies with the slot: what it has in flight, or intends, is
    settled before anybody takes them, and finds its heap by that name. */
 void wksp__seat_abandon_heaps(wksp__seat_t *seat) {
-  wksp__fast_off();
+  wksp__seat_short_off(seat);
   seat->heap_cnt = 0;
 }
 
@@ -84,7 +90,7 @@ void wksp__seat_leave_heap(wksp__seat_t *seat, uint64_t alloc_gaddr) {
 }
 
 void wksp__seat_review(wksp__seat_t *seat, int bump) {
-  wksp__fast_off();
+  wksp__seat_short_off(seat);
   for (uint32_t at = seat->heap_cnt; at-- > 0;) {
     int ours = still_ours(seat, at);
     if (ours && bump) {

@@ -16,7 +16,8 @@
    hold still stores its name in the gate, makes the kernel run a barrier on every core
    (membarrier), and waits, bounded, for in == out. The plain stores of the owner and the barrier of
    the closer are partners. The short forms of malloc and free do the same with one word: flight is
-   busy while they are inside.
+   busy while they are inside; and the gate has to name the join that they were called with and the
+   heap, so one look says that it is open and the heap still theirs.
 
    may use: layout, atomic, error.  used by: part, root, alloc. */
 
@@ -36,7 +37,9 @@ typedef struct wksp__slot {
                              owner, 30 bits: the daemon's lease, else WKSP_SLOT_PID | pid */
   uint64_t in, out;       /* in != out: inside a call, as when flight is busy. Written by the owner
                              only */
-  uint64_t gate;          /* 0 open, WKSP_GATE_NOTICE, else the closer's name */
+  uint64_t gate;          /* below WKSP_GATE_NOTICE: open, and, if not 0, also for the short forms
+                             with a certain join and heap (fast_key, map.h). Or WKSP_GATE_NOTICE;
+                             or that and the closer's name: closed */
   uint64_t gate_until_ns; /* CLOCK_MONOTONIC: from then on the owner may reopen it */
   uint64_t since_ns;      /* CLOCK_REALTIME of the claim; this and the next four for people */
   uint32_t pid, tid;      /* as the owner sees itself */
@@ -91,9 +94,15 @@ enum { WKSP_SLOT_FREE = 0, WKSP_SLOT_CLAIMING = 1, WKSP_SLOT_HELD = 2 };
    above the top; otherwise nothing is in flight, and what lies there was taken before. */
 #define WKSP_FLIGHT_TOP 2UL
 
-/* An open gate whose owner has to look at its heaps again: one may have been taken from it. Names
-   are larger. */
-#define WKSP_GATE_NOTICE 1UL
+/* An open gate whose owner has to look at its heaps again: one may have been taken from it. With a
+   name it is closed. Names, and sums of two addresses in the owner's process, are smaller. */
+#define WKSP_GATE_NOTICE       (1UL << 63)
+#define WKSP_GATE_CLOSED(name) (WKSP_GATE_NOTICE | (name))
+
+/* Whether a call has to do something about the gate before it goes on. */
+static inline int wksp__gate_bars(uint64_t gate) {
+  return gate >= WKSP_GATE_NOTICE;
+}
 
 /* Entries of the record; part_priv.h and part.h say what the largest change needs. */
 #define WKSP_UNDO_MAX   40
@@ -141,7 +150,7 @@ static inline uint64_t wksp__vol_size(uint32_t slot_max) {
   return ((sizeof(wksp__vol_t) + 255UL) & ~255UL) + (uint64_t)slot_max * sizeof(wksp__slot_t);
 }
 
-/* A thread's name, 52 bits. Generations begin at 1, so that it is above WKSP_GATE_NOTICE. */
+/* A thread's name, 52 bits. Generations begin at 1, so that it is never 0. */
 static inline uint64_t wksp__name_of(uint32_t slot_idx, uint64_t gen) {
   return (gen & 0xffffffffUL) << 20 | (slot_idx + 1);
 }
@@ -199,6 +208,12 @@ void wksp__lock_wake(wksp__call_t *call);
    nobody holds. Not on the caller's own slot. hold_ns: after this the owner may go on by itself. */
 int wksp__gate_close(wksp__call_t *call, uint32_t idx, uint64_t wait_ns, uint64_t hold_ns);
 void wksp__gate_open(wksp__call_t *call, uint32_t idx);
+
+/* From here on the short forms serve whom key names: 1, or 0 if the gate is closed or has a notice.
+   Or none. By the slot's owner, inside a call or before anybody else can have the slot's heaps; a
+   gate that is closed or has a notice stays so. */
+int wksp__gate_serve(wksp__slot_t *slot, uint64_t key);
+void wksp__gate_serve_none(wksp__slot_t *slot);
 
 /* Whether the slot's thread is outside of calls. */
 int wksp__slot_outside(wksp__slot_t const *slot);

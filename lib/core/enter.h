@@ -22,7 +22,7 @@ WKSP__INLINE int wksp__call_enter(fd_wksp_t *wksp, wksp__call_t *ret_call) {
   if (wksp__unlikely(wksp__ld(&slot->in) != wksp__ld(&slot->out)))
     return wksp__call_begin(wksp, ret_call);
   wksp__slot_in(slot); /* then the gate, as in call_begin */
-  if (wksp__unlikely(wksp__ld(&slot->fenced) | wksp__ld(&slot->gate))) {
+  if (wksp__unlikely(wksp__ld(&slot->fenced) || wksp__gate_bars(wksp__ld(&slot->gate)))) {
     wksp__st(&slot->in, wksp__ld(&slot->in) - 1);
     return wksp__call_begin(wksp, ret_call);
   }

@@ -67,7 +67,7 @@ int fd_wksp_lock(fd_wksp_t *wksp, ulong timeout_ns) {
     return rc;
   }
   call.seat->held = 1;
-  wksp__fast_off(); /* malloc is refused too, even where it would not need the lock */
+  wksp__seat_short_off(call.seat); /* malloc is refused, even where it would not need the lock */
   return 0;
 }
 

@@ -20,6 +20,11 @@ extern WKSP__TLS wksp__seat_t *wksp__seats;
 extern WKSP__TLS wksp__fast_t *wksp__fast;
 extern __attribute__((visibility("hidden"))) wksp__fast_t wksp__fast_none;
 
+/* What the gate of the thread's slot says when that heap serves the join in the short forms. */
+static inline uint64_t wksp__fast_key(uintptr_t join, struct wksp__heap const *heap) {
+  return join + (uintptr_t)heap;
+}
+
 static inline void wksp__fast_set(wksp__fast_t *fast) {
   wksp__compiler_fence(); /* a signal handler sees it when all is there */
   wksp__fast = fast;

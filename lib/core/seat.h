@@ -70,6 +70,9 @@ typedef struct wksp__seat {
    0 while it was held. */
 #define WKSP_OWNER_DEAD 1UL
 
+/* The short forms of malloc and free serve none of the seat's heaps any more. */
+void wksp__seat_short_off(wksp__seat_t *seat);
+
 /* Leaves all heaps in good order; the thread is outside of calls, or ends. */
 void wksp__seat_leave_heaps(wksp__seat_t *seat);
 

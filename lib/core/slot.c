@@ -188,6 +188,7 @@ static int claim(wksp__call_t *call, uint32_t idx, uint64_t lease) {
   wksp__st(&slot->announce, 0UL);
   wksp__st(&slot->in, wksp__ld(&slot->out));
   wksp__st(&slot->bracket, 0UL);
+  wksp__gate_serve_none(slot); /* what the former holder's served */
   wksp__st(&slot->pid, wksp__pid());
   wksp__st(&slot->tid, (uint32_t)syscall(SYS_gettid));
   wksp__st(&slot->since_ns, wksp__real_ns());
@@ -247,7 +248,7 @@ void wksp__slot_mend(wksp__seat_t *seat) {
   if (seat->shared) abandon(seat->wksp, &slots[0]);
   seat->shared = 0;
   if (!wksp__slot_outside(seat->slot)) {
-    wksp__fast_off();
+    wksp__seat_short_off(seat);
     wksp__seat_abandon_heaps(seat);
     abandon(seat->wksp, seat->slot);
     seat->slot = NULL;
@@ -256,7 +257,7 @@ void wksp__slot_mend(wksp__seat_t *seat) {
 }
 
 void wksp__slot_release(wksp__seat_t *seat) {
-  wksp__fast_off();
+  wksp__seat_short_off(seat);
   if (seat->held) wksp__held_end(seat);
   wksp__slot_mend(seat);
   if (!seat->slot) return;
@@ -376,13 +377,26 @@ static int look_guarded(wksp__slot_t *slot, wksp__map_t const *map) {
   return wksp__protect_refuse(map->wksp);
 }
 
+int wksp__gate_serve(wksp__slot_t *slot, uint64_t key) {
+  for (uint64_t gate = wksp__ld(&slot->gate); gate != key;)
+    if (wksp__gate_bars(gate))
+      return 0;
+    else if (wksp__cas(&slot->gate, &gate, key))
+      break; /* not by a store: a closer may come */
+  return 1;
+}
+
+void wksp__gate_serve_none(wksp__slot_t *slot) {
+  wksp__gate_serve(slot, 0);
+}
+
 /* Leaves the call and waits until the gate is open, its closer dead or late; then in again. */
 static void pass_gate(wksp__call_t *call) {
   wksp__slot_t *slot = call->slot;
   wksp__fast_off(); /* before the notice goes: a handler then must not use a heap that is taken */
   for (;;) {
     uint64_t gate = wksp__ld_acquire(&slot->gate);
-    if (!gate) return;
+    if (!wksp__gate_bars(gate)) return;
     if (gate == WKSP_GATE_NOTICE) {
       if (!wksp__cas(&slot->gate, &gate, 0UL)) continue;
       if (call->seat) wksp__seat_review(call->seat, 0);
@@ -399,7 +413,7 @@ static void pass_gate(wksp__call_t *call) {
     uint32_t turn = wksp__ld(&slot->gate_futex);
     uint64_t now = wksp__now_ns(), until = wksp__ld(&slot->gate_until_ns);
     if (wksp__ld_acquire(&slot->gate) == gate) {
-      if (now >= until || wksp__name_dead(call->wksp, gate)) {
+      if (now >= until || wksp__name_dead(call->wksp, gate & ~WKSP_GATE_NOTICE)) {
         if (call->seat) wksp__seat_review(call->seat, 1);
         wksp__cas(&slot->gate, &gate, WKSP_GATE_NOTICE);
       } else {
@@ -451,7 +465,7 @@ int wksp__call_begin(fd_wksp_t *wksp, wksp__call_t *ret_call) {
       return err;
     }
   }
-  if (wksp__unlikely(wksp__ld(&slot->gate))) pass_gate(&call);
+  if (wksp__unlikely(wksp__gate_bars(wksp__ld(&slot->gate)))) pass_gate(&call);
   *ret_call = call;
   return 0;
 }
@@ -482,9 +496,9 @@ int wksp__gate_close(wksp__call_t *call, uint32_t idx, uint64_t wait_ns, uint64_
   uint64_t now = wksp__now_ns(), until = now + wait_ns;
   for (uint32_t turn = 0;; turn++) {
     uint64_t gate = wksp__ld_acquire(&slot->gate);
-    if (gate <= WKSP_GATE_NOTICE || wksp__name_dead(call->wksp, gate)) {
+    if (gate <= WKSP_GATE_NOTICE || wksp__name_dead(call->wksp, gate & ~WKSP_GATE_NOTICE)) {
       wksp__st(&slot->gate_until_ns, until + hold_ns);
-      if (wksp__cas(&slot->gate, &gate, call->name)) break;
+      if (wksp__cas(&slot->gate, &gate, WKSP_GATE_CLOSED(call->name))) break;
     }
     if (wksp__now_ns() > until) return 0;
     wksp__relax(turn);
@@ -506,7 +520,7 @@ int wksp__gate_close(wksp__call_t *call, uint32_t idx, uint64_t wait_ns, uint64_
 
 void wksp__gate_open(wksp__call_t *call, uint32_t idx) {
   wksp__slot_t *slot = &wksp__slots(call->wksp)[idx];
-  uint64_t mine = call->name;
+  uint64_t mine = WKSP_GATE_CLOSED(call->name);
   if (!wksp__cas(&slot->gate, &mine, WKSP_GATE_NOTICE)) return;
   wksp__fetch_add(&slot->gate_futex, 1U);
   wksp__futex_wake(&slot->gate_futex, 1);
@@ -572,9 +586,10 @@ int wksp__slots_still(wksp__map_t const *map, uint64_t wait_ns, uint32_t *ret_ti
   uint64_t until = wksp__now_ns() + wait_ns;
   for (uint32_t idx = 0; idx < map->wksp->slot_max; idx++)
     if (slot_ours(&slots[idx], map)) {
-      uint64_t none = 0;
       wksp__fetch_or(&slots[idx].fenced, WKSP_FENCED_LOOK);
-      wksp__cas(&slots[idx].gate, &none, WKSP_GATE_NOTICE); /* else there is one already */
+      for (uint64_t gate = wksp__ld(&slots[idx].gate); !wksp__gate_bars(gate);)
+        if (wksp__cas(&slots[idx].gate, &gate, WKSP_GATE_NOTICE)) break;
+      /* else there is a notice already, or one follows */
     }
   /* Between our marks and the loads of `in`; pairs with the owner's store to `in` before his load
      of the mark. Where it is refused the owners fence. */
