@@ -6,8 +6,10 @@
    random sizes that come and go among few and many live blocks; memory that grows and is freed in
    no order; two threads, alone, as producer and consumer, and exchanging; two processes likewise.
 
-   Model. A kernel does its pattern a fixed number of times and prints nanoseconds for a pair of
-   malloc and free. Every block is written to once. Random sizes are log-uniform from 16 bytes to
+   Model. A kernel does its pattern a fixed number of times, in slices of a millisecond or less, and
+   prints the median of the slices in nanoseconds for a pair of malloc and free: what else runs on
+   the machine takes a core for longer than that, and spoils a few slices of each row and not a row.
+   Every block is written to once. Random sizes are log-uniform from 16 bytes to
    8 KiB, drawn before. Threads and processes are put on two cores if there are two.
 
    What it refuses: to take medians or compare; and to be quick enough for a test. */
@@ -28,6 +30,8 @@
 
 #define HEAP_SZ    (900UL << 20)
 #define PAIRS      400000UL
+#define SLICES     20U
+#define SPINS_MAX  4096U /* that a thread waits for the other before it lends its core */
 #define SIZES      65536U
 #define SIZE_LO    16UL
 #define SIZE_HI    8192UL
@@ -64,6 +68,12 @@ typedef struct kernel {
   size_t pairs; /* 0: PAIRS */
   int two;      /* 2 threads, 3 processes: run is called by both, with who 0 and 1 */
 } kernel_t;
+
+/* What each slice of a kernel took. */
+typedef struct meter {
+  double ns[SLICES], from;
+  size_t cnt;
+} meter_t;
 
 static uint32_t g_size[SIZES];
 static pair_t *g_pair;
@@ -105,35 +115,55 @@ static size_t pairs_of(kernel_t const *kernel) {
   return (kernel->pairs ? kernel->pairs : PAIRS) / PEER_SLOW;
 }
 
+static void slice_begin(meter_t *meter) {
+  meter->from = now();
+}
+
+/* pairs: how many it had. */
+static void slice_end(meter_t *meter, size_t pairs) {
+  meter->ns[meter->cnt++] = (now() - meter->from) / (double)pairs;
+}
+
+static double typical(meter_t *meter) {
+  return bench_quantile(meter->ns, meter->cnt, 0.5);
+}
+
 /* For one
  * ------------------------------------------------------------------------------------------------
  */
 
 static double same(kernel_t const *kernel, int who) {
-  size_t cnt = pairs_of(kernel);
+  meter_t meter = {.cnt = 0};
+  size_t cnt = pairs_of(kernel) / SLICES;
   (void)who;
-  double from = 0;
-  for (size_t i = 0; i < cnt + 1000; i++) {
-    if (i == 1000) from = now();
-    peer_free(take(kernel->size));
+  for (size_t i = 0; i < 1000; i++) peer_free(take(kernel->size));
+  for (unsigned slice = 0; slice < SLICES; slice++) {
+    slice_begin(&meter);
+    for (size_t i = 0; i < cnt; i++) peer_free(take(kernel->size));
+    slice_end(&meter, cnt);
   }
-  return (now() - from) / (double)cnt;
+  return typical(&meter);
+}
+
+static void batch_once(kernel_t const *kernel, void **blk) {
+  for (size_t i = 0; i < kernel->batch; i++) blk[i] = take(kernel->size);
+  for (size_t i = 0; i < kernel->batch; i++) peer_free(blk[i]);
 }
 
 static double batch(kernel_t const *kernel, int who) {
+  meter_t meter = {.cnt = 0};
   void **blk = bench_alloc(kernel->batch, sizeof *blk);
-  size_t rounds = pairs_of(kernel) / kernel->batch;
+  size_t rounds = pairs_of(kernel) / kernel->batch / SLICES;
   (void)who;
   if (!rounds) rounds = 1;
-  double from = 0;
-  for (size_t round = 0; round < rounds + 2; round++) {
-    if (round == 2) from = now();
-    for (size_t i = 0; i < kernel->batch; i++) blk[i] = take(kernel->size);
-    for (size_t i = 0; i < kernel->batch; i++) peer_free(blk[i]);
+  for (int warm = 0; warm < 2; warm++) batch_once(kernel, blk);
+  for (unsigned slice = 0; slice < SLICES; slice++) {
+    slice_begin(&meter);
+    for (size_t round = 0; round < rounds; round++) batch_once(kernel, blk);
+    slice_end(&meter, rounds * kernel->batch);
   }
-  double ns = (now() - from) / (double)(rounds * kernel->batch);
   free(blk);
-  return ns;
+  return typical(&meter);
 }
 
 static slot_t *fill(kernel_t const *kernel, bench_rng_t *rng) {
@@ -157,45 +187,55 @@ static void turn_over(kernel_t const *kernel, slot_t *slot, size_t cnt, bench_rn
 }
 
 static double churn(kernel_t const *kernel, int who) {
+  meter_t meter = {.cnt = 0};
   bench_rng_t rng = bench_rng((uint64_t)who, "churn");
   slot_t *slot = fill(kernel, &rng);
-  size_t cnt = pairs_of(kernel);
-  turn_over(kernel, slot, cnt / 4, &rng);
-  double from = now();
-  turn_over(kernel, slot, cnt, &rng);
-  double ns = (now() - from) / (double)cnt;
+  size_t cnt = pairs_of(kernel) / SLICES;
+  turn_over(kernel, slot, cnt * SLICES / 4, &rng);
+  for (unsigned slice = 0; slice < SLICES; slice++) {
+    slice_begin(&meter);
+    turn_over(kernel, slot, cnt, &rng);
+    slice_end(&meter, cnt);
+  }
   empty(kernel, slot);
-  return ns;
+  return typical(&meter);
 }
 
-/* Blocks of one size, freed in random order. */
+/* Blocks of one size, freed in random order. A pair is a typical malloc and a typical free. */
 static double grow(kernel_t const *kernel, int who) {
-  size_t cnt = GROW / PEER_SLOW;
+  meter_t mallocs = {.cnt = 0}, frees = {.cnt = 0};
+  size_t part = GROW / PEER_SLOW / SLICES, cnt = part * SLICES;
   void **blk = bench_alloc(cnt, sizeof *blk);
   bench_rng_t rng = bench_rng(1, "grow");
   (void)who;
   memset(blk, 1, cnt * sizeof *blk);
-  double from = now();
-  for (size_t i = 0; i < cnt; i++) blk[i] = take(kernel->size);
-  double ns = now() - from;
+  for (size_t at = 0; at < cnt; at += part) {
+    slice_begin(&mallocs);
+    for (size_t i = at; i < at + part; i++) blk[i] = take(kernel->size);
+    slice_end(&mallocs, part);
+  }
   for (size_t i = cnt - 1; i > 0; i--) {
     size_t j = bench_below(&rng, i + 1);
     void *swap = blk[i];
     blk[i] = blk[j];
     blk[j] = swap;
   }
-  from = now();
-  for (size_t i = 0; i < cnt; i++) peer_free(blk[i]);
-  ns += now() - from;
+  for (size_t at = 0; at < cnt; at += part) {
+    slice_begin(&frees);
+    for (size_t i = at; i < at + part; i++) peer_free(blk[i]);
+    slice_end(&frees, part);
+  }
   free(blk);
-  return ns / (double)cnt;
+  return typical(&mallocs) + typical(&frees);
 }
 
 /* For two
  * ------------------------------------------------------------------------------------------------
  */
 
-static void pause_once(void) {
+/* turn counts from 0 in each wait. */
+static void pause_once(size_t turn) {
+  if (turn % SPINS_MAX == SPINS_MAX - 1) sched_yield(); /* the other may wait for our core */
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #else
@@ -205,42 +245,51 @@ static void pause_once(void) {
 
 static void push(ring_t *ring, void *blk) {
   size_t head = ring->head;
-  while (head - ring->tail >= RING) pause_once();
+  for (size_t turn = 0; head - ring->tail >= RING; turn++) pause_once(turn);
   ring->blk[head % RING] = blk;
   atomic_store_explicit(&ring->head, head + 1, memory_order_release);
 }
 
 static void *pop(ring_t *ring) {
   size_t tail = ring->tail;
-  while (atomic_load_explicit(&ring->head, memory_order_acquire) == tail) pause_once();
+  for (size_t turn = 0; atomic_load_explicit(&ring->head, memory_order_acquire) == tail; turn++)
+    pause_once(turn);
   void *blk = ring->blk[tail % RING];
   atomic_store_explicit(&ring->tail, tail + 1, memory_order_release);
   return blk;
 }
 
 static double produce(kernel_t const *kernel, int who) {
-  size_t cnt = pairs_of(kernel);
+  meter_t meter = {.cnt = 0};
+  size_t cnt = pairs_of(kernel) / SLICES;
   bench_rng_t rng = bench_rng(2, "produce");
-  double from = now();
-  for (size_t i = 0; i < cnt; i++) {
-    if (who)
-      peer_free(pop(&g_pair->ring[0]));
-    else
-      push(&g_pair->ring[0], take(size_at(kernel, bench_next(&rng))));
+  for (unsigned slice = 0; slice < SLICES; slice++) {
+    slice_begin(&meter);
+    for (size_t i = 0; i < cnt; i++) {
+      if (who)
+        peer_free(pop(&g_pair->ring[0]));
+      else
+        push(&g_pair->ring[0], take(size_at(kernel, bench_next(&rng))));
+    }
+    slice_end(&meter, cnt);
   }
-  return (now() - from) / (double)cnt;
+  return typical(&meter);
 }
 
 static double exchange(kernel_t const *kernel, int who) {
-  size_t cnt = pairs_of(kernel) / EXCHANGE * EXCHANGE;
+  meter_t meter = {.cnt = 0};
+  size_t turns = pairs_of(kernel) / SLICES / EXCHANGE;
   bench_rng_t rng = bench_rng((uint64_t)who, "exchange");
-  double from = now();
-  for (size_t done = 0; done < cnt; done += EXCHANGE) {
-    for (size_t i = 0; i < EXCHANGE; i++)
-      push(&g_pair->ring[who], take(size_at(kernel, bench_next(&rng))));
-    for (size_t i = 0; i < EXCHANGE; i++) peer_free(pop(&g_pair->ring[!who]));
+  for (unsigned slice = 0; slice < SLICES; slice++) {
+    slice_begin(&meter);
+    for (size_t turn = 0; turn < turns; turn++) {
+      for (size_t i = 0; i < EXCHANGE; i++)
+        push(&g_pair->ring[who], take(size_at(kernel, bench_next(&rng))));
+      for (size_t i = 0; i < EXCHANGE; i++) peer_free(pop(&g_pair->ring[!who]));
+    }
+    slice_end(&meter, turns * EXCHANGE);
   }
-  return (now() - from) / (double)cnt;
+  return typical(&meter);
 }
 
 static void meet(uint32_t cnt) {
