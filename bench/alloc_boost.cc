@@ -22,9 +22,9 @@ segment_t *g_segment;
 
 } // namespace
 
-int peer_open(size_t size, char const **ret_why) {
-  void *addr = mmap(nullptr, size, PROT_READ | PROT_WRITE,
-                    MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+int peer_open(size_t size, int touch, char const **ret_why) {
+  int flags = MAP_SHARED | MAP_ANONYMOUS | (touch ? MAP_POPULATE : MAP_NORESERVE);
+  void *addr = mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, -1, 0);
   *ret_why = "no shared memory";
   if (addr == MAP_FAILED) return 1;
   g_segment = new segment_t(bi::create_only, addr, size);

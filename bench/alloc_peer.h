@@ -14,8 +14,10 @@
 extern "C" {
 #endif
 
-/* Memory for the allocator, touched. 0, or 1: it cannot be had, *ret_why says why. */
-int peer_open(size_t size, char const **ret_why);
+/* Memory for the allocator, if it has some of its own: touched, in the largest pages there are; or,
+   if touch is 0, untouched and in small ones, so that what is resident is what it has used. 0, or
+   1: it cannot be had, *ret_why says why. */
+int peer_open(size_t size, int touch, char const **ret_why);
 
 /* Bytes that it has taken of that memory, 0 if it has none of its own. */
 size_t peer_used(void);

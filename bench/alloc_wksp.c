@@ -8,13 +8,13 @@
 fd_alloc_t *peer_alloc;
 static fd_wksp_t *g_wksp;
 
-int peer_open(size_t size, char const **ret_why) {
+int peer_open(size_t size, int touch, char const **ret_why) {
   /* 2 MiB pages if there are enough of them, else the small ones */
-  g_wksp = fd_wksp_new_anon("bench", size, 2UL << 20, 1, 0);
+  g_wksp = touch ? fd_wksp_new_anon("bench", size, 2UL << 20, 1, 0) : NULL;
   if (!g_wksp) g_wksp = fd_wksp_new_anon("bench", size, 4096, 1, 0);
   *ret_why = wksp_last_error();
   if (!g_wksp) return 1;
-  madvise(g_wksp, size, MADV_POPULATE_WRITE);
+  if (touch) madvise(g_wksp, size, MADV_POPULATE_WRITE);
   void *shmem = fd_wksp_alloc_laddr(g_wksp, FD_ALLOC_ALIGN, FD_ALLOC_FOOTPRINT, 1);
   peer_alloc = fd_alloc_join(fd_alloc_new(shmem, 1), 0);
   *ret_why = wksp_last_error();
