@@ -83,7 +83,7 @@ static int clear_former(wksp__call_t *call, struct fd_alloc *alloc, uint64_t gad
 /* The lease to which an ephemeral alloc is bound; 0 (reported): there is none. */
 static uint64_t lease_of(fd_wksp_t const *wksp) {
   wksp__map_t const *map = wksp__map_of(wksp);
-  if (map && map->lease && map->lease != WKSP_LEASE_FORKED) return map->lease;
+  if (map && !map->own && map->lease && map->lease != WKSP_LEASE_FORKED) return map->lease;
   wksp__fail(WKSP_E_INVAL,
              "fd_alloc_new: nobody would see the end of this process, for it has not attached "
              "workspace %s from wkspd by itself: leave FD_ALLOC_FLAG_EPHEMERAL out",

@@ -239,10 +239,6 @@ int wksp__exact_settle(wksp__call_t *call, wksp__slot_t *slot, uint64_t wait_ns)
 /* Formats the slots; part of fd_wksp_new. */
 void wksp__slots_new(fd_wksp_t *wksp);
 
-/* In a child that has a copy of the memory: every slot that its parent's threads had is a dead
-   thread's but those of seat, which may be NULL; these become the child's. */
-void wksp__slots_orphan(fd_wksp_t *wksp, struct wksp__seat const *seat);
-
 /* What a process knows of a workspace that it has joined. */
 typedef struct wksp__map {
   struct wksp__map *next;
@@ -256,7 +252,7 @@ typedef struct wksp__map {
   uint32_t guarding; /* 1: a thread is changing the protection */
   uint32_t busy;     /* threads at slots or heaps of theirs outside of calls */
   int prot[2];       /* PROT_* of the tables and of the data (protect.c) */
-  uint64_t lease;    /* the daemon's, 0 */
+  uint64_t lease;    /* the daemon's, 0; own: a number that a child has another of */
   struct wksp__own *own; /* memory of this process alone (private.h); NULL: it is not */
   void (*unmap)(
       void *arg); /* called once joins and leased are 0; NULL: the memory is somebody else's */
@@ -265,6 +261,11 @@ typedef struct wksp__map {
 
 /* Adds a join. unmap may be NULL. E_NOMEM, E_INVAL (joined otherwise already: ro differs). */
 int wksp__map_add(fd_wksp_t *wksp, int ro, uint64_t lease, void (*unmap)(void *arg), void *arg);
+
+/* In a child that has a copy of the memory: every slot that its parent's threads had is a dead
+   thread's but those of seat, which may be NULL; these become the child's, which has another lease
+   already. */
+void wksp__slots_orphan(wksp__map_t const *map, struct wksp__seat const *seat);
 
 /* Adds the first join to private memory (private.h). */
 int wksp__map_add_own(fd_wksp_t *wksp, struct wksp__own *own, void (*unmap)(void *arg));

@@ -24,6 +24,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -47,8 +48,20 @@ void wksp__life_wipe(void *addr, uint64_t size) {
 void wksp__life_begin(void) {
   wksp__life_wipe(&wksp__life, sizeof wksp__life);
   g_own.list.next = NULL;
+  wksp__st(&wksp__life.barrier, 0U);
   /* release: who sees it sees what the caller made good; pairs with the acquire in life_check */
   wksp__st_release(&wksp__life.pid, (uint32_t)getpid());
+}
+
+/* Once in a process, so that a filter of system calls which comes later does not matter, and a
+   thread begins without it. */
+int wksp__life_barrier(void) {
+  uint32_t known = wksp__ld(&wksp__life.barrier);
+  if (!known) {
+    known = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) ? 2 : 1;
+    wksp__st(&wksp__life.barrier, known);
+  }
+  return known == 1;
 }
 
 uint32_t wksp__pid(void) {
@@ -86,9 +99,12 @@ static int *word_of(pthread_mutex_t *live) {
   return &live->__data.__lock;
 }
 
-/* Whether the C library has locked the mutex with the id of another thread: our parent's. */
+/* Whether the C library has locked the mutex with the id of another thread: our parent's. Where the
+   kernel does not tell (a filter of system calls), the C library is believed: a wrong word would
+   make a living thread look dead. */
 static int misnamed(pthread_mutex_t *live) {
-  return (wksp__ld(word_of(live)) & FUTEX_TID_MASK) != (int)syscall(SYS_gettid) &&
+  int tid = (int)syscall(SYS_gettid);
+  return tid > 0 && (wksp__ld(word_of(live)) & FUTEX_TID_MASK) != tid &&
          wksp__pid() == (uint32_t)getpid();
 }
 

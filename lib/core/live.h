@@ -19,6 +19,7 @@ typedef union wksp__life {
   struct {
     uint32_t pid;   /* 0: nothing is joined, or this is a child that does not know that it is one */
     uint32_t at_it; /* 1: a thread of such a child is making that good */
+    uint32_t barrier; /* of others reaches this process: 0 not asked, 1 yes, 2 refused */
   };
   char page[WKSP_LIFE_PAGE];
 } wksp__life_t;
@@ -30,6 +31,10 @@ void wksp__life_begin(void);
 
 /* The same for other private memory: zero in a child. */
 void wksp__life_wipe(void *addr, uint64_t size);
+
+/* Asks the kernel to run others' barriers on this process's cores, for closers of gates. 1, or 0:
+   refused. */
+int wksp__life_barrier(void);
 
 /* The process, as its threads agree; a child of vfork counts as its parent, whose memory, threads
    and locks it works with. */

@@ -21,7 +21,6 @@
 #include "core/private.h"
 #include "core/protect.h"
 
-#include <linux/membarrier.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +43,37 @@ WKSP__TLS wksp__seat_t *wksp__seats;
 wksp__fast_t wksp__fast_none = {.join = WKSP_FAST_OFF};
 WKSP__TLS wksp__fast_t *wksp__fast = &wksp__fast_none;
 
+#ifdef WKSP_SEAT_IN_TLS
+/* The first seat of a thread, where all threads of a program have one: it costs no mapping, and a
+   thread that allocates after its destructors have run leaves none behind. Others have no memory of
+   malloc's, for a signal handler must not find the C library in its way. */
+static WKSP__TLS wksp__seat_t g_seat;
+static WKSP__TLS int g_seat_taken;
+#endif
+
+/* Zeroed; NULL: there is no memory. */
+static wksp__seat_t *seat_memory(void) {
+#ifdef WKSP_SEAT_IN_TLS
+  if (!wksp__xchg(&g_seat_taken, 1)) { /* a signal handler may ask in between */
+    memset(&g_seat, 0, sizeof g_seat);
+    return &g_seat;
+  }
+#endif
+  void *at =
+      mmap(NULL, sizeof(wksp__seat_t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return at == MAP_FAILED ? NULL : at;
+}
+
+static void seat_free(wksp__seat_t *seat) {
+#ifdef WKSP_SEAT_IN_TLS
+  if (seat == &g_seat) {
+    wksp__st_release(&g_seat_taken, 0);
+    return;
+  }
+#endif
+  munmap(seat, sizeof *seat);
+}
+
 /* What the calling thread knows of slots is its parent's, but of private memory it has a copy.
    Seats behind the first are lost with it, where the kernel has wiped it: a page each that nobody
    has touched. */
@@ -56,7 +86,7 @@ static void forget_seats(void) {
       seat->next = kept;
       kept = seat;
     } else {
-      munmap(seat, sizeof *seat);
+      seat_free(seat);
     }
   }
   wksp__seats = kept;
@@ -75,10 +105,10 @@ static void inherit(void) {
     if (!map->own) continue;
     wksp__seat_t *seat = seat_in(map->wksp);
     map->leased += seat != NULL;
-    if (seat) seat->pid = wksp__pid();
-    wksp__slots_orphan(map->wksp, seat);
+    if (seat) seat->life = map->lease;
+    wksp__slots_orphan(map, seat);
   }
-  (void)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
+  (void)wksp__life_barrier();
 }
 
 /* In a child: none of the parent's threads is here but the one that forked. */
@@ -86,7 +116,10 @@ static void forget_parent(void) {
   forget_seats();
   for (wksp__map_t *map = g_maps; map; map = map->next) {
     map->leased = map->busy = map->guarding = 0;
-    if (map->lease) map->lease = WKSP_LEASE_FORKED;
+    if (map->own) /* not by process ids: another namespace may have the parent's */
+      map->lease = map->lease % (WKSP_LEASE_FORKED - 1) + 1;
+    else if (map->lease)
+      map->lease = WKSP_LEASE_FORKED;
   }
   wksp__life_begin();
   if (syscall(SYS_gettid) == getpid()) inherit(); /* else another one asks before it does */
@@ -104,7 +137,8 @@ void wksp__life_check(void) {
     while (!wksp__ld_acquire(&wksp__life.pid)) sched_yield();
   }
   if (wksp__unlikely(wksp__seats && !wksp__seats->map)) forget_seats();
-  if (wksp__unlikely(wksp__seats && wksp__seats->map->own && wksp__seats->pid != wksp__pid())) {
+  if (wksp__unlikely(wksp__seats && wksp__seats->map->own &&
+                     wksp__seats->life != wksp__seats->map->lease)) {
     pthread_mutex_lock(&g_mutex);
     inherit();
     pthread_mutex_unlock(&g_mutex);
@@ -207,7 +241,7 @@ int wksp__map_add(fd_wksp_t *wksp, int ro, uint64_t lease, void (*unmap)(void *a
 }
 
 int wksp__map_add_own(fd_wksp_t *wksp, wksp__own_t *own, void (*unmap)(void *arg)) {
-  int err = wksp__map_add(wksp, 0, 0, unmap, own);
+  int err = wksp__map_add(wksp, 0, 1, unmap, own);
   if (!err) wksp__map_of(wksp)->own = own;
   return err;
 }
@@ -345,10 +379,8 @@ wksp__seat_t *wksp__seat_find(fd_wksp_t const *wksp) {
 }
 
 int wksp__seat_new(fd_wksp_t *wksp, wksp__seat_t **ret_seat) {
-  wksp__seat_t *seat =
-      mmap(NULL, sizeof *seat, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (seat == MAP_FAILED)
-    return wksp__fail(WKSP_E_NOMEM, "call: out of memory for a thread's record");
+  wksp__seat_t *seat = seat_memory();
+  if (!seat) return wksp__fail(WKSP_E_NOMEM, "call: out of memory for a thread's record");
   sigset_t old;
   maps_lock(&old);
   wksp__map_t *map = *find(wksp);
@@ -362,7 +394,7 @@ int wksp__seat_new(fd_wksp_t *wksp, wksp__seat_t **ret_seat) {
     err = WKSP_E_NOMEM;
   }
   if (err) {
-    munmap(seat, sizeof *seat);
+    seat_free(seat);
     return wksp__fail(
         err, err == WKSP_E_RDONLY
                  ? "call: the workspace is joined read-only; attach it read-write to change it"
@@ -370,13 +402,10 @@ int wksp__seat_new(fd_wksp_t *wksp, wksp__seat_t **ret_seat) {
                                    : "call: out of memory for a thread-specific value");
   }
   if (!map->own) wksp__life_wipe(seat, sizeof *seat);
-  /* Barriers on this process's cores, for closers of gates; each process registers once, and again
-   * after fork. */
-  int refused = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) != 0;
   seat->map = map;
-  seat->pid = wksp__pid();
+  seat->life = map->lease;
   seat->wksp = wksp;
-  seat->fenced = refused;
+  seat->fenced = !wksp__life_barrier();
   seat->next = wksp__seats;
   wksp__seats = seat;
   *ret_seat = seat;
@@ -393,5 +422,5 @@ void wksp__seat_drop(wksp__seat_t *seat) {
   maps_lock(&old);
   seat->map->leased--;
   unlock_and_sweep(find(seat->wksp), &old);
-  munmap(seat, sizeof *seat);
+  seat_free(seat);
 }

@@ -252,8 +252,9 @@ static int slot_of_seat(wksp__slot_t const *slot, wksp__seat_t const *seat) {
 
 /* A slot whose thread is between its CAS and its lock is given another generation, since nothing
    would tell that it is dead: a process of the name that it has does live. */
-void wksp__slots_orphan(fd_wksp_t *wksp, wksp__seat_t const *seat) {
-  uint32_t owner = WKSP_SLOT_PID | (wksp__pid() & (WKSP_SLOT_PID - 1));
+void wksp__slots_orphan(wksp__map_t const *map, wksp__seat_t const *seat) {
+  fd_wksp_t *wksp = map->wksp;
+  uint32_t owner = (uint32_t)map->lease;
   for (uint32_t i = 0; i < wksp->slot_max; i++) {
     wksp__slot_t *slot = &wksp__slots(wksp)[i];
     uint64_t claim = wksp__ld(&slot->claim), gen = CLAIM_GEN(claim);

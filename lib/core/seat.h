@@ -49,7 +49,7 @@ typedef struct wksp__seat {
   uint32_t epoch;  /* counts heaps taken: see wksp__heap_owner_word */
   uint64_t shared; /* our name while we have the shared slot, else 0 */
   wksp__slot_t *nested[WKSP_SEAT_NESTED]; /* slots of calls inside of calls, NULL */
-  uint32_t pid;        /* process that knows of it: private memory is copied, the seat with it */
+  uint64_t life;       /* the map's lease: private memory is copied by fork, the seat with it */
   uint32_t bare_frees; /* blocks freed in allocs of which the thread has no heap */
   uint32_t heap_cnt;
   struct {

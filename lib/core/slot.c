@@ -71,7 +71,8 @@ void wksp__relax(uint32_t turn) {
     sched_yield();
   } else {
     struct timespec nap = {0, turn < 100 ? 20000 : 100000};
-    nanosleep(&nap, NULL);
+    /* not the C library's, at which a thread may be cancelled: malloc must not be such a place */
+    (void)syscall(SYS_nanosleep, &nap, NULL);
   }
 }
 

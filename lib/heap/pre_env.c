@@ -33,7 +33,7 @@ static int parse_size(char const *text, ulong *ret_sz) {
         __builtin_add_overflow(sz, (ulong)(*text - '0'), &sz))
       return 0;
   static char const units[] = "KMGT";
-  char const *unit = *text ? strchr(units, *text & ~32) : NULL;
+  char const *unit = *text && *text != ' ' ? strchr(units, *text & ~32) : NULL;
   if (unit) {
     ulong lg = 10UL * (ulong)(unit - units + 1);
     if (sz > ~0UL >> lg) return 0;

@@ -28,11 +28,10 @@
 #define SIZE_MIN           (16UL << 20)
 #define SIZE_LEAST_DEFAULT (1UL << 30)
 #define SIZE_MOST_DEFAULT  (1UL << 40)
-#define LIMIT_FIRST        (1UL << 20)
 #define BOOT_SZ            65536UL
 #define BAD_TOLD_MAX       10
 
-pre_t pre = {.stats_fd = -1, .limit = LIMIT_FIRST};
+pre_t pre = {.stats_fd = -1, .limit = PRE_LIMIT_FIRST};
 
 static __thread __attribute__((tls_model("initial-exec"))) int g_inside;
 

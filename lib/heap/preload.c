@@ -15,7 +15,8 @@
 
    Large blocks. From 1 MiB on a block is a mapping, until one of up to 32 MiB was freed: then such
    blocks come from the workspace, which keeps some of what is free at hand; a program that takes
-   and gives such blocks all the time does not wait for the kernel each time.
+   and gives such blocks all the time does not wait for the kernel each time. One that grows further
+   by realloc is a mapping again, since a mapping grows without being copied.
 
    Fork. All is private memory, and the fd_alloc needs no lock for a fork (lib/core/private.c).
    There is no state here but a few words that are written once.
@@ -157,9 +158,21 @@ API void *calloc(size_t cnt, size_t sz) {
   return ptr && !zeroed ? memset(ptr, 0, all) : ptr;
 }
 
+/* A block that grows may grow again, by little each time: one of 1 MiB becomes a mapping, which the
+   kernel makes larger without a copy; a large one below that gets an eighth more than was asked
+   for. So what is copied stays in proportion to what is reached. */
+static void *malloc_grown(ulong has, ulong sz) {
+  if (has >= PRE_LIMIT_FIRST && !pre.first) {
+    void *to = pre_direct_malloc(0, sz);
+    if (to) return to;
+  }
+  void *to = has > FD_ALLOC_SMALL_MAX ? malloc_aligned(0, sz + sz / 8) : NULL;
+  return to ? to : malloc_aligned(0, sz);
+}
+
 /* A block of another size, elsewhere. */
 static void *move(void *ptr, ulong has, ulong sz) {
-  void *to = malloc_aligned(0, sz);
+  void *to = sz > has ? malloc_grown(has, sz) : malloc_aligned(0, sz);
   if (!to) return NULL;
   memcpy(to, ptr, has < sz ? has : sz);
   free(ptr);
@@ -178,7 +191,7 @@ API void *realloc(void *ptr, size_t sz) {
     return NULL;
   }
   if (in_wksp(ptr)) return sz <= has && sz >= has - has / 2 ? ptr : move(ptr, has, sz);
-  if (!pre_boot_size(ptr) && !in_first(ptr) && sz >= pre.limit / 2) {
+  if (!pre_boot_size(ptr) && !in_first(ptr) && sz >= PRE_LIMIT_FIRST / 2) {
     void *to = pre_direct_realloc(ptr, sz);
     if (!to) errno = ENOMEM;
     return to;

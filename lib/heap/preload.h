@@ -10,6 +10,9 @@
 #define PRE_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define PRE_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+/* pre.limit at first. */
+#define PRE_LIMIT_FIRST (1UL << 20)
+
 /* How a bad free is taken. */
 enum { PRE_BAD_TELL = 0, PRE_BAD_IGNORE = 1, PRE_BAD_ABORT = 2 };
 

@@ -3,6 +3,8 @@
 
    Prints "ok" at the end, or says what is wrong and ends with 1. */
 
+#include "life.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -24,17 +26,14 @@
 
 extern char **environ;
 
-static void wrong(char const *what) {
+void wrong(char const *what) {
   char line[200];
   int len = snprintf(line, sizeof line, "WRONG: %s, errno %d\n", what, errno);
   if (write(1, line, (size_t)len)) _exit(1);
   _exit(1);
 }
 
-#define WANT(x) \
-  if (!(x)) wrong(#x)
-
-static void wait_for(pid_t pid) {
+void wait_for(pid_t pid) {
   int status;
   WANT(pid > 0);
   WANT(waitpid(pid, &status, 0) == pid);
@@ -56,7 +55,7 @@ enum { BLOCKS = 4000 };
 static unsigned char *g_blk[BLOCKS];
 static size_t g_sz[BLOCKS];
 
-static void fill(void) {
+void fill(void) {
   for (unsigned i = 0; i < BLOCKS; i++) {
     g_sz[i] = 1 + draw(i % 100 == 99 ? 1500000 : i % 20 ? 1000 : 40000);
     WANT(g_blk[i] = malloc(g_sz[i]));
@@ -74,7 +73,7 @@ static void drop(void) {
 }
 
 /* Everything again, in another order. */
-static void mutate(void) {
+void mutate(void) {
   look();
   for (unsigned i = 0; i < BLOCKS; i += 2) {
     WANT(g_blk[i] = realloc(g_blk[i], g_sz[i] * 2));
@@ -149,7 +148,7 @@ static void forks(void) {
 /* Threads
  * -------------------------------------------------------------------------------------------- */
 
-static void *worker(void *arg) {
+void *worker(void *arg) {
   uint64_t state = (uintptr_t)arg * 2654435761UL + 1;
   void *blk[64] = {0};
   for (unsigned i = 0; i < 2000; i++) {
@@ -163,7 +162,7 @@ static void *worker(void *arg) {
   return NULL;
 }
 
-static pthread_t start(void *(*run)(void *), void *arg) {
+pthread_t start(void *(*run)(void *), void *arg) {
   pthread_t thread;
   pthread_attr_t attr;
   pthread_attr_init(&attr);
@@ -236,8 +235,8 @@ static void keys(void) {
 }
 
 /* Forks while threads allocate: each child can allocate, make threads, and fork again. */
-static int volatile g_stop;
-static void *busy(void *arg) {
+int volatile g_stop;
+void *busy(void *arg) {
   while (!g_stop) worker(arg);
   return NULL;
 }
@@ -357,12 +356,25 @@ static void few(void) {
   }
 }
 
-static long resident_kib(void) {
-  long pages = 0;
+static void statm(long *ret_size, long *ret_resident) {
+  long kib = sysconf(_SC_PAGESIZE) / 1024;
   FILE *file = fopen("/proc/self/statm", "r");
-  WANT(file && fscanf(file, "%*s %ld", &pages) == 1);
+  WANT(file && fscanf(file, "%ld %ld", ret_size, ret_resident) == 2);
   fclose(file);
-  return pages * (sysconf(_SC_PAGESIZE) / 1024);
+  *ret_size *= kib;
+  *ret_resident *= kib;
+}
+
+static long resident_kib(void) {
+  long size, resident;
+  statm(&size, &resident);
+  return resident;
+}
+
+long size_kib(void) {
+  long size, resident;
+  statm(&size, &resident);
+  return size;
 }
 
 /* What is freed goes back to the system: most by itself, nearly all by malloc_trim. */
@@ -447,10 +459,22 @@ int main(int argc, char **argv) {
   static struct {
     char const *name;
     void (*run)(void);
-  } const all[] = {{"forks", forks},     {"many", many},     {"crowd", crowd},
-                   {"keys", keys},       {"storm", storm},   {"execs", execs},
-                   {"signals", signals}, {"few", few},       {"gives_back", gives_back},
-                   {"bad", bad},         {"shared", shared}, {"figures", figures}};
+  } const all[] = {{"forks", forks},
+                   {"many", many},
+                   {"crowd", crowd},
+                   {"keys", keys},
+                   {"storm", storm},
+                   {"execs", execs},
+                   {"signals", signals},
+                   {"few", few},
+                   {"gives_back", gives_back},
+                   {"bad", bad},
+                   {"shared", shared},
+                   {"figures", figures},
+                   {"late", late},
+                   {"grows", grows},
+                   {"sandbox", sandbox},
+                   {"namespaces", namespaces}};
   atexit(at_end);
   for (unsigned i = 0; argc > 1 && i < sizeof all / sizeof *all; i++)
     if (!strcmp(argv[1], all[i].name)) {

@@ -82,8 +82,26 @@ def forks_under_threads():
 @tap.test
 def threads():
     """thousands of threads, more at once than there are slots, and destructors that allocate after ours"""
-    for what in ("many", "crowd", "keys"):
+    for what in ("many", "crowd", "keys", "late"):
         life(what)
+
+
+@tap.test
+def namespaces():
+    """a child in another namespace of processes may have its parent's id"""
+    life("namespaces")
+
+
+@tap.test
+def sandbox():
+    """a process whose filter refuses barriers, advice and ids has all that threads and forks need, and no bad free"""
+    tap.eq(life("sandbox"), "")
+
+
+@tap.test
+def grows():
+    """a block that grows by little each time is copied a few times only"""
+    life("grows")
 
 
 @tap.test
@@ -149,6 +167,8 @@ def variables():
     """what a variable says wrongly is told and left out; a node that does not exist is any"""
     told = life("figures", WKSP_MALLOC_KEEP="much")
     tap.true("WKSP_MALLOC_KEEP=much is not understood" in told, told)
+    for wrong in ("1 ", "K", "-1", "1KB", "99999999999999999999", ""):
+        tap.true("is not understood" in life("figures", WKSP_MALLOC_SIZE=wrong), wrong)
     told = life("figures", WKSP_MALLOC_NUMA="63")
     tap.true("any node will do" in told, told)
     tap.eq(life("figures", WKSP_MALLOC_STATS="0"), "")
