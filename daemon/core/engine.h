@@ -386,7 +386,8 @@ typedef struct engine_event {
     quota_t const *quota; /* copied by the engine */
     struct {
       uint64_t ws_id, bytes;
-      uint64_t slack; /* of ordinary pages: what the kernel may have added by itself */
+      uint64_t slack; /* of ordinary pages: what the kernel may have added by itself, since it makes
+                         them huge */
     } held;
   } u;
 } engine_event_t;
