@@ -7,6 +7,7 @@
 
 #include "wksp/compat.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,6 +180,38 @@ static void test_cstr(char const *name) {
   TEST(!fd_wksp_cstr_tag(cstr) && !fd_wksp_map("nothing like a place"));
 }
 
+/* Each part is wanted on the node of its cpu, and got there: the first cpu and the last that this
+   process may run on, as much again on the last. Neighbours of one cpu are one part. */
+static void test_near(char const *name) {
+  cpu_set_t cpus;
+  ulong first = CPU_SETSIZE, last = 0, sub_page_cnt[5] = {512UL, 512UL, 0UL, 1024UL, 1024UL};
+  TEST(!sched_getaffinity(0, sizeof cpus, &cpus));
+  for (ulong cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (!CPU_ISSET(cpu, &cpus)) continue;
+    if (first == CPU_SETSIZE) first = cpu;
+    last = cpu;
+  }
+  ulong sub_cpu_idx[5] = {first, first, 8191UL, last, last};
+  char want[64];
+  if (first == last)
+    snprintf(want, sizeof want, "cpu:%lu", first);
+  else
+    snprintf(want, sizeof want, "cpu:%lu,%lu*2", first, last);
+  TEST(fd_wksp_new_named(name, FD_SHMEM_NORMAL_PAGE_SZ, 5UL, sub_page_cnt, sub_cpu_idx, 0600UL, 1U,
+                         0UL) == FD_WKSP_SUCCESS);
+  wksp_client_t *client = wksp_client_connect(NULL);
+  wksp_placement_t placement;
+  TEST(client && !wksp_client_placement(client, name, &placement));
+  TEST(!strcmp(placement.numa, want) && placement.strict && !placement.elsewhere);
+  TEST(placement.info.size == 3072UL * 4096UL);
+  wksp_placement_free(&placement);
+  wksp_client_close(client);
+  TEST(fd_wksp_delete_named(name) == FD_WKSP_SUCCESS);
+  sub_cpu_idx[0] = sub_cpu_idx[1] = 8191UL; /* no machine of ours has it */
+  TEST(fd_wksp_new_named(name, FD_SHMEM_NORMAL_PAGE_SZ, 5UL, sub_page_cnt, sub_cpu_idx, 0600UL, 1U,
+                         0UL) == FD_WKSP_ERR_INVAL);
+}
+
 int main(int argc, char **argv) {
   if (argc != 2) return 2;
   char const *name = argv[1];
@@ -201,6 +234,7 @@ int main(int argc, char **argv) {
   test_cstr(name); /* through an attach of each call's own */
   TEST(fd_wksp_delete_named(name) == FD_WKSP_SUCCESS);
   TEST(!fd_wksp_attach(name));
+  test_near(name);
 
   wksp =
       fd_wksp_new_anon("anon", FD_SHMEM_NORMAL_PAGE_SZ, 2UL, sub_page_cnt, sub_cpu_idx, 5U, 64UL);

@@ -410,9 +410,10 @@ WKSP_API fd_wksp_t *fd_wksp_attach(char const *name);
 WKSP_API int fd_wksp_detach(fd_wksp_t *wksp);
 
 /* Creates a workspace of sub_page_cnt[0] + ... + sub_page_cnt[sub_cnt-1] pages of page_sz bytes
-   (WKSP_PAGE_4K or WKSP_PAGE_2M). sub_cpu_idx: near which CPU each part is wanted; the daemon
-   decides where pages lie, so it is not used and may be NULL. mode: permission bits, 0: 0660.
-   part_max: 0 for an estimate. 0, or what wksp_client_create returns. */
+   (WKSP_PAGE_4K, 2M or 1G). sub_cpu_idx[i]: on the memory node of that cpu the part's pages have to
+   be, else it is an error; ordinary pages are divided in units of 2 MiB. NULL: near the caller, if
+   they can be. mode: permission bits, 0: 0660. part_max: 0 for an estimate. 0, or what
+   wksp_client_create returns. */
 WKSP_API int fd_wksp_new_named(char const *name, ulong page_sz, ulong sub_cnt,
                                ulong const *sub_page_cnt, ulong const *sub_cpu_idx, ulong mode,
                                uint seed, ulong part_max);
