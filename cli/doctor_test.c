@@ -201,28 +201,30 @@ static void kernel(void **state) {
   has("userfaultfd", DOCTOR_OK, strerror(EPERM), "");
 }
 
+/* With this socket there is such a line. */
+static void socket_has(doctor_socket_t const *socket, int state, char const *part,
+                       char const *mend) {
+  doctor_socket(&doctor, socket);
+  has("socket", state, part, mend);
+}
+
 /* The socket: not there, not to be reached, no socket, not open to this user, open. */
 static void socket_file(void **state) {
   doctor_socket_t socket = {.path = "/x/sock", .err = ENOENT, .user = "alice", .group = "wkspd"};
-  doctor_socket(&doctor, &socket);
-  has("socket", DOCTOR_FAIL, "/x/sock", "systemctl start");
+  socket_has(&socket, DOCTOR_FAIL, "/x/sock", "systemctl start");
   socket.err = EACCES;
-  doctor_socket(&doctor, &socket);
-  has("socket", DOCTOR_FAIL, "cannot be entered", "folders");
+  socket_has(&socket, DOCTOR_FAIL, "cannot be entered", "folders");
   socket.err = 0;
-  doctor_socket(&doctor, &socket);
-  has("socket", DOCTOR_FAIL, "is no socket", "remove");
+  socket_has(&socket, DOCTOR_FAIL, "is no socket", "remove");
   socket.is_socket = 1;
   socket.mode = 0660;
-  doctor_socket(&doctor, &socket);
-  has("socket", DOCTOR_FAIL, "(0660, group wkspd) is not open to alice", "usermod -aG wkspd alice");
+  socket_has(&socket, DOCTOR_FAIL, "(0660, group wkspd) is not open to alice",
+             "usermod -aG wkspd alice");
   socket.mode = 0600;
-  doctor_socket(&doctor, &socket);
-  has("socket", DOCTOR_FAIL, "0600", "chmod g+w");
+  socket_has(&socket, DOCTOR_FAIL, "0600", "chmod g+w");
   doctor.cnt = 0;
   socket.may = 1;
-  doctor_socket(&doctor, &socket);
-  has("socket", DOCTOR_OK, "is open to alice", "");
+  socket_has(&socket, DOCTOR_OK, "is open to alice", "");
 }
 
 #define UNIT(id, load, active, file, restarts)                                 \

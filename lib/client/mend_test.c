@@ -22,6 +22,20 @@
 
 static wksp_create_t const create_x = {.name = "x", .size = 1UL << 20};
 
+/* A peer that follows the script, and a client of it with that deadline. */
+static wksp_client_t *begin(peer_t *peer, void (*script)(peer_t *peer, void *arg),
+                            long deadline_ms) {
+  peer_start(peer, script, NULL);
+  wksp_client_t *client = peer_connect(peer);
+  assert_int_equal(wksp_client_deadline_set(client, deadline_ms), 0);
+  return client;
+}
+
+static void end(peer_t *peer, wksp_client_t *client) {
+  wksp_client_close(client);
+  peer_join(peer);
+}
+
 /* Lost daemons
  * ---------------------------------------------------------------------------------------------- */
 
@@ -106,9 +120,7 @@ static void script_late(peer_t *peer, void *arg) {
  * call's. */
 static void deadline_passes(void **state) {
   peer_t *peer = *state;
-  peer_start(peer, script_late, NULL);
-  wksp_client_t *client = peer_connect(peer);
-  assert_int_equal(wksp_client_deadline_set(client, 200), 0);
+  wksp_client_t *client = begin(peer, script_late, 200);
   wksp_info_t info;
   ulong before = peer_now_ms();
   assert_int_equal(wksp_client_get(client, "x", &info), WKSP_E_TIMEDOUT);
@@ -116,8 +128,7 @@ static void deadline_passes(void **state) {
   assert_true(took >= 199 && took < 5000);
   assert_int_equal(wksp_client_deadline_set(client, 20000), 0);
   assert_int_equal(wksp_client_get(client, "x", &info), 0);
-  wksp_client_close(client);
-  peer_join(peer);
+  end(peer, client);
 }
 
 static void script_resize_silence(peer_t *peer, void *arg) {
@@ -131,16 +142,13 @@ static void script_resize_silence(peer_t *peer, void *arg) {
    so, and that one should look. The connection goes on. */
 static void changes_may_outlive_the_deadline(void **state) {
   peer_t *peer = *state;
-  peer_start(peer, script_resize_silence, NULL);
-  wksp_client_t *client = peer_connect(peer);
-  assert_int_equal(wksp_client_deadline_set(client, 200), 0);
+  wksp_client_t *client = begin(peer, script_resize_silence, 200);
   wksp_info_t info;
   assert_int_equal(wksp_client_resize(client, "x", 1UL << 20, &info), WKSP_E_TIMEDOUT);
   assert_non_null(strstr(wksp_last_error(), "may or may not have happened, look before"));
   assert_int_equal(wksp_client_deadline_set(client, 20000), 0);
   assert_int_equal(wksp_client_get(client, "x", &info), 0);
-  wksp_client_close(client);
-  peer_join(peer);
+  end(peer, client);
 }
 
 static void script_half_and_silence(peer_t *peer, void *arg) {
@@ -160,15 +168,12 @@ static void script_half_and_silence(peer_t *peer, void *arg) {
  * new one. */
 static void half_a_frame_and_silence(void **state) {
   peer_t *peer = *state;
-  peer_start(peer, script_half_and_silence, NULL);
-  wksp_client_t *client = peer_connect(peer);
-  assert_int_equal(wksp_client_deadline_set(client, 200), 0);
+  wksp_client_t *client = begin(peer, script_half_and_silence, 200);
   wksp_info_t info;
   assert_int_equal(wksp_client_get(client, "x", &info), WKSP_E_TIMEDOUT);
   assert_int_equal(wksp_client_deadline_set(client, 20000), 0);
   assert_int_equal(wksp_client_get(client, "x", &info), 0);
-  wksp_client_close(client);
-  peer_join(peer);
+  end(peer, client);
 }
 
 static void script_flood(peer_t *peer, void *arg) {
@@ -189,15 +194,12 @@ static void script_flood(peer_t *peer, void *arg) {
 /* A daemon that sends other things without end is left at the deadline, too. */
 static void flood(void **state) {
   peer_t *peer = *state;
-  peer_start(peer, script_flood, NULL);
-  wksp_client_t *client = peer_connect(peer);
-  assert_int_equal(wksp_client_deadline_set(client, 200), 0);
+  wksp_client_t *client = begin(peer, script_flood, 200);
   wksp_info_t info;
   ulong before = peer_now_ms();
   assert_int_equal(wksp_client_get(client, "x", &info), WKSP_E_TIMEDOUT);
   assert_true(peer_now_ms() - before < 5000);
-  wksp_client_close(client);
-  peer_join(peer);
+  end(peer, client);
 }
 
 /* Connecting
@@ -336,8 +338,7 @@ static void threads_take_turns(void **state) {
     assert_int_equal(pthread_join(threads[i], NULL), 0);
     assert_int_equal(callers[i].right, CALLS_PER_THREAD);
   }
-  wksp_client_close(client);
-  peer_join(peer);
+  end(peer, client);
 }
 
 static int count_infos(void *arg, wksp_info_t const *info) {
@@ -379,8 +380,7 @@ static void forked_child(void **state) {
   assert_int_equal(byte, 'y');
   wksp_info_t info;
   assert_int_equal(wksp_client_get(client, "x", &info), 0);
-  wksp_client_close(client);
-  peer_join(peer);
+  end(peer, client);
   (void)close(hold[1]);
   int status;
   assert_int_equal(waitpid(pid, &status, 0), pid);
