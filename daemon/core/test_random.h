@@ -1,4 +1,5 @@
-/* test_random: numbers for the random tests of this folder: from WKSP_TEST_SEED, which is printed. */
+/* test_random: numbers for the random tests of this folder: from WKSP_TEST_SEED, which is printed.
+ */
 
 #ifndef WKSPD_CORE_TEST_RANDOM_H
 #define WKSPD_CORE_TEST_RANDOM_H

@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "daemon/core/timers.h"
 #include "daemon/core/test_random.h"
+#include "daemon/core/timers.h"
 
 #define NODES 200
 #define STEPS 20000

@@ -88,8 +88,8 @@ def names():
 
 @tap.test
 def checkpoints():
-    """ids of checkpoints are offered, for restore those of the workspace, and names of workspaces that are gone and have
-    checkpoints; values of schedules and styles are known"""
+    """ids of checkpoints are offered, for restore those of the workspace, and names of workspaces that are gone and
+    have checkpoints; values of schedules and styles are known"""
     with Daemon() as d:
         for name in ("demo", "gone"):
             d.ok("create", name, "--size", "2M", "--page", "4k")

@@ -106,7 +106,8 @@ def outputs():
     with Daemon() as d:
         ask = Asked(d)
         ask("plan", "--size", "4M", "--page", "4k")
-        ask("plan", "--size", "2M", "--page", "1G", rc=0 if d.ctl("plan", "--size", "2M", "--page", "1G").rc == 0 else 1)
+        short = ("plan", "--size", "2M", "--page", "1G")
+        ask(*short, rc=d.ctl(*short).rc)
         ask("create", "demo", "--size", "4M", "--max-size", "16M", "--page", "4k")
         ask("resize", "demo", "--size", "8M")
         place, heap = contents(ask)

@@ -121,7 +121,8 @@ def sizes():
                         tap.contains("\n".join(lines[:2]), part)
                     columns = "NAME SIZE USED % LARGEST FRAG RW RO VERIFIED"
                     tap.eq(" ".join(lines[3].split()), columns, f"columns at {width}x{height}")
-                    tap.true(re.match(r"demo +16 MiB +1\.\d MiB +\d+% +1\d\.\d MiB +\d+% +0 +0 +-$", lines[4]), lines[4])
+                    row = r"demo +16 MiB +1\.\d MiB +\d+% +1\d\.\d MiB +\d+% +0 +0 +-$"
+                    tap.true(re.match(row, lines[4]), lines[4])
                     tap.true(max(map(len, lines)) <= width, f"width of {width}x{height}")
                 t.keys("q")
                 t.ended()

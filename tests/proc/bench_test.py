@@ -71,9 +71,9 @@ pages: none
 seed 1, 7 rounds; unit: lock and unlock of a robust process-shared mutex
 
 measure                    ns median            p10..p90    figure            p10..p90 unit     goal  reached
-unit                             8.4            8.4..9.6         -                                 -  -       
-pair same 10                   112.2        111.6..116.7     {:5.2f}        {:.2f}..{:.2f} units       5  no      
-boost pair same 10             364.5        362.1..378.0     {:5.2f}        {:.2f}..{:.2f} units       -  -       
+unit                             8.4            8.4..9.6         -                                 -  -       a note
+pair same 10                   112.2        111.6..116.7     {:5.2f}        {:.2f}..{:.2f} units       5  no      a note
+boost pair same 10             364.5        362.1..378.0     {:5.2f}        {:.2f}..{:.2f} units       -  -       a note
 recovery 1000000              3325.0      2704.0..4397.0     {:5.3f}        {:.3f}..{:.3f} ms          1  yes     a note
 metadata                           -                         52.00                     B          64  yes     a note
 """
