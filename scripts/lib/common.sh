@@ -63,7 +63,7 @@ packages_need() {
   mapfile -t missing < <(packages_missing "$@")
   ((${#missing[@]} == 0)) && return
   ((EUID == 0)) || die "these packages are missing: ${missing[*]}
-  as root: apt-get install --no-install-recommends ${missing[*]}"
+  as root: apt-get update && apt-get install --no-install-recommends ${missing[*]}"
   say "installing ${#missing[@]} packages: ${missing[*]}"
   if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive \
     apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then

@@ -448,4 +448,27 @@ def progress():
         os.close(master)
 
 
+@tap.test
+def colours():
+    """map is coloured on a terminal, and not if NO_COLOR says so or it is no terminal; both say the same"""
+    with Daemon() as d:
+        d.ok("create", "demo", "--size", "2M", "--page", "4k")
+
+        def shown(**more):
+            master, slave = os.openpty()
+            env = {k: v for k, v in d.env.items() if k != "NO_COLOR"}
+            done = subprocess.run([binary("cli/wkspctl"), "map", "demo"], env=dict(env, **more), stdout=slave,
+                                  stderr=subprocess.PIPE, check=False)
+            os.close(slave)
+            tap.eq((done.returncode, done.stderr), (0, b""), "map")
+            text = shown_at(master, b". nothing")
+            os.close(master)
+            return text
+
+        coloured, plain = shown(), shown(NO_COLOR="1")
+        tap.true(b"\x1b[3" in coloured, f"colours in {coloured}")
+        tap.eq(b"\x1b" in plain or "\x1b" in d.ok("map", "demo"), False, "colours")
+        tap.eq(re.sub(rb"\x1b\[\d*m", b"", coloured).split(b"\r\n")[:4], plain.split(b"\r\n")[:4], "what it says")
+
+
 tap.run()
