@@ -14,7 +14,7 @@ from daemon import bin_dir
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # scripts/torture sets these two: for how long, and a folder in which to keep what is new.
-RUN_S = int(os.environ.get("WKSP_FUZZ_SECONDS") or (300 if tap.full() else 6))
+RUN_S = int(os.environ.get("WKSP_FUZZ_SECONDS") or (300 if tap.full() else 3))
 KEEP = os.environ.get("WKSP_FUZZ_CORPUS")
 # What one input may take: all of it is a few hundred microseconds of work.
 INPUT_S = 20

@@ -1,12 +1,14 @@
-/* A fuzzer's bytes as what stands in a file that the daemon reads: a spec of the state folder, its
-   configuration, or a file that declares a workspace; the first byte says which.
+/* A fuzzer's bytes as what stands in a file that the daemon reads: a spec or a schedule of the
+   state folder, its configuration, or a file that declares a workspace; the first byte says which.
 
-   A spec that is taken is one that is written, byte for byte. Configuration that is taken lies
-   within its bounds; what is refused is refused with a sentence that names the file.
+   A spec or schedule that is taken is one that is written, byte for byte. Configuration that is
+   taken lies within its bounds; what is refused is refused with a sentence that names the file.
 
    Built by clang with libFuzzer: state_fuzz [options] CORPUS runs it, state_fuzz FILE... replays.
  */
 
+#include "daemon/core/crc.h"
+#include "daemon/core/schedule.h"
 #include "daemon/core/spec.h"
 #include "daemon/shell/config.h"
 #include "daemon/shell/declared.h"
@@ -35,18 +37,45 @@ static void put_file(uint8_t const *data, size_t size) {
   must(!ftruncate(file, 0) && pwrite(file, data, size, 0) == (ssize_t)size, "it can be written");
 }
 
+/* The bytes and, in place of their last line, the checksum of what is before it, which no fuzzer
+   guesses; to be freed. */
+static char *seal(uint8_t const *data, size_t size, size_t *ret_len) {
+  char *copy = malloc(size + 16);
+  must(copy != NULL, "there is memory");
+  memcpy(copy, data, size);
+  size_t len = size;
+  while (len && (len == size || copy[len - 1] != '\n')) len--;
+  *ret_len = len + (size_t)snprintf(copy + len, 16, "crc=%08x\n", crc_of(copy, len));
+  return copy;
+}
+
 static void spec(uint8_t const *data, size_t size) {
   char text[SPEC_TEXT_MAX];
   spec_t got;
-  char *copy = malloc(size ? size : 1);
-  must(copy != NULL, "there is memory");
-  memcpy(copy, data, size);
-  if (!spec_decode(copy, size, &got)) {
+  char *sealed = seal(data, size, &size);
+  if (!spec_decode(sealed, size, &got)) {
     must(!spec_check(&got), "a spec that is taken is sound");
     int len = spec_encode(&got, text);
     must(len > 0, "a spec that is taken can be written");
   }
-  free(copy);
+  free(sealed);
+}
+
+static void schedule(uint8_t const *data, size_t size) {
+  char text[SCHEDULE_TEXT_MAX];
+  schedule_t got;
+  char *sealed = seal(data, size, &size);
+  if (!schedule_decode(sealed, size, &got)) {
+    must(!schedule_check(&got), "a schedule that is taken is sound");
+    int len = schedule_encode(&got, text);
+    must(len == (int)size && !memcmp(text, sealed, size), "what is taken is what is written");
+    uint64_t now = got.anchor_ns;
+    schedule_run_t run = {.begin_ns = now, .end_ns = now, .by = SCHEDULE_BY_SLOT, .code = 13};
+    schedule_settle(&got, now);
+    schedule_note(&got, &run);
+    must(!schedule_check(&got), "a schedule that goes on is sound");
+  }
+  free(sealed);
 }
 
 static void config(uint8_t const *data, size_t size) {
@@ -82,6 +111,10 @@ int LLVMFuzzerTestOneInput(uint8_t const *data, size_t size);
 
 int LLVMFuzzerTestOneInput(uint8_t const *data, size_t size) {
   if (!size) return 0;
+  if (data[0] == 's') {
+    schedule(data + 1, size - 1);
+    return 0;
+  }
   switch (data[0] % 3) {
   case 0:
     spec(data + 1, size - 1);

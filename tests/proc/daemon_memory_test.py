@@ -19,7 +19,7 @@ WARM_TALKS = 6
 SHORT_TALKS = 12
 FULL_S = 60
 # The heaps of its threads fill at different times; a talk has some thirty requests.
-GROWTH_MAX = 1 << 20
+GROWTH_MAX = 4 << 20
 SHORT_SQUEEZES = 4
 FULL_SQUEEZES = 60
 

@@ -1,4 +1,4 @@
-"""talk: a client that has the daemon do everything that there is, whatever it is answered, for tests that make that hard.
+"""talk: a client that has the daemon do everything that there is, whatever it is answered; for tests that make it hard.
 
     failed = talk.whole(d)      # what was refused or cut off
     talk.clean_up(d)
