@@ -2,10 +2,11 @@
    would then be said of the wrong one.
 
    The model: a process is looked at through a pidfd: it is got, /proc is read, and then the pidfd
-   says whether the process was there all the time. SO_PEERPIDFD gives it for who connected,
-   whatever became of the number. Without it (a kernel before 6.5, or a lease of a process that has
-   no connection) the pidfd is got by number, and the process must have begun before what it is said
-   to have: who began later is another.
+   says whether the process was there all the time. For who connected the kernel keeps it with the
+   socket, and SO_PEERPIDFD gives it, whatever became of the number. A kernel before 6.5 does not:
+   there it is got by number when the connection is accepted, and counts if the process has the uid
+   that connected. For a lease of a process that has no connection it is got by number when it is
+   asked for, and the process must have begun before the lease: who began later is another.
 
    Refuses: to say anything of which that is not certain. */
 
@@ -13,6 +14,7 @@
 
 #include "daemon/shell/rpc.h"
 #include "daemon/shell/serve.h"
+#include "daemon/shell/topology.h"
 #include "wkspd.pb-c.h"
 
 #include <fcntl.h>
@@ -75,13 +77,65 @@ static int has_ended(int pidfd) {
   return poll(&wait, 1, 0) > 0;
 }
 
-void clients_look(int fd, int32_t pid, uint64_t since_ns, clients_seen_t *ret_seen) {
+/* The pidfd that the kernel keeps with the socket, or -1. */
+static int kept_by_kernel(int fd) {
+  int pidfd;
+  socklen_t len = sizeof pidfd;
+  return fd >= 0 && !getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) ? pidfd : -1;
+}
+
+static int by_number(int32_t pid) {
+  return pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+}
+
+int clients_kept(void) {
+  int ends[2], pidfd = -1;
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return 0;
+  pidfd = kept_by_kernel(ends[0]);
+  close(ends[0]);
+  close(ends[1]);
+  if (pidfd >= 0) close(pidfd);
+  return pidfd >= 0;
+}
+
+/* Whether the process under that number, which does not change while its pidfd says that it has not
+   ended, has this real uid. */
+static int is_of(int32_t pid, uint32_t uid) {
+  char text[2048];
+  unsigned real;
+  read_proc(pid, "status", text, sizeof text);
+  char const *at = strstr(text, "\nUid:");
+  return at && sscanf(at, "\nUid: %u", &real) == 1 && real == uid;
+}
+
+int clients_pidfd(int32_t pid, uint32_t uid) {
+  int pidfd = by_number(pid);
+  if (pidfd < 0) return -1;
+  if (is_of(pid, uid) && !has_ended(pidfd)) return pidfd;
+  close(pidfd);
+  return -1;
+}
+
+/* A pidfd to be closed; *ret_certain: it is of who connected. -1: none. */
+static int pidfd_of(clients_who_t const *who, int *ret_certain) {
+  int pidfd = kept_by_kernel(who->fd);
+  if (pidfd < 0 && who->pidfd >= 0) pidfd = fcntl(who->pidfd, F_DUPFD_CLOEXEC, 3);
+  *ret_certain = pidfd >= 0;
+  return pidfd >= 0 ? pidfd : by_number(who->pid);
+}
+
+int clients_cpu(clients_who_t const *who) {
+  int certain, pidfd = pidfd_of(who, &certain);
+  int cpu = topology_cpu_of(pidfd >= 0 && certain ? who->pid : 0);
+  if (pidfd >= 0 && has_ended(pidfd)) cpu = topology_cpu_of(0);
+  if (pidfd >= 0) close(pidfd);
+  return cpu;
+}
+
+void clients_look(clients_who_t const *who, uint64_t since_ns, clients_seen_t *ret_seen) {
   clients_seen_t seen = {.ended = 1};
   char cgroup[CLIENTS_CGROUP_MAX];
-  int pidfd = -1;
-  socklen_t len = sizeof pidfd;
-  int certain = fd >= 0 && !getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len);
-  if (!certain) pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+  int certain, pidfd = pidfd_of(who, &certain), pid = who->pid;
   *ret_seen = seen;
   if (pidfd < 0) return;
   read_proc(pid, "comm", seen.comm, sizeof seen.comm);
@@ -147,8 +201,9 @@ static uint8_t *encode(loop_t *loop, engine_reply_t const *reply, size_t *ret_le
     for (size_t i = 0; i < cnt; i++) {
       put_client(&from[i], &client[i]);
       if (loop) {
-        int fd = serve_peer(loop, from[i].conn, &client[i].queued);
-        clients_look(fd, from[i].pid, from[i].since_ns, &seen[i]);
+        clients_who_t who = {-1, -1, from[i].pid};
+        serve_peer(loop, from[i].conn, &who, &client[i].queued);
+        clients_look(&who, from[i].since_ns, &seen[i]);
         client[i].comm = seen[i].comm;
         client[i].cgroup = seen[i].cgroup;
         client[i].ended = seen[i].ended;

@@ -19,6 +19,7 @@
 
 #include "daemon/shell/declared.h"
 #include "daemon/shell/serve.h"
+#include "daemon/shell/topology.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -171,7 +172,7 @@ static void create(struct declare *declare) {
   snprintf(req.u.create.numa, sizeof req.u.create.numa, "%s", item->numa);
   req.u.create.preferred = item->preferred;
   void *own = NULL;
-  if (serve_uuid(req.u.create.uuid) || serve_topology(&req, 0, &own))
+  if (serve_uuid(req.u.create.uuid) || serve_topology(&req, topology_cpu_of(0), &own))
     loop_break(declare->loop, "no random numbers, or no memory for the machine's topology");
   else
     post(declare, STEP_CREATE, &req, own);
@@ -185,7 +186,7 @@ static void restore(struct declare *declare) {
   snprintf(req.u.c.restore.name, sizeof req.u.c.restore.name, "%s", item->name);
   req.u.c.restore.wait = 1;
   req.u.c.restore.own_only = 1;
-  if (serve_uuid(req.u.c.restore.uuid) || serve_topology(&req, 0, &own))
+  if (serve_uuid(req.u.c.restore.uuid) || serve_topology(&req, topology_cpu_of(0), &own))
     loop_break(declare->loop, "no random numbers, or no memory for the machine's topology");
   else
     post(declare, STEP_RESTORE, &req, own);

@@ -13,6 +13,7 @@
 #include "daemon/shell/loop.h"
 
 #include "core/layout.h"
+#include "daemon/shell/clients.h"
 #include "daemon/shell/declare.h"
 #include "daemon/shell/diskq.h"
 #include "daemon/shell/effects.h"
@@ -262,7 +263,7 @@ enum {
   OWN_NAME_BYTES = 64
 };
 
-static void share_files(engine_config_t *config, rlim_t files) {
+static void share_files(engine_config_t *config, rlim_t files, int pidfds_kept) {
   rlim_t all = files - FILES_OWN, conns = all / 20 * 11, certain = files / 5;
   if (conns > ENGINE_CONNS_MAX) conns = ENGINE_CONNS_MAX;
   if (certain > ENGINE_CONNS_MAX) certain = ENGINE_CONNS_MAX;
@@ -277,6 +278,12 @@ static void share_files(engine_config_t *config, rlim_t files) {
   config->kept_max = (uint32_t)kept;
   config->conns_max = (uint32_t)conns;
   config->files_max = (uint32_t)all;
+  if (pidfds_kept) return;
+  /* Each connection takes two: half as many, and their second ones are set aside. */
+  config->conns_max /= 2;
+  config->files_max -= config->conns_max;
+  if (config->kept_max > config->files_max - config->conns_max)
+    config->kept_max = config->files_max - config->conns_max;
 }
 
 static engine_config_t engine_config(loop_t const *loop, rlim_t files) {
@@ -290,7 +297,7 @@ static engine_config_t engine_config(loop_t const *loop, rlim_t files) {
                             .uid_workspaces_max = loop->config->uid_workspaces};
   struct sysinfo info;
   if (files > 1U << 20) files = 1U << 20;
-  share_files(&config, files);
+  share_files(&config, files, loop->pidfds_kept);
   if (!sysinfo(&info)) config.memory_bytes = (uint64_t)info.totalram * info.mem_unit;
   return config;
 }
@@ -343,6 +350,7 @@ static int open_all(loop_t *loop, recover_t *recover) {
     log_error(loop->log, "start", "error=%s", log_text(error).text);
     return 1;
   }
+  loop->pidfds_kept = clients_kept();
   int err = start_handles(loop);
   if (!err) err = fair_start(&loop->fair, &loop->uv);
   if (err) {

@@ -64,6 +64,7 @@ typedef struct loop {
   fair_t fair;                /* who is to be served next: peer.c */
   struct listener *listener;  /* listener.c */
   idmap_t peers;              /* serve.c: conn -> conn_t */
+  int pidfds_kept;            /* serve.c: the kernel keeps a pidfd with each connection */
   uint64_t conn_last;         /* serve.c: the highest number given to a connection */
   memory_t memory;            /* wsmem.c */
   idmap_t memories;           /* wsmem.c: ws_id -> wsmem_t */

@@ -33,6 +33,7 @@ typedef struct conn {
   uint64_t id;
   uint32_t uid;
   int32_t pid;
+  int pidfd; /* -1: the kernel keeps it with the socket */
   unsigned mistakes;
   int admin;
 } conn_t;
@@ -45,9 +46,14 @@ static int administers(loop_t const *loop, serve_who_t const *who) {
   return 0;
 }
 
+static void free_conn(conn_t *conn) {
+  if (conn->pidfd >= 0) close(conn->pidfd);
+  free(conn);
+}
+
 static void forget(conn_t *conn) {
   idmap_remove(&conn->loop->peers, conn->id);
-  free(conn);
+  free_conn(conn);
 }
 
 static void post_conn(loop_t *loop, int kind, uint64_t id) {
@@ -99,6 +105,10 @@ static void refuse(conn_t *conn, uint32_t stream, rpc_refusal_t const *refusal, 
   }
 }
 
+static clients_who_t who_of(conn_t const *conn) {
+  return (clients_who_t){peer_fd(conn->peer), conn->pidfd, conn->pid};
+}
+
 static uint32_t count_fds(void) {
   uint32_t cnt = 0;
   DIR *dir = opendir("/proc/self/fd");
@@ -108,34 +118,36 @@ static uint32_t count_fds(void) {
   return cnt > 3 ? cnt - 3 : 0; /* '.', '..' and the folder itself */
 }
 
-int serve_topology(engine_request_t *req, int32_t pid, void **ret_own) {
+int serve_topology(engine_request_t *req, int cpu, void **ret_own) {
   topo_t *topo = malloc(sizeof *topo);
   if (!topo) return 1;
   topology_read(topo);
   *ret_own = topo;
   if (req->method == ENGINE_RESTORE) {
     req->u.c.restore.topo = topo;
-    req->u.c.restore.cpu = topology_cpu_of(pid);
+    req->u.c.restore.cpu = cpu;
   } else {
     req->u.create.topo = topo;
-    req->u.create.cpu = topology_cpu_of(pid);
+    req->u.create.cpu = cpu;
   }
   return 0;
 }
 
 /* What the shell adds to a request; *ret_own: what it then points into. 0, or 1: there is no memory
    or no random number. */
-static int complete(loop_t *loop, engine_request_t *req, int32_t pid, void **ret_own) {
+static int complete(conn_t const *conn, engine_request_t *req, void **ret_own) {
+  loop_t const *loop = conn->loop;
+  clients_who_t who = who_of(conn);
   if (req->method == ENGINE_STATS) {
     req->u.stats.fd_store = notify_active(loop->notify);
     req->u.stats.fd_cnt = count_fds();
     req->u.stats.lost_cnt = loop->lost_cnt;
   } else if (req->method == ENGINE_CREATE) {
-    return serve_uuid(req->u.create.uuid) || serve_topology(req, pid, ret_own);
+    return serve_uuid(req->u.create.uuid) || serve_topology(req, clients_cpu(&who), ret_own);
   } else if (req->method == ENGINE_RESTORE) {
-    return serve_uuid(req->u.c.restore.uuid) || serve_topology(req, pid, ret_own);
+    return serve_uuid(req->u.c.restore.uuid) || serve_topology(req, clients_cpu(&who), ret_own);
   } else if (req->method == ENGINE_PLAN) {
-    return serve_topology(req, pid, ret_own);
+    return serve_topology(req, clients_cpu(&who), ret_own);
   }
   return 0;
 }
@@ -168,7 +180,7 @@ static void request(conn_t *conn, ttrpc_frame_t const *frame) {
   }
   if (call.req.method == RPC_RELOAD) {
     reload(conn, frame->header.stream);
-  } else if (complete(loop, &call.req, conn->pid, &own)) {
+  } else if (complete(conn, &call.req, &own)) {
     refusal = (rpc_refusal_t){.code = ENGINE_CODE_INTERNAL, .kind = "memory"};
     snprintf(refusal.sentence, sizeof refusal.sentence,
              "the daemon has no random numbers, or no memory for a look at this machine");
@@ -237,7 +249,8 @@ void serve_open(loop_t *loop, int fd, serve_who_t const *who) {
     close(fd);
     return;
   }
-  *conn = (conn_t){.loop = loop, .id = ++loop->conn_last, .uid = who->uid, .pid = who->pid};
+  *conn = (conn_t){
+      .loop = loop, .id = ++loop->conn_last, .uid = who->uid, .pid = who->pid, .pidfd = -1};
   if (idmap_add(&loop->peers, conn->id, conn)) {
     free(conn);
     close(fd);
@@ -249,6 +262,7 @@ void serve_open(loop_t *loop, int fd, serve_who_t const *who) {
     return;
   }
   conn->admin = administers(loop, who);
+  if (!loop->pidfds_kept) conn->pidfd = clients_pidfd(who->pid, who->uid);
   log_debug(loop->log, "connected", "conn=%lu uid=%u pid=%d", conn->id, who->uid, who->pid);
   engine_event_t event = {.kind = ENGINE_EV_CONN_OPEN};
   event.u.conn_open.conn = conn->id;
@@ -260,11 +274,11 @@ void serve_open(loop_t *loop, int fd, serve_who_t const *who) {
   loop_post(loop, &event, NULL);
 }
 
-int serve_peer(loop_t const *loop, uint64_t id, uint64_t *ret_queued) {
+void serve_peer(loop_t const *loop, uint64_t id, clients_who_t *ret_who, uint64_t *ret_queued) {
   conn_t const *conn = id ? idmap_get(&loop->peers, id) : NULL;
-  if (!conn) return -1;
+  if (!conn) return;
   *ret_queued = peer_held(conn->peer);
-  return peer_fd(conn->peer);
+  *ret_who = who_of(conn);
 }
 
 void serve_log(loop_t *loop, uint32_t uid, char const *word, char const *text) {
@@ -409,7 +423,7 @@ void serve_free(loop_t *loop) {
   conn_t *conn;
   while ((conn = idmap_next(&loop->peers, &place))) {
     peer_close(conn->peer);
-    free(conn);
+    free_conn(conn);
   }
   idmap_clear(&loop->peers);
 }

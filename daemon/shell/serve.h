@@ -5,6 +5,8 @@
 
 #include "daemon/shell/loop.h"
 
+struct clients_who;
+
 /* Requests that break a rule of the protocol but can be answered (bad stream ids, undecodable
  * messages); after so many a connection is closed as violating. */
 #define SERVE_MISTAKES_MAX 32U
@@ -26,8 +28,9 @@ void serve_event(loop_t *loop, engine_effect_t const *effect);
 void serve_task(loop_t *loop, engine_effect_t const *effect);
 void serve_close(loop_t *loop, uint64_t conn, char const *why);
 
-/* The socket of that connection and the bytes that wait on it; -1: it has gone. */
-int serve_peer(loop_t const *loop, uint64_t conn, uint64_t *ret_queued);
+/* Who that connection is of, and the bytes that wait on it; untouched if it has gone. */
+void serve_peer(loop_t const *loop, uint64_t conn, struct clients_who *ret_who,
+                uint64_t *ret_queued);
 
 /* A line about what this uid did; so many of each uid's are written. */
 void serve_log(loop_t *loop, uint32_t uid, char const *word, char const *text);
@@ -35,9 +38,9 @@ void serve_log(loop_t *loop, uint32_t uid, char const *word, char const *text);
 /* Random bytes as a uuid. 0, or 1: there are none. */
 int serve_uuid(uint8_t ret_uuid[16]);
 
-/* The machine as it is, and the cpu of the caller (pid 0: not known), into a Create or Plan;
- *ret_own is to be freed after it. 0, or 1: no memory. */
-int serve_topology(engine_request_t *req, int32_t pid, void **ret_own);
+/* The machine as it is, and the cpu of the caller, into a Create or Plan; *ret_own is to be freed
+   after it. 0, or 1: no memory. */
+int serve_topology(engine_request_t *req, int cpu, void **ret_own);
 
 /* Answers a Reload: with what has been noted, or with a refusal. A connection that has gone
    meanwhile is nothing. */

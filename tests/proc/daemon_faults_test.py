@@ -182,4 +182,26 @@ def while_starting():
         tap.eq(sorted(os.listdir(os.path.join(d.state_dir, "schedules"))), kept, "schedules")
 
 
+@tap.test
+def pidfds_of_its_own():
+    """where the kernel keeps no pidfd with a connection the daemon does, for as long as there is the connection"""
+    with Spoilt() as d:
+        at = next(at for at, (name, _) in d.faults.calls().items() if name == "getsockopt")
+        d.stop()
+        d.faults.arm(at, 0)  # the first is the question whether the kernel does
+        d.start()
+        tap.eq(d.faults.hits(), 1, "calls that failed")
+        before = wire.stats(d.socket)["fds"]
+        some = [wire.Wire(d.socket) for _ in range(5)]
+        for c in some:
+            tap.eq(c.call("Host", "Version", {}).code, 0)
+        tap.eq(wire.stats(d.socket)["fds"] - before, 10, "descriptors of five connections")
+        mine = [one for one in map(wire.decode, some[0].call("Host", "Clients", {}).fields[1]) if one[1] == [os.getpid()]]
+        with open("/proc/self/comm", "rb") as f:
+            tap.eq([one[4] for one in mine], [[f.read().strip()]], "the name of this process")
+        for c in some:
+            c.close()
+        tap.until(lambda: wire.stats(d.socket)["fds"] == before, WAIT_S, "they are closed")
+
+
 tap.run()
