@@ -1,4 +1,4 @@
-"""The bench of partitions runs, says what it measured, and can be asked for the same again."""
+"""The benchmarks run, say what they measured, and can be asked for the same again."""
 
 import contextlib
 import importlib.machinery
@@ -6,6 +6,8 @@ import importlib.util
 import io
 import json
 import os
+import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -163,6 +165,21 @@ def committed():
         tap.contains(said, "0 worse, 0 better")
     done = subprocess.run([COMPARE, path, "/nonexistent"], capture_output=True, text=True, check=False)
     tap.eq(done.returncode, 2, "a file that is not there")
+
+
+@tap.test
+def connections():
+    """2,000 connections, in the long form 10,000, are held, and each adds less than 20 KiB to the daemon's memory"""
+    cnt = 10000 if tap.full() else 2000
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2 * cnt:
+        tap.skip(f"a limit of open files of {2 * cnt}")
+    done = subprocess.run([os.path.join(bin_dir(), "bench/rpc"), "--only", "idle", "--connections", str(cnt)],
+                          capture_output=True, text=True, check=False)
+    tap.eq(done.returncode, 0, f"exit status; it said {done.stderr}")
+    tap.diag(done.stdout.strip())
+    said = re.match(r"(\d+) idle connections of \d+ processes: (-?[0-9.]+) KiB", done.stdout)
+    tap.eq(int(said.group(1)), cnt, "connections that were held")
+    tap.true(float(said.group(2)) < 20, "memory of each")
 
 
 @tap.test
