@@ -1,4 +1,5 @@
-/* The problem: an fsync takes as long as the disk likes, and the loop has other clients.
+/* The problem: an fsync takes as long as the disk likes, and the end of a large memory as long as
+   the kernel does, and the loop has other clients.
 
    The model: a queue and one thread pool item at a time, so that a removal never overtakes a write
    of the same spec.
@@ -9,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct item {
   struct item *next;
@@ -16,6 +18,7 @@ typedef struct item {
   int answer;           /* ENGINE_EV_PERSISTED, _REMOVED; 0: none */
   spec_t spec;          /* put; remove: ws_id alone */
   schedule_t *schedule; /* NULL: it is about a spec; put, or else remove. Owned */
+  int fd;               /* to be closed, and nothing else; -1: none */
   int err;
   char detail[STORE_DETAIL_MAX];
 } item_t;
@@ -46,6 +49,10 @@ static void on_work(uv_work_t *work) {
   struct diskq *diskq = work->data;
   item_t *item = diskq->head;
   store_t const *store = &diskq->loop->store;
+  if (item->fd >= 0) {
+    close(item->fd);
+    return;
+  }
   if (item->schedule) {
     item->err = item->put ? store_schedule_put(store, item->schedule, item->detail)
                           : store_schedule_remove(store, item->schedule->name, item->detail);
@@ -99,6 +106,7 @@ static void queue(loop_t *loop, item_t *item) {
 static int add(loop_t *loop, uint64_t ws_id, spec_t const *put, int answer) {
   item_t *item = calloc(1, sizeof *item);
   if (!item) return 1;
+  item->fd = -1;
   item->answer = answer;
   item->put = put != NULL;
   if (put) item->spec = *put;
@@ -116,11 +124,22 @@ int diskq_schedule(loop_t *loop, schedule_t const *schedule, int drop) {
     return 1;
   }
   *copy = *schedule;
+  item->fd = -1;
   item->answer = ENGINE_EV_SCHEDULE_WRITTEN;
   item->put = !drop;
   item->schedule = copy;
   queue(loop, item);
   return 0;
+}
+
+void diskq_close(loop_t *loop, int fd) {
+  item_t *item = calloc(1, sizeof *item);
+  if (!item) {
+    close(fd); /* it takes as long as it takes */
+    return;
+  }
+  item->fd = fd;
+  queue(loop, item);
 }
 
 int diskq_put(loop_t *loop, spec_t const *spec) {

@@ -1,5 +1,5 @@
-/* diskq: writes and removals of specs, off the loop, one after the other in the order in which they
-   were asked for. */
+/* diskq: writes and removals of specs, and the end of their memory, off the loop, one after the
+   other in the order in which they were asked for. */
 
 #ifndef WKSPD_SHELL_DISKQ_H
 #define WKSPD_SHELL_DISKQ_H
@@ -20,6 +20,10 @@ int diskq_remove(loop_t *loop, uint64_t ws_id, spec_t const *gone);
 
 /* Removes the spec; not answered, a failure is logged. */
 int diskq_forget(loop_t *loop, uint64_t ws_id);
+
+/* Closes memory that nobody else may have: giving its pages back takes the kernel a second for some
+   gigabytes. What is asked for afterwards is done afterwards. */
+void diskq_close(loop_t *loop, int fd);
 
 /* Writes a schedule, or removes it; answered by SCHEDULE_WRITTEN. 1: no memory, no answer. */
 int diskq_schedule(loop_t *loop, schedule_t const *schedule, int drop);

@@ -201,8 +201,11 @@ void wsmem_drop(loop_t *loop, uint64_t ws_id) {
   drop_t *drop = NULL;
   if (!mem) return;
   idmap_remove(&loop->memories, ws_id);
-  close(mem->fd);
   int kept = notify_active(loop->notify);
+  if (kept)
+    close(mem->fd); /* not the last: the manager has one */
+  else
+    diskq_close(loop, mem->fd);
   if (kept) drop = new_drop(loop, ws_id, mem);
   free_mem(mem);
   if (drop)
