@@ -284,6 +284,11 @@ int cmd_restore(cli_t *cli, cli_args_t const *args) {
   if (seed && (why = parse_number32(seed, &restore.seed)))
     return cli_fail_usage(cli, "--seed '%s' %s", seed, why);
   restore.seed_set = seed != NULL;
+  char const *size = cli_arg(args, "size"), *max = cli_arg(args, "max-size");
+  if (size && (why = parse_size(size, &restore.size)))
+    return cli_fail_usage(cli, "--size '%s' %s", size, why);
+  if (max && (why = parse_size(max, &restore.max_size)))
+    return cli_fail_usage(cli, "--max-size '%s' %s", max, why);
   int status = cli_arg_tags(cli, args, tags, &restore.tag_cnt);
   if (!status) status = cli_connect(cli);
   if (status) return status;

@@ -379,6 +379,8 @@ static cli_command_t const commands[] = {
       {"as", "NEW", "what to call what comes of it (NAME)", 0, 0},
       {"tag", "TAG", "only partitions with this tag; may be repeated", 0, 1},
       {"in-place", NULL, "into the workspace of that name, which is there", 0, 0},
+      {"size", "SIZE", "bytes (as it was); what lives in it must fit", 0, 0},
+      {"max-size", "SIZE", "what it can be resized to (as it was, or --size)", 0, 0},
       {"page", "PAGE", "4k, 2M or 1G (as it was)", 0, 0},
       {"numa", "WHERE", "where its pages are to be (as it was); see create", 0, 0},
       {"seed", "N", "a new seed (as it was)", 0, 0}},
@@ -386,7 +388,8 @@ static cli_command_t const commands[] = {
     .text = "It is there when all of it has been put in and verified; what fails leaves\n"
             "nothing. There must be no workspace of that name; with --in-place there must\n"
             "be one, to which nobody is attached. It stays as it is until the new one can\n"
-            "take its place, so there must be pages for both.\n",
+            "take its place, so there must be pages for both. Addresses stay as they were,\n"
+            "and tables have no more room than they had: so there is a largest --max-size.\n",
     .examples = "  wkspctl restore demo\n"
                 "  wkspctl restore demo --in-place --from 17.1a1ff9b1d83\n"
                 "  wkspctl restore demo --from 17.1a1ff9b1d83 --as demo-before --page 4k\n",

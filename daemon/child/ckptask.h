@@ -44,8 +44,9 @@ typedef struct ckptask {
   uint32_t verbose;
   /* RESTORE */
   uint32_t seed_set, seed;
-  uint32_t fresh; /* CHECKPOINT: relies on nothing that the store has */
-  uint64_t data_end; /* bytes that have pages */
+  uint32_t fresh;              /* CHECKPOINT: relies on nothing that the store has */
+  uint64_t data_end;           /* bytes that have pages */
+  uint64_t part_max, data_max; /* dimensions */
   char name[FD_WKSP_NAME_MAX + 1];
   uint8_t uuid[16];
   uint32_t spec_len, pad2;

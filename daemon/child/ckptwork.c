@@ -363,11 +363,12 @@ static int checkpoint(work_t *work, wksp_ckpt_store_t *store) {
   return err == WKSP_E_AGAIN ? checkpoint_as(work, store, 0) : err;
 }
 
-/* Bytes of data whose pages are there; what is behind the last whole span is of no use. */
-static ulong data_size(work_t const *work, wksp_ckpt_info_t const *info) {
-  uint64_t data_lo = info->size - info->data_sz, end = work->task.data_end & ~(WKSP_SPAN_SZ - 1);
-  uint64_t size = end > data_lo ? end - data_lo : 0;
-  return size < info->data_max ? size : info->data_max;
+/* Bytes of data whose pages are there; what is behind the last whole span is of no use. 0: none. */
+static ulong data_size(work_t const *work) {
+  wksp__geom_t geom;
+  uint64_t end = work->task.data_end & ~(WKSP_SPAN_SZ - 1);
+  if (wksp__geom(&geom, work->task.part_max, work->task.data_max) || end <= geom.data_lo) return 0;
+  return end < geom.data_hi ? end - geom.data_lo : geom.data_max;
 }
 
 static int restore(work_t *work, wksp_ckpt_store_t *store) {
@@ -381,7 +382,9 @@ static int restore(work_t *work, wksp_ckpt_store_t *store) {
   } else {
     wksp_ckpt_restore_opts_t opts = {.shmem = mem,
                                      .map_sz = work->ask->size,
-                                     .data_sz = data_size(work, wksp_ckpt_info(ckpt)),
+                                     .data_sz = data_size(work),
+                                     .part_max = work->task.part_max,
+                                     .data_max = work->task.data_max,
                                      .name = work->task.name,
                                      .uuid = work->task.uuid,
                                      .seed_set = work->task.seed_set,

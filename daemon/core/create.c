@@ -206,8 +206,9 @@ int create_persisted(engine_t *e, ws_t *ws, engine_event_t const *event) {
   ws->awaiting = 1;
   e->await_cnt++;
   engine_effect_t *make = emit(e, ENGINE_FX_MEMORY_MAKE);
-  make->u.memory_make = ws->spec;
-  make->u.memory_make.data_max = ws->restore_data_max;
+  make->u.memory_make.spec = ws->spec;
+  make->u.memory_make.spec.data_max = ws->restore_data_max;
+  make->u.memory_make.part_min = ws->restore_part_min;
   return 0;
 }
 
@@ -283,7 +284,7 @@ int create_memory_made(engine_t *e, engine_event_t const *event) {
   }
   ws->size_min = event->u.memory_made.size_min;
   ws_note(ws, event->u.memory_made.note);
-  if (ws->restore_job &&
+  if (ws->restore_job && !ws->restore_part_min &&
       (made.data_max != ws->restore_data_max || made.part_max != ws->spec.part_max))
     return WKSP_E_INVAL;
   ws->spec = made;

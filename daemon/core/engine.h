@@ -480,8 +480,13 @@ typedef struct engine_effect {
     spec_t persist; /* PERSIST, RETIRE: state is in it */
     struct {
       uint64_t ws_id;
-    } workspace;        /* UNPERSIST, FORGET, MEMORY_CANCEL, MEMORY_DROP */
-    spec_t memory_make; /* data_max not 0: blank, with exactly that data_max and part_max */
+    } workspace; /* UNPERSIST, FORGET, MEMORY_CANCEL, MEMORY_DROP */
+    struct {
+      spec_t spec; /* data_max not 0: blank, with exactly that data_max and part_max, unless */
+      uint64_t part_min; /* is not 0: then it is of spec.max_size, with tables that take no more
+                            room than those of that data_max and part_max would, and at least so
+                            many partitions. What cannot be is INVALID */
+    } memory_make;
     struct {
       schedule_t const *schedule;
       int drop;

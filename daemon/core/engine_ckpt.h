@@ -112,9 +112,11 @@ typedef union engine_ckpt_request {
     int own_only;       /* from the shell: without an id, only one of the peer's own uid */
     topo_t const *topo; /* from the shell, as of create */
     int cpu;
-    int wait;         /* answer when it is done, not when it has begun */
-    int in_place;     /* into the workspace that is there, to which nobody is attached */
-    uint8_t uuid[16]; /* from the shell, as of create */
+    int wait;          /* answer when it is done, not when it has begun */
+    uint64_t size;     /* 0: as it was */
+    uint64_t max_size; /* 0: as it was, or size */
+    int in_place;      /* into the workspace that is there, to which nobody is attached */
+    uint8_t uuid[16];  /* from the shell, as of create */
   } restore;
   struct {
     char name[ENGINE_TEXT_MAX];

@@ -104,6 +104,7 @@ typedef struct ws {
   uint64_t size_min;         /* the least that it can be resized to */
   uint64_t restore_job;      /* of the restore that makes it; 0: none does */
   uint64_t restore_data_max; /* the dimension that its memory must have */
+  uint64_t restore_part_min; /* 0: these; else others that leave the data where they are */
   uint64_t replaced_by;      /* the workspace that is being made in its place; 0: none */
   resize_t resize;
   struct call

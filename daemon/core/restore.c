@@ -23,6 +23,10 @@
 #include "daemon/core/engine_priv.h"
 #include "wksp/error.h"
 
+/* The fewest partitions of a workspace that gets another max-size: each that there is may have a
+   free one beside it, and a few more can come. */
+#define REFIT_PARTS(part_cnt) (2 * (part_cnt) + 64)
+
 /* What a restore is asked for, by a request or by a schedule. */
 typedef struct want {
   engine_ckpt_t const *ckpt;
@@ -30,6 +34,7 @@ typedef struct want {
   uint8_t const *uuid;
   uint32_t uid, gid; /* its owner */
   uint64_t page_size;
+  uint64_t size, max_size; /* 0: as it was */
   uint64_t const *tags;
   size_t tag_cnt;
   int seed_set;
@@ -40,6 +45,48 @@ typedef struct want {
   int strict;
   ws_t *old; /* in whose place it comes; NULL: none */
 } want_t;
+
+/* The sizes that it is to have. */
+typedef struct sizes {
+  uint64_t size, max_size;
+  int other; /* its max-size is another one than it was */
+} sizes_t;
+
+static sizes_t sizes_of(want_t const *want) {
+  engine_ckpt_t const *ckpt = want->ckpt;
+  sizes_t sizes = {.size = want->size ? want->size : ckpt->size, .max_size = want->max_size};
+  if (!sizes.max_size) {
+    sizes.max_size = ckpt->spec.max_size > ckpt->footprint ? ckpt->spec.max_size : ckpt->footprint;
+    if (sizes.max_size < sizes.size) sizes.max_size = sizes.size;
+    sizes.other = want->size > ckpt->spec.max_size && want->size > ckpt->footprint;
+    return sizes;
+  }
+  sizes.other = want->max_size != ckpt->spec.max_size;
+  if (!want->size && sizes.size > sizes.max_size) sizes.size = sizes.max_size;
+  return sizes;
+}
+
+/* What lives ends at some address, below which nothing can be. Of some tags only it may be less,
+   which is seen when they are looked at. */
+static int fault_too_small(want_t const *want, sizes_t const *sizes, engine_reply_t *ret_fault) {
+  if (sizes->size > sizes->max_size) {
+    fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "max_size",
+              "a workspace of %" PRIu64 " bytes cannot have a max-size of %" PRIu64, sizes->size,
+              sizes->max_size);
+    fault_figures(ret_fault, sizes->max_size, sizes->size);
+    fault_hint(ret_fault, "give a larger max-size, or leave it out");
+    return 1;
+  }
+  if (want->tag_cnt || sizes->size >= want->ckpt->size_min) return 0;
+  fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "size",
+            "checkpoint %" PRIu64 ".%" PRIx64 " cannot be restored into %" PRIu64
+            " bytes: what lives in it ends at %" PRIu64,
+            want->ckpt->store_id, want->ckpt->number, sizes->size, want->ckpt->size_min);
+  fault_figures(ret_fault, sizes->size, want->ckpt->size_min);
+  fault_hint(ret_fault, "ask for at least %" PRIu64 ", or restore some tags only",
+             want->ckpt->size_min);
+  return 1;
+}
 
 static int fault_wanted(engine_t const *e, want_t const *want, engine_reply_t *ret_fault) {
   uint64_t page = want->page_size;
@@ -65,8 +112,9 @@ static int fault_wanted(engine_t const *e, want_t const *want, engine_reply_t *r
     fault_hint(ret_fault, "restore an older one");
     return 1;
   }
-  return fault_size(e, want->ckpt->size, ret_fault) ||
-         fault_size(e, want->ckpt->spec.max_size, ret_fault);
+  sizes_t sizes = sizes_of(want);
+  return fault_too_small(want, &sizes, ret_fault) || fault_size(e, sizes.size, ret_fault) ||
+         fault_size(e, sizes.max_size, ret_fault);
 }
 
 static int task_tags(task_t *task, want_t const *want) {
@@ -110,9 +158,10 @@ static ws_t *begin(engine_t *e, want_t const *want) {
   ws->spec.ws_id = ++e->ws_id_high;
   memcpy(ws->spec.name, want->name, strlen(want->name) + 1);
   memcpy(ws->spec.uuid, want->uuid, sizeof(ws->spec.uuid));
-  ws->spec.size = ckpt->size;
-  ws->spec.max_size = ckpt->spec.max_size > ckpt->footprint ? ckpt->spec.max_size : ckpt->footprint;
-  if (ws->spec.max_size < ws->spec.size) ws->spec.max_size = ws->spec.size;
+  sizes_t sizes = sizes_of(want);
+  ws->spec.size = sizes.size;
+  ws->spec.max_size = sizes.max_size;
+  ws->restore_part_min = sizes.other ? REFIT_PARTS(ckpt->part_cnt) : 0;
   ws->spec.page_size = want->page_size ? want->page_size : ckpt->spec.page_size;
   ws->spec.part_max = ckpt->part_max;
   ws->spec.mode = want->old ? want->old->spec.mode : ckpt->spec.mode;
@@ -204,6 +253,7 @@ static int fault_charge(engine_t const *e, want_t const *want, engine_reply_t *r
   spec.replaces = want->old ? want->old->spec.ws_id : 0;
   spec.uid = want->uid;
   if (want->page_size) spec.page_size = want->page_size;
+  spec.max_size = sizes_of(want).max_size;
   memcpy(spec.name, want->name, strlen(want->name) + 1);
   memcpy(spec.nodes, want->nodes, sizeof(spec.nodes));
   return charge_fault(e, &spec, ret_fault);
@@ -235,6 +285,8 @@ void restore_begin(engine_t *e, call_t *call, engine_request_t const *req) {
                  .uid = call->conn->uid,
                  .gid = call->conn->gid,
                  .page_size = req->u.c.restore.page_size,
+                 .size = req->u.c.restore.size,
+                 .max_size = req->u.c.restore.max_size,
                  .tags = req->u.c.restore.tags,
                  .tag_cnt = req->u.c.restore.tag_cnt,
                  .seed_set = req->u.c.restore.seed_set,

@@ -73,6 +73,8 @@ void ckptjob_ask(loop_t const *loop, engine_effect_t const *effect, ckptask_t *r
   ret_task->seed_set = (uint32_t)ask->seed_set;
   ret_task->seed = ask->seed;
   ret_task->data_end = ask->spec.size;
+  ret_task->part_max = ask->spec.part_max;
+  ret_task->data_max = ask->spec.data_max;
   memcpy(ret_task->name, ask->spec.name, sizeof ret_task->name);
   memcpy(ret_task->uuid, ask->spec.uuid, sizeof ret_task->uuid);
 }

@@ -75,8 +75,8 @@ static void make_lease(loop_t *loop, engine_effect_t const *effect) {
 }
 
 static int make_memory(loop_t *loop, engine_effect_t const *effect) {
-  if (cover(loop, effect->u.memory_make.ws_id, 0)) return 0;
-  return wsmem_make(loop, &effect->u.memory_make);
+  if (cover(loop, effect->u.memory_make.spec.ws_id, 0)) return 0;
+  return wsmem_make(loop, &effect->u.memory_make.spec, effect->u.memory_make.part_min);
 }
 
 /* 0, or 1: it cannot be answered. */

@@ -102,9 +102,33 @@ uint64_t memory_size_min(uint64_t part_max, uint64_t data_max, uint64_t page_siz
   return (geom.data_lo + WKSP_SPAN_SZ + page_size - 1) & ~(page_size - 1);
 }
 
+/* The same for other tables than those of want's data_max and part_max, which end where these do.
+ */
+static int refit(memory_want_t const *want, memory_got_t *got, memory_fail_t *ret_fail) {
+  wksp__geom_t was, geom;
+  uint64_t most = 0;
+  if (!wksp__geom(&was, want->part_max, want->data_max) &&
+      !wksp__geom_refit(got->max_size, was.data_lo, want->part_max, want->part_min, &geom, &most)) {
+    got->part_max = geom.part_max;
+    got->data_max = geom.data_max;
+    got->size_min = memory_size_min(geom.part_max, geom.data_max, got->page_size);
+    if (got->size_min > got->size) got->size_min = got->size;
+    return 0;
+  }
+  *ret_fail =
+      (memory_fail_t){.kind = MEMORY_FAIL_SIZE, .node = -1, .wanted = got->max_size, .free = most};
+  snprintf(ret_fail->text, sizeof ret_fail->text,
+           "a max-size of %lu bytes cannot be: no address changes, so its tables have no more room "
+           "than they had, which is enough for %lu bytes at the most",
+           got->max_size, most);
+  snprintf(ret_fail->hint, sizeof ret_fail->hint, "ask for a max-size of at most %lu bytes", most);
+  return 1;
+}
+
 /* Sizes and partitions of the format for got's max_size, of which size is to be used; both are
  * whole pages. */
 static int dimensions(memory_want_t const *want, memory_got_t *got, memory_fail_t *ret_fail) {
+  if (want->part_min) return refit(want, got, ret_fail);
   uint64_t part_max = want->part_max ? want->part_max : fd_wksp_part_max_est(got->max_size, 0);
   uint64_t data_max = part_max ? fd_wksp_data_max_est(got->max_size, part_max) : 0;
   if (want->data_max) data_max = want->data_max <= data_max ? want->data_max : 0;

@@ -28,6 +28,8 @@ typedef struct memory_want {
   uint64_t part_max;  /* 0: an estimate */
   uint64_t data_max;  /* 0: an estimate; else the memory is left blank, for a restore of a workspace
                          with exactly this and part_max */
+  uint64_t part_min;  /* not 0: blank, too, of another max_size than that data_max and part_max are
+                         of, with tables that end no later and so many partitions at least */
   uint32_t seed;
   place_policy_t policy; /* kind 0: as near to this thread as can be */
   int strict;            /* each page on its node, or nothing */

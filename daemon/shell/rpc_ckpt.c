@@ -65,6 +65,8 @@ RPC_CKPT_FILL(restore) {
   snprintf(ret_req->u.c.restore.numa, sizeof ret_req->u.c.restore.numa, "%s", from->numa);
   ret_req->u.c.restore.preferred = from->preferred;
   ret_req->u.c.restore.in_place = from->in_place;
+  ret_req->u.c.restore.size = from->size;
+  ret_req->u.c.restore.max_size = from->max_size;
 }
 
 RPC_CKPT_FILL(schedule_set) {

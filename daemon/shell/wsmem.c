@@ -405,7 +405,7 @@ static void wait_make(make_t *make) {
   start_makes(make->loop);
 }
 
-int wsmem_make(loop_t *loop, spec_t const *spec) {
+int wsmem_make(loop_t *loop, spec_t const *spec, uint64_t part_min) {
   make_t *make = calloc(1, sizeof *make);
   if (!make) return 1;
   make->work.data = make;
@@ -418,6 +418,7 @@ int wsmem_make(loop_t *loop, spec_t const *spec) {
   make->want.page_size = spec->page_size;
   make->want.part_max = spec->part_max;
   make->want.data_max = spec->data_max;
+  make->want.part_min = part_min;
   make->want.seed = spec->seed;
   make->want.strict = spec->strict;
   (void)place_read(spec->nodes, &make->want.policy); /* "": none */

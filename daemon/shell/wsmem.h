@@ -23,8 +23,9 @@ typedef struct wsmem {
   char *name;    /* in the fd store; NULL: the one that fdnames_ws gives. Owned */
 } wsmem_t;
 
-/* Starts making it. Answered by MEMORY_MADE, whatever happens; 1: no memory, no answer. */
-int wsmem_make(loop_t *loop, spec_t const *spec);
+/* Starts making it; part_min: engine.h says what. Answered by MEMORY_MADE, whatever happens; 1: no
+ * memory, no answer. */
+int wsmem_make(loop_t *loop, spec_t const *spec, uint64_t part_min);
 
 /* Starts taking or giving back pages: effect is ENGINE_FX_MEMORY_FILL or _PUNCH. Answered by
    MEMORY_RESIZED, whatever happens; 1: no memory, no answer. */

@@ -218,6 +218,8 @@ int wksp_client_restore(wksp_client_t *client, wksp_restore_t const *restore, ul
   if (restore->numa) request.numa = (char *)restore->numa;
   request.preferred = restore->preferred != 0;
   request.in_place = restore->in_place != 0;
+  request.size = restore->size;
+  request.max_size = restore->max_size;
   ProtobufCMessage *message;
   err = wksp__rpc_call(client, &method_restore, WKSP__BASE(&request), &message);
   if (err < 0) return err;

@@ -63,7 +63,7 @@ static void note(world_t *world, engine_effect_t const *effect) {
     pending->id = effect->u.persist.ws_id;
     break;
   case ENGINE_FX_MEMORY_MAKE:
-    pending->spec = effect->u.memory_make;
+    pending->spec = effect->u.memory_make.spec;
     pending->id = pending->spec.ws_id;
     break;
   case ENGINE_FX_MEMORY_FILL:

@@ -187,6 +187,36 @@ def left_behind():
 
 
 @tap.test
+def other_sizes():
+    """A restore at another size has what was there at its addresses, and the room it says; what cannot be has figures"""
+    with Daemon() as d:
+        d.ok("create", "w", "--size", "8M", "--page", "4k")
+        where = d.ok("alloc", "w", "--size", "3M", "--tag", "7").strip()
+        d.ok("memset", where, "1")
+        take(d, "w")
+        for size, most in (("4M", None), ("8M", "9M"), (None, "10M"), ("10M", None), ("4M", "5M"), (None, "6M")):
+            args = [*(("--size", size) if size else ()), *(("--max-size", most) if most else ())]
+            d.ok("restore", "w", "--as", "x", *args)
+            tap.contains(d.ok("verify", "x"), "sound")
+            tap.eq(where.split(":")[1], d.ok("info", "x", "--tag", "7").split()[0].split(":")[1], "the address")
+            got = d.json("show", "x")
+            wanted = int((most or size)[:-1]) << 20
+            tap.eq(got["max_size"], max(wanted, 8 << 20) if not most else wanted, f"max-size with {args}")
+            d.ok("resize", "x", "--size", str(got["max_size"]))
+            d.ok("alloc", "x", "--size", "1M", "--tag", "9")
+            tap.until(lambda: d.ctl("rm", "x").rc == 0, WAIT_S, "nobody is attached")
+        for args, text in ((("--size", "1M"), "what lives in it ends at"),
+                           (("--max-size", "64M"), "at the most"),
+                           (("--size", "8M", "--max-size", "4M"), "cannot have a max-size of 4194304")):
+            refused = d.ctl("restore", "w", "--as", "x", *args)
+            tap.eq(refused.rc, 1, f"{args}")
+            tap.contains(refused.err, text)
+        tap.eq(len(d.json("ls")["workspaces"]), 1, "nothing is left")
+        tap.until(lambda: d.ctl("restore", "w", "--in-place", "--max-size", "9M").rc == 0, WAIT_S, "nobody is attached")
+        tap.eq(d.json("show", "w")["max_size"], 9 << 20)
+
+
+@tap.test
 def declared():
     """A declared workspace is checkpointed at the stop and is back at the start, before the daemon is ready"""
     with Daemon() as d:

@@ -244,7 +244,7 @@ static void fx_close(sim_t *sim, uint64_t conn) {
 }
 
 static void fx_make(sim_t *sim, engine_effect_t const *effect) {
-  uint64_t ws_id = effect->u.memory_make.ws_id;
+  uint64_t ws_id = effect->u.memory_make.spec.ws_id;
   spec_t const *spec = sim_on_disk(sim, ws_id);
 
   if (!spec || spec->state != SPEC_MAKING) sim_broken(sim, "memory is made without an intent");
@@ -560,7 +560,7 @@ static void interrupt(sim_t *sim, sim_pending_t *pending) {
 
   if (happened && pending->answer <= SIM_REMOVED) disk_carry_out(sim, pending);
   if (happened && pending->answer == SIM_MEMORY)
-    sim_memory_add(sim, &pending->effect.u.memory_make);
+    sim_memory_add(sim, &pending->effect.u.memory_make.spec);
   if (happened && pending->answer == SIM_LEASE) lifeline_add(sim, &pending->effect);
   if (happened && pending->answer == SIM_SCHEDULE) sim_schedule_write(sim, pending);
   if (happened) sim_task_interrupted(sim, pending);

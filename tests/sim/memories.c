@@ -61,7 +61,7 @@ static void short_of_pages(sim_t *sim, sim_pending_t const *pending, engine_even
 }
 
 void sim_memory_event(sim_t *sim, sim_pending_t const *pending, int fail, engine_event_t *event) {
-  spec_t const *spec = &pending->effect.u.memory_make;
+  spec_t const *spec = &pending->effect.u.memory_make.spec;
 
   event->kind = ENGINE_EV_MEMORY_MADE;
   event->u.memory_made.ws_id = pending->id;
@@ -77,6 +77,7 @@ void sim_memory_event(sim_t *sim, sim_pending_t const *pending, int fail, engine
   event->u.memory_made.size_min = SIM_SIZE_MIN;
   event->u.memory_made.page_size = memory->page_size;
   event->u.memory_made.data_max = spec->data_max ? spec->data_max : memory->max_size / 2;
+  if (pending->effect.u.memory_make.part_min) event->u.memory_made.data_max = memory->max_size / 2;
   event->u.memory_made.part_max = spec->part_max ? spec->part_max : 64;
   event->u.memory_made.layout_version = 1;
   event->u.memory_made.geometry_hash = 0xabcdef;

@@ -89,10 +89,13 @@ typedef struct wksp_restore {
   uint seed_set, seed; /* 1: a new seed */
   char const *numa;    /* as of wksp_create_t; NULL or "": as it was */
   int preferred;
-  int in_place; /* 1: into the workspace that is there, under the name that is to come of it: it
-                   stays as it is until all of the new one is there, which then takes its place with
-                   its owner, mode and, unless something else is said, pages. Nobody may be attached
-                   (E_STATE, naming who is); meanwhile nobody can */
+  int in_place;   /* 1: into the workspace that is there, under the name that is to come of it: it
+                     stays as it is until all of the new one is there, which then takes its place with
+                     its owner, mode and, unless something else is said, pages. Nobody may be attached
+                     (E_BUSY, naming who is); meanwhile nobody can */
+  ulong size;     /* bytes, 0: as it was. What lives in it must fit (E_LIMIT) */
+  ulong max_size; /* bytes, 0: as it was, or size if that is more. Addresses stay, so tables can
+                     take no more room than they took; what can be is said with figures (E_LIMIT) */
 } wksp_restore_t;
 
 /* Begins to make a workspace from a checkpoint. It is there when the job is done. 0 and
