@@ -205,10 +205,10 @@ def other_sizes():
             d.ok("resize", "x", "--size", str(got["max_size"]))
             d.ok("alloc", "x", "--size", "1M", "--tag", "9")
             tap.until(lambda: d.ctl("rm", "x").rc == 0, WAIT_S, "nobody is attached")
-        for args, text in ((("--size", "1M"), "what lives in it ends at"),
+        for n, (args, text) in enumerate(((("--size", "1M"), "what lives in it ends at"),
                            (("--max-size", "64M"), "at the most"),
-                           (("--size", "8M", "--max-size", "4M"), "cannot have a max-size of 4194304")):
-            refused = d.ctl("restore", "w", "--as", "x", *args)
+                           (("--size", "8M", "--max-size", "4M"), "cannot have a max-size of 4194304"))):
+            refused = d.ctl("restore", "w", "--as", f"x{n}", *args)
             tap.eq(refused.rc, 1, f"{args}")
             tap.contains(refused.err, text)
         tap.eq(len(d.json("ls")["workspaces"]), 1, "nothing is left")
