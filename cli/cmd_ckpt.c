@@ -142,12 +142,14 @@ static int list_one(void *arg, wksp_checkpoint_t const *one) {
   if (listing->array) return json_array_append_new(listing->array, checkpoint_json(one)) ? 1 : 0;
   render_text_t const created = render_time(one->created_ns), style = ckpt_style(&one->how);
   render_text_t const live = render_size(one->live_size), written = render_size(one->file_size);
+  render_text_t const verified = render_time(one->verified_ns);
   char *info = render_safe(one->bad[0] ? one->bad : one->info);
   if (!info) return 1;
   render_table_row(listing->table,
                    (char const *[]){one->id, one->name[0] ? one->name : "?", created.s,
                                     ckpt_mode(one->how.mode), style.s, live.s, written.s,
-                                    ckpt_by(one->by), one->bad[0] ? "bad" : "ok", info});
+                                    ckpt_by(one->by), one->bad[0] ? "bad" : "ok",
+                                    one->verified_ns ? verified.s : "never", info});
   free(info);
   return 0;
 }
@@ -155,9 +157,10 @@ static int list_one(void *arg, wksp_checkpoint_t const *one) {
 int cmd_checkpoints(cli_t *cli, cli_args_t const *args) {
   int const status = cli_connect(cli);
   if (status) return status;
-  static render_column_t const columns[] = {
-      {"CHECKPOINT", 0}, {"WORKSPACE", 0}, {"CREATED", 0}, {"MODE", 0},  {"STYLE", 0},
-      {"LIVE", 1},       {"FILES", 1},     {"BY", 0},      {"STATE", 0}, {"INFO", 0}};
+  static render_column_t const columns[] = {{"CHECKPOINT", 0}, {"WORKSPACE", 0}, {"CREATED", 0},
+                                            {"MODE", 0},       {"STYLE", 0},     {"LIVE", 1},
+                                            {"FILES", 1},      {"BY", 0},        {"STATE", 0},
+                                            {"VERIFIED", 0},   {"INFO", 0}};
   render_listing_t listing;
   int const made = render_listing_new(cli, columns, sizeof columns / sizeof *columns, &listing);
   if (made) return made;

@@ -56,8 +56,16 @@ typedef struct ckptask {
 
 #define CKPTASK_ASK_MAX (RESULT_ASK_MAX + sizeof(ckptask_t))
 
+/* When checkpoints of a store were found sound: in a file beside the store's folder, out of reach
+   of those who write it. A line for each, with a sum by which a damaged one is known. */
+#define CKPTASK_NOTES_NAME     "%lu.verified"
+#define CKPTASK_NOTE           "%lx %lu %lx\n"
+#define CKPTASK_NOTE_MAX       64U
+#define CKPTASK_NOTE_SUM(n, t) ((n)*0x9e3779b97f4a7c15UL + (t))
+
 typedef struct ckptentry {
   uint64_t store_id;
+  uint64_t verified_ns;  /* LIST: as the file says; 0: never */
   wksp_ckpt_info_t info; /* bad: the id alone counts */
   uint32_t bad, spec_len;
   char spec[CKPTASK_SPEC_MAX];

@@ -175,6 +175,26 @@ static uint64_t folder_id(char const *name) {
   return strcmp(again, name) ? 0 : id;
 }
 
+/* Tells of those entries from first on, all of one store, when they were found sound. What cannot
+   be read was not. */
+static void put_notes(work_t *work, uint64_t store_id, uint32_t first) {
+  char name[40], line[CKPTASK_NOTE_MAX];
+  snprintf(name, sizeof name, CKPTASK_NOTES_NAME, store_id);
+  int fd = openat(WORKER_FD_STORE, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+  if (!file && fd >= 0) close(fd);
+  for (uint32_t lines = 0; file && lines < CKPTASK_ENTRIES_MAX && fgets(line, sizeof line, file);
+       lines++) {
+    ulong number, verified_ns, sum;
+    if (sscanf(line, CKPTASK_NOTE, &number, &verified_ns, &sum) != 3 ||
+        sum != CKPTASK_NOTE_SUM(number, verified_ns))
+      continue;
+    for (uint32_t i = first; i < work->answer.entry_cnt; i++)
+      if (work->entries[i].info.id == number) work->entries[i].verified_ns = verified_ns;
+  }
+  if (file) fclose(file);
+}
+
 static int list_one(work_t *work, uint64_t store_id, int fd) {
   wksp_ckpt_store_t *store = NULL;
   int err = wksp_ckpt_store_open_at(fd, &store);
@@ -210,6 +230,7 @@ static int list_all(work_t *work) {
         openat(WORKER_FD_STORE, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     int err = at < 0 ? wksp__fail(WKSP_E_SYS, "%s", strerror(errno)) : list_one(work, store_id, at);
     if (at >= 0) close(at);
+    if (!err) put_notes(work, store_id, before);
     if (!err) continue;
     work->answer.entry_cnt = before;
     note(work, "%sstore %lu cannot be listed: %.100s", work->head->sentence[0] ? "; " : "",

@@ -498,14 +498,35 @@ void ckpt_settle(engine_t const *e, task_t *task) {
   if (jobs_store_read(&e->jobs, task->ask.store_id)) task->ask.keep = (schedule_keep_t){0};
 }
 
+/* Wants a store's file to say what is so. */
+static void note_down(engine_t *e, uint64_t store_id) {
+  size_t cnt = 0;
+  engine_ckpt_note_t *notes = emit_alloc(e, e->catalog.cnt + 1, sizeof(*notes));
+  if (!notes) return;
+  for (size_t i = 0; i < e->catalog.cnt; i++) {
+    engine_ckpt_t const *ckpt = e->catalog.items[i];
+    if (ckpt->store_id == store_id && ckpt->verified_ns)
+      notes[cnt++] = (engine_ckpt_note_t){ckpt->number, ckpt->verified_ns};
+  }
+  engine_effect_t *effect = emit(e, ENGINE_FX_CKPT_NOTES);
+  effect->u.ckpt_notes.store_id = store_id;
+  effect->u.ckpt_notes.notes = notes;
+  effect->u.ckpt_notes.note_cnt = cnt;
+}
+
+void ckpt_sound(engine_t *e, engine_ckpt_t *ckpt) {
+  ckpt->verified_ns = e->now_real_ns ? e->now_real_ns : 1;
+  ckpt->bad[0] = 0;
+  note_down(e, ckpt->store_id);
+}
+
 static void verified(engine_t *e, task_t *task, engine_event_t const *event) {
   engine_ckpt_t *ckpt = catalog_find(&e->catalog, task->ask.store_id, task->ask.number);
   int status = event->u.worker_done.status;
   char const *detail = event->u.worker_done.detail;
   if (!ckpt) return;
   if (status == ENGINE_WORKER_OK) {
-    ckpt->verified_ns = e->now_real_ns;
-    ckpt->bad[0] = 0;
+    ckpt_sound(e, ckpt);
   } else if (status == ENGINE_WORKER_DAMAGED) {
     text_printable(detail ? detail : "it is damaged", ckpt->bad, sizeof(ckpt->bad));
     ckpt_doubt(e, ckpt->store_id);

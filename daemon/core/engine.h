@@ -415,6 +415,10 @@ enum engine_effect_kind {
   /* Write the schedule durably, in the place of that of the same name, or remove it (drop).
      Answered by SCHEDULE_WRITTEN. */
   ENGINE_FX_SCHEDULE,
+  /* Write down durably which checkpoints of a store have been found sound, and when, in the place
+     of what was written before; a listing tells it again. No answer: what is lost is checked anew.
+   */
+  ENGINE_FX_CKPT_NOTES,
   /* Make memory of max_size bytes, take pages for size of them, format, check, seal, and put the
      memory in the fd store, all confirmed. With a data_max it is left blank
      instead, for a restore. Failing leaves nothing behind. Answered by MEMORY_MADE. */
@@ -491,6 +495,11 @@ typedef struct engine_effect {
       schedule_t const *schedule;
       int drop;
     } schedule;
+    struct {
+      uint64_t store_id;
+      engine_ckpt_note_t const *notes;
+      size_t note_cnt;
+    } ckpt_notes;
     struct {
       uint64_t conn;
       uint32_t stream;

@@ -31,11 +31,16 @@ typedef struct engine_ckpt {
   uint64_t part_max, data_max; /* dimensions that a restore must have */
   uint64_t footprint;          /* bytes of addresses for these */
   uint64_t size, size_min;     /* bytes of memory that it had, and could do with */
-  uint64_t verified_ns;        /* when it was last found sound, 0: not since this start */
+  uint64_t verified_ns;        /* when it was last found sound, 0: never */
   char const *info;            /* the text that it was given, never NULL */
   char bad[ENGINE_REASON_MAX]; /* what is wrong with it, "": nothing that is known */
   int doubted; /* damage was found in its store since it was taken: nothing new relies on it */
 } engine_ckpt_t;
+
+/* When a checkpoint was last found sound. */
+typedef struct engine_ckpt_note {
+  uint64_t number, verified_ns; /* not 0 */
+} engine_ckpt_note_t;
 
 /* What a worker is to do to checkpoints. */
 typedef struct engine_ckpt_ask {

@@ -332,6 +332,9 @@ void work_cancel(engine_t *e, job_t *job);
    refuses it. 1: so; 0: it is known. */
 int ckpt_not_yet(engine_t *e, call_t *call, engine_request_t const *req);
 
+/* All of it has been read and found sound. */
+void ckpt_sound(engine_t *e, engine_ckpt_t *ckpt);
+
 /* Wants to know what checkpoints there are in a store, or (0) in all. */
 void ckpt_learn(engine_t *e, uint64_t store_id);
 

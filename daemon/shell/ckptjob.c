@@ -145,7 +145,10 @@ static int read_spec(ckptentry_t const *entry, engine_ckpt_t *ckpt) {
 
 static void put_ckpt(ckptentry_t *entry, engine_ckpt_t *ret) {
   wksp_ckpt_info_t *info = &entry->info;
-  *ret = (engine_ckpt_t){.store_id = entry->store_id, .number = info->id, .info = ""};
+  *ret = (engine_ckpt_t){.store_id = entry->store_id,
+                         .number = info->id,
+                         .verified_ns = entry->verified_ns,
+                         .info = ""};
   if (entry->bad) {
     set_bad(ret, entry->sentence);
     return;

@@ -14,11 +14,14 @@
 
 typedef struct item {
   struct item *next;
-  int put;              /* else remove */
-  int answer;           /* ENGINE_EV_PERSISTED, _REMOVED; 0: none */
-  spec_t spec;          /* put; remove: ws_id alone */
-  schedule_t *schedule; /* NULL: it is about a spec; put, or else remove. Owned */
-  int fd;               /* to be closed, and nothing else; -1: none */
+  int put;                   /* else remove */
+  int answer;                /* ENGINE_EV_PERSISTED, _REMOVED; 0: none */
+  spec_t spec;               /* put; remove: ws_id alone */
+  schedule_t *schedule;      /* NULL: it is about a spec; put, or else remove. Owned */
+  engine_ckpt_note_t *notes; /* NULL: it is not about these. Owned */
+  size_t note_cnt;
+  uint64_t store_id;
+  int fd; /* to be closed, and nothing else; -1: none */
   int err;
   char detail[STORE_DETAIL_MAX];
 } item_t;
@@ -58,6 +61,10 @@ static void on_work(uv_work_t *work) {
                           : store_schedule_remove(store, item->schedule->name, item->detail);
     return;
   }
+  if (item->notes) {
+    item->err = store_notes_put(store, item->store_id, item->notes, item->note_cnt, item->detail);
+    return;
+  }
   item->err = item->put ? store_put(store, &item->spec, item->detail)
                         : store_remove(store, item->spec.ws_id, item->detail);
 }
@@ -70,7 +77,10 @@ static void on_done(uv_work_t *work, int status) {
   diskq->running = 0;
   start(diskq);
   if (!item->answer) {
-    if (item->err) log_warn(diskq->loop->log, "spec", "error=%s", log_text(item->detail).text);
+    if (item->err)
+      log_warn(diskq->loop->log, item->notes ? "checkpoint-notes" : "spec", "error=%s",
+               log_text(item->detail).text);
+    free(item->notes);
     free(item);
     return;
   }
@@ -140,6 +150,24 @@ void diskq_close(loop_t *loop, int fd) {
   }
   item->fd = fd;
   queue(loop, item);
+}
+
+int diskq_notes(loop_t *loop, engine_effect_t const *effect) {
+  size_t cnt = effect->u.ckpt_notes.note_cnt;
+  item_t *item = calloc(1, sizeof *item);
+  engine_ckpt_note_t *copy = malloc((cnt + 1) * sizeof *copy);
+  if (!item || !copy) {
+    free(item);
+    free(copy);
+    return 1;
+  }
+  if (cnt) memcpy(copy, effect->u.ckpt_notes.notes, cnt * sizeof *copy);
+  item->fd = -1;
+  item->notes = copy;
+  item->note_cnt = cnt;
+  item->store_id = effect->u.ckpt_notes.store_id;
+  queue(loop, item);
+  return 0;
 }
 
 int diskq_put(loop_t *loop, spec_t const *spec) {

@@ -28,4 +28,7 @@ void diskq_close(loop_t *loop, int fd);
 /* Writes a schedule, or removes it; answered by SCHEDULE_WRITTEN. 1: no memory, no answer. */
 int diskq_schedule(loop_t *loop, schedule_t const *schedule, int drop);
 
+/* Writes when checkpoints were found sound; not answered, a failure is logged. */
+int diskq_notes(loop_t *loop, engine_effect_t const *effect);
+
 #endif

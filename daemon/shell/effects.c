@@ -92,6 +92,8 @@ static int apply(loop_t *loop, engine_effect_t const *effect) {
     return diskq_forget(loop, effect->u.workspace.ws_id);
   case ENGINE_FX_SCHEDULE:
     return diskq_schedule(loop, effect->u.schedule.schedule, effect->u.schedule.drop);
+  case ENGINE_FX_CKPT_NOTES:
+    return diskq_notes(loop, effect);
   case ENGINE_FX_STREAM_TASK:
     serve_task(loop, effect);
     return 0;

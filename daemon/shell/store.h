@@ -18,6 +18,7 @@
 #ifndef WKSPD_SHELL_STORE_H
 #define WKSPD_SHELL_STORE_H
 
+#include "daemon/core/engine_ckpt.h"
 #include "daemon/core/schedule.h"
 #include "daemon/core/spec.h"
 #include "daemon/shell/config.h"
@@ -99,6 +100,11 @@ int store_schedules_each(store_t const *store, store_schedule_each_t each, void 
 /* The folder of a store of checkpoints, or (0) that of all, opened; made if it is not there and
    make is set. -1 and errno. */
 int store_ckpts(store_t const *store, uint64_t store_id, int make);
+
+/* Writes down when checkpoints of a store were found sound (child/ckptask.h says how). 0 or errno,
+   and *ret_detail. */
+int store_notes_put(store_t const *store, uint64_t store_id, engine_ckpt_note_t const *notes,
+                    size_t note_cnt, char *ret_detail);
 
 /* 1 if there is certainly no store. */
 int store_ckpts_none(store_t const *store);

@@ -7,12 +7,14 @@
 
 #include "daemon/shell/store.h"
 
+#include "daemon/child/ckptask.h"
 #include "daemon/shell/file.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -106,6 +108,25 @@ int store_ckpts(store_t const *store, uint64_t store_id, int make) {
   /* What is put into a folder is of no use if the folder goes. */
   if (make && !mkdirat(store->ckpts_fd, name, 0700) && fsync(store->ckpts_fd)) return -1;
   return openat(store->ckpts_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+int store_notes_put(store_t const *store, uint64_t store_id, engine_ckpt_note_t const *notes,
+                    size_t note_cnt, char *ret_detail) {
+  char name[FILE_NAME_MAX], *text = malloc(note_cnt * CKPTASK_NOTE_MAX + 1);
+  char const *call = "malloc";
+  size_t len = 0;
+  int err = text ? 0 : ENOMEM;
+  snprintf(name, sizeof name, CKPTASK_NOTES_NAME, store_id);
+  for (size_t i = 0; text && i < note_cnt; i++)
+    len += (size_t)snprintf(text + len, CKPTASK_NOTE_MAX, CKPTASK_NOTE, notes[i].number,
+                            notes[i].verified_ns,
+                            CKPTASK_NOTE_SUM(notes[i].number, notes[i].verified_ns));
+  if (!err) err = file_put(store->ckpts_fd, name, text, len, &call);
+  free(text);
+  if (err)
+    snprintf(ret_detail, STORE_DETAIL_MAX, "%s %s/checkpoints/%s: %s", call, store->path, name,
+             strerror(err));
+  return err;
 }
 
 int store_ckpts_none(store_t const *store) {

@@ -217,6 +217,37 @@ def other_sizes():
 
 
 @tap.test
+def verified_stays():
+    """When a checkpoint was found sound is known after a restart; a damaged line of the file says nothing"""
+    with Daemon() as d:
+        d.ok("create", "w", "--size", "4M", "--page", "4k")
+        ids = [take(d, "w") for _ in range(3)]
+        d.ok("checkpoint-verify", ids[0])
+        d.ok("restore", "w", "--from", ids[1], "--as", "x")
+
+        def times():
+            return {one["id"]: one["verified_ns"] for one in d.json("checkpoints")["checkpoints"]}
+
+        before = times()
+        tap.true(before[ids[0]] and before[ids[1]] and not before[ids[2]], f"{before}")
+        notes = os.path.join(d.state_dir, "checkpoints", ids[0].split(".")[0] + ".verified")
+        tap.until(lambda: os.path.exists(notes) and open(notes, encoding="ascii").read().count("\n") == 2, WAIT_S,
+                  "both are written down")
+        d.stop()
+        d.start()
+        tap.eq(times(), before, "after a restart")
+        d.stop()
+        with open(notes, "r+b") as f:
+            text = f.read()
+            at = text.index(b" ") + 3
+            f.seek(at)
+            f.write(bytes([text[at] ^ 1]))
+        d.start()
+        after = times()
+        tap.eq((after[ids[0]], after[ids[1]]), (0, before[ids[1]]), "the first line is damaged")
+
+
+@tap.test
 def declared():
     """A declared workspace is checkpointed at the stop and is back at the start, before the daemon is ready"""
     with Daemon() as d:

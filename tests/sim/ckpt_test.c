@@ -388,6 +388,37 @@ static void test_readers(void **state) {
   sim_free(sim);
 }
 
+/* When a checkpoint was last found sound, by a check or by a restore of all of it, is known after a
+   restart, too; a restore of some of it says nothing. */
+static void test_verified_stays(void **state) {
+  sim_t *sim = sim_new(1, NULL);
+  uint64_t conn = sim_conn(sim, 0, 0), tag = 7;
+  sim_create(sim, conn, "w");
+  for (int i = 0; i < 3; i++) sim_take(sim, conn, "w");
+  engine_request_t verify = {.method = ENGINE_CKPT_VERIFY},
+                   restore = sim_restore_of(sim, "w", "x", 1), list = {.method = ENGINE_CKPT_LIST};
+  snprintf(verify.u.c.ckpt.id, ENGINE_TEXT_MAX, "1.1");
+  assert_int_equal(sim_code(sim_ask(sim, conn, &verify)), ENGINE_CODE_OK);
+  uint64_t first_ns = sim->real_ns;
+  sim_advance(sim, SIM_SEC);
+  snprintf(restore.u.c.restore.from, ENGINE_TEXT_MAX, "1.2");
+  assert_int_equal(sim_code(sim_ask(sim, conn, &restore)), ENGINE_CODE_OK);
+  uint64_t second_ns = sim->real_ns;
+  restore = sim_restore_of(sim, "w", "y", 1);
+  snprintf(restore.u.c.restore.from, ENGINE_TEXT_MAX, "1.3");
+  restore.u.c.restore.tags = &tag;
+  restore.u.c.restore.tag_cnt = 1;
+  assert_int_equal(sim_code(sim_ask(sim, conn, &restore)), ENGINE_CODE_OK);
+  sim_advance(sim, SIM_SEC);
+  sim_restart(sim);
+  conn = sim_conn(sim, 0, 0);
+  assert_int_equal(sim_ask(sim, conn, &list)->reply.u.ckpt_list.ckpt_cnt, 3);
+  assert_int_equal(sim_ckpt(sim, 1, 1)->verified_ns, first_ns);
+  assert_int_equal(sim_ckpt(sim, 1, 2)->verified_ns, second_ns);
+  assert_int_equal(sim_ckpt(sim, 1, 3)->verified_ns, 0);
+  sim_free(sim);
+}
+
 /* Lists come in pages, in the order of names and times, and a token goes on behind the last. */
 static void test_pages(void **state) {
   sim_t *sim = sim_new(1, NULL);
@@ -416,14 +447,14 @@ static void test_pages(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(test_checkpoint),    cmocka_unit_test(test_watch),
-      cmocka_unit_test(test_no_overlap),    cmocka_unit_test(test_places),
-      cmocka_unit_test(test_listing),       cmocka_unit_test(test_no_store),
-      cmocka_unit_test(test_killed_worker), cmocka_unit_test(test_cancel),
-      cmocka_unit_test(test_rights),        cmocka_unit_test(test_restore),
-      cmocka_unit_test(test_restore_fails), cmocka_unit_test(test_restore_given_up),
-      cmocka_unit_test(test_removed),       cmocka_unit_test(test_verify),
-      cmocka_unit_test(test_pages),         cmocka_unit_test(test_doubt),
-      cmocka_unit_test(test_readers)};
+      cmocka_unit_test(test_checkpoint),     cmocka_unit_test(test_watch),
+      cmocka_unit_test(test_no_overlap),     cmocka_unit_test(test_places),
+      cmocka_unit_test(test_listing),        cmocka_unit_test(test_no_store),
+      cmocka_unit_test(test_killed_worker),  cmocka_unit_test(test_cancel),
+      cmocka_unit_test(test_rights),         cmocka_unit_test(test_restore),
+      cmocka_unit_test(test_restore_fails),  cmocka_unit_test(test_restore_given_up),
+      cmocka_unit_test(test_removed),        cmocka_unit_test(test_verify),
+      cmocka_unit_test(test_verified_stays), cmocka_unit_test(test_pages),
+      cmocka_unit_test(test_doubt),          cmocka_unit_test(test_readers)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

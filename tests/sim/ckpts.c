@@ -210,6 +210,16 @@ void sim_progress(sim_t *sim, uint64_t job_id, uint64_t done, uint64_t total) {
   sim_step(sim, &event);
 }
 
+/* What has been found sound is written down, and told by the next listing. */
+void sim_notes(sim_t *sim, engine_effect_t const *effect) {
+  for (size_t i = 0; i < effect->u.ckpt_notes.note_cnt; i++) {
+    engine_ckpt_note_t const *note = &effect->u.ckpt_notes.notes[i];
+    engine_ckpt_t *ckpt = sim_ckpt(sim, effect->u.ckpt_notes.store_id, note->number);
+    if (!note->verified_ns) sim_broken(sim, "a note of nothing");
+    if (ckpt) ckpt->verified_ns = note->verified_ns;
+  }
+}
+
 /* Schedules
  * ------------------------------------------------------------------------------------------------
  */

@@ -290,6 +290,9 @@ static void apply(sim_t *sim, engine_effect_t const *effect) {
   case ENGINE_FX_FORGET:
     sim_forget(sim, effect->u.workspace.ws_id);
     break;
+  case ENGINE_FX_CKPT_NOTES:
+    sim_notes(sim, effect);
+    break;
   case ENGINE_FX_SCHEDULE:
     sim_schedule_begin(sim, effect);
     break;

@@ -296,6 +296,7 @@ void sim_task_event(sim_t *sim, sim_pending_t const *pending, int fail, engine_e
 void sim_task_interrupted(sim_t *sim, sim_pending_t const *pending);
 void sim_task_told(sim_t *sim, engine_effect_t const *effect);
 void sim_progress(sim_t *sim, uint64_t job_id, uint64_t done, uint64_t total);
+void sim_notes(sim_t *sim, engine_effect_t const *effect);
 void sim_schedule_begin(sim_t *sim, engine_effect_t const *effect);
 void sim_schedule_event(sim_t *sim, sim_pending_t const *pending, int fail, engine_event_t *event);
 void sim_schedule_write(sim_t *sim, sim_pending_t const *pending);
