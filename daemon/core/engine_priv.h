@@ -11,6 +11,7 @@
      resize.c   growing and shrinking a workspace
      work.c     jobs: query, compact, reap, resize
      ckpt.c     tasks: taking, listing, checking and removing checkpoints
+     sound.c    which checkpoints are known to be good
      restore.c  a workspace from a checkpoint
      replace.c  one that takes the place of another
      cadence.c  schedules: setting them, what they make happen
@@ -332,8 +333,9 @@ void work_cancel(engine_t *e, job_t *job);
    refuses it. 1: so; 0: it is known. */
 int ckpt_not_yet(engine_t *e, call_t *call, engine_request_t const *req);
 
-/* All of it has been read and found sound. */
+/* All of it has been read and found sound (sound.c); the worker that was to do that has ended. */
 void ckpt_sound(engine_t *e, engine_ckpt_t *ckpt);
+void ckpt_verified(engine_t *e, task_t *task, engine_event_t const *event);
 
 /* Wants to know what checkpoints there are in a store, or (0) in all. */
 void ckpt_learn(engine_t *e, uint64_t store_id);

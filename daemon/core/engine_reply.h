@@ -12,6 +12,22 @@
 #include "daemon/core/schedule.h"
 #include "daemon/core/spec.h"
 
+/* gRPC's codes, those that wkspd uses. */
+enum engine_code {
+  ENGINE_CODE_OK = 0,
+  ENGINE_CODE_CANCELLED = 1,
+  ENGINE_CODE_INVALID_ARGUMENT = 3,
+  ENGINE_CODE_DEADLINE_EXCEEDED = 4,
+  ENGINE_CODE_NOT_FOUND = 5,
+  ENGINE_CODE_ALREADY_EXISTS = 6,
+  ENGINE_CODE_PERMISSION_DENIED = 7,
+  ENGINE_CODE_RESOURCE_EXHAUSTED = 8,
+  ENGINE_CODE_FAILED_PRECONDITION = 9,
+  ENGINE_CODE_INTERNAL = 13,
+  ENGINE_CODE_UNAVAILABLE = 14,
+  ENGINE_CODE_DATA_LOSS = 15
+};
+
 /* Why a worker ended. detail is the worker's or shell's sentence. */
 enum engine_worker_status {
   ENGINE_WORKER_OK = 0,

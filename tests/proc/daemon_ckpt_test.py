@@ -188,7 +188,7 @@ def left_behind():
 
 @tap.test
 def other_sizes():
-    """A restore at another size has what was there at its addresses, and the room it says; what cannot be has figures"""
+    """A restore at another size has what was there, at its addresses, and all its room; what cannot be has figures"""
     with Daemon() as d:
         d.ok("create", "w", "--size", "8M", "--page", "4k")
         where = d.ok("alloc", "w", "--size", "3M", "--tag", "7").strip()

@@ -441,12 +441,6 @@ void sim_settle(sim_t *sim) {
   }
 }
 
-size_t sim_waiting(sim_t const *sim, int answer) {
-  size_t cnt = 0;
-  for (size_t i = 0; i < sim->pending.cnt; i++) cnt += sim->pending.items[i].answer == answer;
-  return cnt;
-}
-
 /* Life
  * ------------------------------------------------------------------------------------------------
  */
@@ -483,22 +477,8 @@ static void mishap(sim_t *sim) {
   }
 }
 
-/* The specs that are told, in the order of the disk; freed by the caller. */
-static spec_t *settled(sim_t *sim) {
-  spec_t *specs = calloc(sim->disk.cnt + 1, sizeof(*specs));
-  uint8_t *has_memory = calloc(sim->disk.cnt + 1, 1);
-  assert_true(specs && has_memory);
-  for (size_t i = 0; i < sim->disk.cnt; i++) {
-    specs[i] = sim->disk.items[i].spec;
-    has_memory[i] = (uint8_t)(sim_in_memory(sim, sim->disk.items[i].ws_id) != 0);
-  }
-  spec_settle(specs, has_memory, sim->disk.cnt);
-  free(has_memory);
-  return specs;
-}
-
 static void recover(sim_t *sim) {
-  spec_t *specs = settled(sim);
+  spec_t *specs = sim_settled(sim);
   for (size_t i = 0; i < sim->disk.cnt; i++) {
     sim_disk_t *disk = &sim->disk.items[i];
     engine_event_t event = {.kind = ENGINE_EV_RECOVERED_WORKSPACE};

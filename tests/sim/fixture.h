@@ -296,6 +296,8 @@ void sim_task_event(sim_t *sim, sim_pending_t const *pending, int fail, engine_e
 void sim_task_interrupted(sim_t *sim, sim_pending_t const *pending);
 void sim_task_told(sim_t *sim, engine_effect_t const *effect);
 void sim_progress(sim_t *sim, uint64_t job_id, uint64_t done, uint64_t total);
+/* The specs that a start tells, in the order of the disk; freed by the caller. */
+spec_t *sim_settled(sim_t *sim);
 void sim_notes(sim_t *sim, engine_effect_t const *effect);
 void sim_schedule_begin(sim_t *sim, engine_effect_t const *effect);
 void sim_schedule_event(sim_t *sim, sim_pending_t const *pending, int fail, engine_event_t *event);

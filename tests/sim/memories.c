@@ -198,3 +198,26 @@ void sim_check_sizes(sim_t *sim) {
                  memory->filled);
   }
 }
+
+/* Starting
+ * ------------------------------------------------------------------------------------------------
+ */
+
+spec_t *sim_settled(sim_t *sim) {
+  spec_t *specs = calloc(sim->disk.cnt + 1, sizeof(*specs));
+  uint8_t *has_memory = calloc(sim->disk.cnt + 1, 1);
+  assert_true(specs && has_memory);
+  for (size_t i = 0; i < sim->disk.cnt; i++) {
+    specs[i] = sim->disk.items[i].spec;
+    has_memory[i] = (uint8_t)(sim_in_memory(sim, sim->disk.items[i].ws_id) != 0);
+  }
+  spec_settle(specs, has_memory, sim->disk.cnt);
+  free(has_memory);
+  return specs;
+}
+
+size_t sim_waiting(sim_t const *sim, int answer) {
+  size_t cnt = 0;
+  for (size_t i = 0; i < sim->pending.cnt; i++) cnt += sim->pending.items[i].answer == answer;
+  return cnt;
+}
