@@ -451,6 +451,19 @@ static void pause_rows(bench_rows_t *rows, fixture_t *fix) {
   figure_row(rows, "brackets, a pair", 2, each, "ns", "wksp_client_enter and _leave");
 }
 
+/* The same inline. */
+static void bracket_rows(bench_rows_t *rows, fixture_t *fix) {
+  wksp_bracket_t *bracket;
+  if (wksp_client_bracket(fix->wksp, &bracket)) bench_die("bracket: %s", wksp_last_error());
+  uint64_t began = now();
+  for (ulong i = 0; i < BRACKETS; i++) {
+    if (wksp_bracket_enter(bracket)) bench_die("enter: %s", wksp_last_error());
+    wksp_bracket_leave(bracket);
+  }
+  double each = (double)(now() - began) / (double)BRACKETS;
+  figure_row(rows, "brackets inline, a pair", 2, each, "ns", "wksp_bracket_enter and _leave");
+}
+
 static void free_row(bench_rows_t *rows, fixture_t *fix) {
   wksp_ckpt_store_t *store = store_in(fix->tmpfs);
   double ours;
@@ -532,6 +545,7 @@ int main(int argc, char **argv) {
   if (wanted(only, "second")) again_rows(&rows, &fix);
   if (wanted(only, "free")) free_row(&rows, &fix);
   if (wanted(only, "brackets")) pause_rows(&rows, &fix);
+  if (wanted(only, "brackets")) bracket_rows(&rows, &fix);
   fixture_free(&fix);
   if (own_tmpfs) rmdir(tmpfs);
   if (own_disk) rmdir(disk);

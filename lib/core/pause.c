@@ -118,6 +118,32 @@ int wksp_client_enter(fd_wksp_t *wksp) {
   return 0;
 }
 
+/* Brackets without a call
+ * ---------------------------------------------------------------------------------------------- */
+
+void wksp__bracket_set(wksp__seat_t *seat) {
+  seat->bracket = (wksp_bracket_t){.wksp = seat->wksp,
+                                   .depth = &seat->slot->bracket,
+                                   .fenced = &seat->slot->fenced,
+                                   .pause = &pause_of(seat->wksp)->word};
+}
+
+int wksp_client_bracket(fd_wksp_t *wksp, wksp_bracket_t **ret_bracket) {
+  wksp__seat_t *seat = NULL;
+  if (!ret_bracket) return wksp__fail(WKSP_E_INVAL, "bracket: ret_bracket is NULL");
+  int err = seat_get(wksp, "bracket", &seat);
+  if (!err) *ret_bracket = &seat->bracket;
+  return err;
+}
+
+int wksp_client_enter_rest(wksp_bracket_t *bracket) {
+  return wksp_client_enter(bracket->wksp);
+}
+
+void wksp_client_leave_rest(wksp_bracket_t *bracket) {
+  if (bracket->wksp) wksp_client_leave(bracket->wksp);
+}
+
 __attribute__((noinline, cold)) static void leave_rest(fd_wksp_t *wksp) {
   wksp__seat_t *seat = wksp__seat_find(wksp);
   uint64_t depth = seat && seat->slot ? wksp__ld(&seat->slot->bracket) : 0;

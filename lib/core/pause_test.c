@@ -4,6 +4,7 @@
 #include "wksp/pause.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -46,20 +47,63 @@ static void brackets(void **state) {
   testing_wksp_end(wksp);
 }
 
+/* A bracket without a call is the same: it nests with the others, a child of fork has to ask anew,
+   and a read-only join is refused. */
+static void without_a_call(void **state) {
+  fd_wksp_t *wksp = testing_wksp(64, 1UL << 20);
+  wksp_bracket_t *bracket;
+  assert_int_equal(wksp_client_bracket(NULL, &bracket), WKSP_E_INVAL);
+  assert_int_equal(wksp_client_bracket(wksp, NULL), WKSP_E_INVAL);
+  assert_int_equal(wksp_client_bracket(wksp, &bracket), 0);
+  for (uint i = 0; i < 4; i++)
+    assert_int_equal(i & 1U ? wksp_client_enter(wksp) : wksp_bracket_enter(bracket), 0);
+  for (uint i = 0; i < 4; i++) {
+    assert_int_equal(wksp_pause(wksp, 0, 0, NULL, 0, NULL), WKSP_E_INVAL);
+    if (i & 2U)
+      wksp_client_leave(wksp);
+    else
+      wksp_bracket_leave(bracket);
+  }
+  wksp_bracket_leave(bracket); /* one too many */
+  assert_int_equal(wksp_pause(wksp, SECOND, SECOND, NULL, 0, NULL), 0);
+  assert_int_equal(wksp_bracket_enter(bracket), 0); /* he does not wait for himself */
+  wksp_bracket_leave(bracket);
+  assert_int_equal(wksp_resume(wksp), 0);
+  pid_t child = fork();
+  if (!child) {
+    int bad = wksp_client_bracket(wksp, &bracket);
+    if (!bad) bad = wksp_bracket_enter(bracket);
+    if (!bad) wksp_bracket_leave(bracket);
+    _exit(bad);
+  }
+  int status;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_int_equal(status, 0);
+  assert_int_equal(wksp_bracket_enter(bracket), 0);
+  wksp_bracket_leave(bracket);
+  testing_wksp_end(wksp);
+}
+
 typedef struct teller {
   fd_wksp_t *wksp;
   uint64_t *a, *b;
+  int call; /* 1: by calls, 0: without */
   uint64_t stop, turns;
 } teller_t;
 
 /* Two words that are equal outside of brackets. */
 static void *teller(void *arg) {
   teller_t *self = arg;
+  wksp_bracket_t *bracket;
+  assert_int_equal(wksp_client_bracket(self->wksp, &bracket), 0);
   while (!__atomic_load_n(&self->stop, __ATOMIC_RELAXED)) {
-    assert_int_equal(wksp_client_enter(self->wksp), 0);
+    assert_int_equal(self->call ? wksp_client_enter(self->wksp) : wksp_bracket_enter(bracket), 0);
     __atomic_store_n(self->a, *self->a + 1, __ATOMIC_RELAXED);
     __atomic_store_n(self->b, *self->b + 1, __ATOMIC_RELAXED);
-    wksp_client_leave(self->wksp);
+    if (self->call)
+      wksp_client_leave(self->wksp);
+    else
+      wksp_bracket_leave(bracket);
     __atomic_fetch_add(&self->turns, 1UL, __ATOMIC_RELAXED);
   }
   return NULL;
@@ -73,7 +117,7 @@ static void nobody_inside(void **state) {
   teller_t tellers[3];
   pthread_t threads[3];
   for (uint i = 0; i < 3; i++) {
-    tellers[i] = (teller_t){.wksp = wksp, .a = &words[2 * i], .b = &words[2 * i + 1]};
+    tellers[i] = (teller_t){.wksp = wksp, .a = &words[2 * i], .b = &words[2 * i + 1], .call = !i};
     assert_int_equal(pthread_create(&threads[i], NULL, teller, &tellers[i]), 0);
   }
   ulong moved = 0, last = 0;
@@ -82,6 +126,7 @@ static void nobody_inside(void **state) {
     uint64_t sum = 0;
     for (uint i = 0; i < 6; i++) sum += __atomic_load_n(&words[i], __ATOMIC_RELAXED);
     for (uint i = 0; i < 6; i += 2) assert_int_equal(words[i], words[i + 1]);
+    sched_yield(); /* whoever can, goes on */
     for (uint i = 0; i < 6; i++) sum -= __atomic_load_n(&words[i], __ATOMIC_RELAXED);
     assert_int_equal(sum, 0);
     moved += words[0] + words[2] + words[4] != last;
@@ -211,7 +256,7 @@ static void the_dead(void **state) {
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(brackets), cmocka_unit_test(nobody_inside), cmocka_unit_test(who_stays),
-      cmocka_unit_test(too_long), cmocka_unit_test(the_dead),
+      cmocka_unit_test(too_long), cmocka_unit_test(the_dead),      cmocka_unit_test(without_a_call),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

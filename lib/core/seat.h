@@ -7,6 +7,7 @@
 #define WKSP_CORE_SEAT_H
 
 #include "call.h"
+#include "wksp/pause.h"
 
 /* Heaps that a thread owns at once in one workspace; a further one makes it leave the one that it
    has not used for longest. Bounds what a thread of a program with thousands of allocs holds. */
@@ -58,6 +59,7 @@ typedef struct wksp__seat {
     uint64_t *owner;       /* the heap's owner word */
     uint64_t owner_val;    /* what it is while the heap is ours */
   } heap[WKSP_SEAT_HEAPS]; /* most recently used first */
+  wksp_bracket_t bracket;  /* of the slot; depth NULL: there is none */
   /* Not at the start of a page, as the seat: the caches' places for that are full of blocks. */
   wksp__fast_t fast __attribute__((aligned(64)));
 } wksp__seat_t;
@@ -72,6 +74,9 @@ typedef struct wksp__seat {
 
 /* The short forms of malloc and free serve none of the seat's heaps any more. */
 void wksp__seat_short_off(wksp__seat_t *seat);
+
+/* The bracket of a seat that has got its slot (pause.c). */
+void wksp__bracket_set(wksp__seat_t *seat);
 
 /* Leaves all heaps in good order; the thread is outside of calls, or ends. */
 void wksp__seat_leave_heaps(wksp__seat_t *seat);

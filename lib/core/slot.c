@@ -252,6 +252,7 @@ void wksp__slot_mend(wksp__seat_t *seat) {
     wksp__seat_short_off(seat);
     wksp__seat_abandon_heaps(seat);
     abandon(seat->wksp, seat->slot);
+    seat->bracket.depth = NULL;
     seat->slot = NULL;
   }
   wksp__signals_on(&old);
@@ -266,6 +267,7 @@ void wksp__slot_release(wksp__seat_t *seat) {
     wksp__seat_leave_heaps(seat);
     wksp__map_idle(seat->map);
   } /* else its heaps are protected: they stay as a killed thread's do, for whoever looks next */
+  seat->bracket.depth = NULL;
   unclaim(seat->slot);
   seat->slot = NULL;
 }
@@ -287,6 +289,7 @@ static int lease_slot(wksp__call_t *call, wksp__seat_t *seat) {
   if (got <= 0) return got ? got : 1;
   seat->slot = call->slot;
   seat->name = call->name;
+  wksp__bracket_set(seat);
   /* LOOK: the memory may have been protected since map_busy; the first call sees it */
   wksp__st(&seat->slot->fenced, WKSP_FENCED_LOOK | (seat->fenced ? WKSP_FENCED_CALLS : 0U));
   return 0;

@@ -34,6 +34,50 @@ WKSP_PROTOTYPES_BEGIN
 WKSP_API int wksp_client_enter(fd_wksp_t *wksp);
 WKSP_API void wksp_client_leave(fd_wksp_t *wksp);
 
+/* The same without a call, where two calls are what a bracket costs: a thread asks for its bracket
+   of the workspace once, and keeps it until it leaves the workspace or ends. A child of fork asks
+   anew: what its parent had is gone there. The fields are the library's. The two kinds may be mixed
+   and nested. */
+typedef struct wksp_bracket {
+  fd_wksp_t *wksp;
+  ulong *depth; /* NULL: ask the library */
+  uint const *fenced;
+  ulong const *pause;
+} wksp_bracket_t;
+
+/* 0 and *ret_bracket, or as wksp_client_enter. */
+WKSP_API int wksp_client_bracket(fd_wksp_t *wksp, wksp_bracket_t **ret_bracket);
+
+/* What is left to the library when others pause, or when the bracket is an inner one. */
+WKSP_API int wksp_client_enter_rest(wksp_bracket_t *bracket);
+WKSP_API void wksp_client_leave_rest(wksp_bracket_t *bracket);
+
+/* As wksp_client_enter and wksp_client_leave. The stores and loads are those of pause.c, and so are
+   their partners. */
+static inline int wksp_bracket_enter(wksp_bracket_t *bracket) {
+  ulong *depth = bracket->depth;
+  if (__builtin_expect(!depth || __atomic_load_n(depth, __ATOMIC_RELAXED), 0))
+    return wksp_client_enter_rest(bracket);
+  __atomic_store_n(depth, 1UL, __ATOMIC_RELAXED);
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+  if (__builtin_expect((__atomic_load_n(bracket->fenced, __ATOMIC_RELAXED) |
+                        __atomic_load_n(bracket->pause, __ATOMIC_RELAXED)) != 0,
+                       0)) {
+    __atomic_store_n(depth, 0UL, __ATOMIC_RELAXED);
+    return wksp_client_enter_rest(bracket);
+  }
+  __atomic_thread_fence(__ATOMIC_ACQUIRE);
+  return 0;
+}
+
+static inline void wksp_bracket_leave(wksp_bracket_t *bracket) {
+  ulong *depth = bracket->depth;
+  if (__builtin_expect(!depth || __atomic_load_n(depth, __ATOMIC_RELAXED) != 1, 0))
+    wksp_client_leave_rest(bracket);
+  else
+    __atomic_store_n(depth, 0UL, __ATOMIC_RELEASE);
+}
+
 /* Who is inside a bracket. */
 typedef struct wksp_inside {
   uint pid, tid; /* as it sees itself */
