@@ -4,7 +4,9 @@
 
 #include "wksp/pause.h"
 
+#include <limits.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static ulong const SECOND = 1000000000UL;
@@ -105,20 +107,31 @@ static void fuzzy(void **state) {
   mem_store_end(&mem);
 }
 
-#define ACCOUNTS 4096
+/* As many as fill some chunks, each account a page of its own. */
+#define ACCOUNTS 512
+#define APART    512UL
 #define MONEY    1000UL
+#define ROUNDS   100
+/* On a machine that others use, too, as many rounds as that allows, but some; ns. */
+#define ROUNDS_MIN 20
+#define ROUNDS_NS  10000000000UL
 
 /* Moves money between accounts that lie far apart; the sum stays. */
 static void *transfer(void *arg) {
   worker_t *self = arg;
   testing_rng_t rng = {self->seed * 2 + 1};
   uint64_t *accounts = fd_wksp_laddr(self->wksp, self->alloc_gaddr);
-  while (!__atomic_load_n(&self->stop, __ATOMIC_RELAXED)) {
-    ulong from = 512 * testing_below(&rng, ACCOUNTS), to = 512 * testing_below(&rng, ACCOUNTS);
-    assert_int_equal(wksp_client_enter(self->wksp), 0);
+  wksp_bracket_t *bracket;
+  assert_int_equal(wksp_client_bracket(self->wksp, &bracket), 0);
+  for (uint call = 0; !__atomic_load_n(&self->stop, __ATOMIC_RELAXED); call ^= 1U) {
+    ulong from = APART * testing_below(&rng, ACCOUNTS), to = APART * testing_below(&rng, ACCOUNTS);
+    assert_int_equal(call ? wksp_client_enter(self->wksp) : wksp_bracket_enter(bracket), 0);
     __atomic_fetch_sub(&accounts[from], 1UL, __ATOMIC_RELAXED);
     __atomic_fetch_add(&accounts[to], 1UL, __ATOMIC_RELAXED);
-    wksp_client_leave(self->wksp);
+    if (call)
+      wksp_client_leave(self->wksp);
+    else
+      wksp_bracket_leave(bracket);
     __atomic_fetch_add(&self->turns, 1UL, __ATOMIC_RELAXED);
   }
   return NULL;
@@ -130,16 +143,19 @@ static void quiesce(void **state) {
   mem_store_t mem;
   mem_store_new(&mem);
   wksp_ckpt_store_t *store = mem_store_open(&mem);
-  fd_wksp_t *wksp = testing_wksp(64, 32UL << 20);
-  ulong at = fd_wksp_alloc(wksp, 4096, ACCOUNTS * 4096, 5);
+  fd_wksp_t *wksp = testing_wksp(64, 4UL << 20);
+  ulong at = fd_wksp_alloc(wksp, 4096, ACCOUNTS * APART * 8, 5);
   uint64_t *accounts = fd_wksp_laddr(wksp, at);
-  for (uint i = 0; i < ACCOUNTS; i++) accounts[512 * i] = MONEY;
+  for (uint i = 0; i < ACCOUNTS; i++) accounts[APART * i] = MONEY;
   worker_t workers[2];
   pthread_t threads[2];
   for (uint i = 0; i < 2; i++)
     workers[i] = (worker_t){.wksp = wksp, .alloc_gaddr = at, .seed = testing_next(&rng)};
   begin(workers, threads, 2, transfer);
-  for (uint round = 0; round < 12; round++) {
+  char const *full = getenv("WKSP_TEST_FULL");
+  ulong until = full && !strcmp(full, "1") ? ULONG_MAX : wksp__now_ns() + ROUNDS_NS;
+  uint round = 0;
+  for (; round < ROUNDS && (round < ROUNDS_MIN || wksp__now_ns() < until); round++) {
     wksp_ckpt_opts_t opts = {
         .mode = WKSP_CKPT_QUIESCE, .wait_ns = 60 * SECOND, .pause_ns = 60 * SECOND, .threads = 2};
     wksp_ckpt_result_t result;
@@ -151,11 +167,12 @@ static void quiesce(void **state) {
     restored_t restored;
     assert_int_equal(sample_restore(store, result.id, NULL, &restored), 0);
     uint64_t sum = 0, *copy = fd_wksp_laddr(restored.wksp, at);
-    for (uint i = 0; i < ACCOUNTS; i++) sum += copy[512 * i];
+    for (uint i = 0; i < ACCOUNTS; i++) sum += copy[APART * i];
     assert_int_equal(sum, ACCOUNTS * MONEY);
     restored_end(&restored);
     assert_int_equal(wksp_ckpt_remove(store, result.id, NULL), 0);
   }
+  printf("# %u checkpoints\n", round);
   end(workers, threads, 2);
   testing_wksp_end(wksp);
   wksp_ckpt_store_close(store);
