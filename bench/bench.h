@@ -123,6 +123,8 @@ struct fd_wksp *bench_population(uint64_t n, uint64_t seed);
 
 /* Adds rows: a call after a kill, and rebuilding, in that population. */
 void bench_recover(bench_rows_t *rows, struct fd_wksp *wksp, uint64_t seed);
+/* One row (idle.c). */
+void bench_idle(bench_rows_t *rows, unsigned seconds);
 void bench_rebuild(bench_rows_t *rows, struct fd_wksp *wksp);
 
 #ifdef __cplusplus

@@ -40,6 +40,7 @@
 #define ROUNDS_MAX 31
 #define BLOCKS_MAX (4UL << 20)
 #define PARTS_MAX  (1UL << 16)
+#define SIZE_MIN   (16UL << 20) /* what is made for it has room */
 #define BRACKETS   10000000UL
 
 /* Time of the clock, or of the processors that this program has used: for a machine that others use
@@ -441,6 +442,31 @@ static void again_rows(bench_rows_t *rows, fixture_t *fix) {
   store_end(store, fix->tmpfs);
 }
 
+/* The pause of a smaller workspace, in ms of the clock, to be plotted against its size: nobody is
+   there who changes anything, so it is what the second pass costs. */
+static void size_row(bench_rows_t *rows, fixture_t const *of, ulong size) {
+  fixture_t fix = {.size = size, .tmpfs = of->tmpfs, .rng = of->rng};
+  fixture_make(&fix);
+  wksp_ckpt_store_t *store = store_in(fix.tmpfs);
+  double pause[ROUNDS_MAX], digest[ROUNDS_MAX], ours;
+  char name[64];
+  for (unsigned r = 0; r < of->rounds; r++) {
+    digest[r] = codec_time(&fix, do_digest);
+    wksp_ckpt_result_t result = take(&fix, store, WKSP_CKPT_RAW, WKSP_CKPT_QUIESCE, &ours);
+    pause[r] = (double)result.pause_ns / 1e6;
+    drop(store, result.id);
+  }
+  store_end(store, fix.tmpfs);
+  snprintf(name, sizeof name, "pause, %lu MiB live", fix.live >> 20);
+  bench_row_t *row = bench_row(rows, name);
+  row->unit = "ms";
+  for (int q = 0; q < 3; q++)
+    row->value[q] = bench_quantile(pause, of->rounds, q ? (double)(q - 1) : 0.5);
+  snprintf(row->note, sizeof row->note, "the digest by %d threads %.2f%s", THREADS,
+           bench_quantile(digest, of->rounds, 0.5) / 1e6, by_cpu ? " of the processor" : "");
+  fixture_free(&fix);
+}
+
 static void pause_rows(bench_rows_t *rows, fixture_t *fix) {
   uint64_t began = now();
   for (ulong i = 0; i < BRACKETS; i++) {
@@ -476,7 +502,8 @@ static void free_row(bench_rows_t *rows, fixture_t *fix) {
 
 static void usage(FILE *to) {
   fputs("usage: checkpoint [--size MiB] [--rounds N] [--tmpfs FOLDER] [--disk FOLDER] [--cpu] "
-        "[--only tmpfs,disk,raw,lz4,zstd,second,free,brackets] [--json] [--check]\n",
+        "[--only tmpfs,disk,raw,lz4,zstd,second,free,size,brackets,idle] [--idle SECONDS] [--json] "
+        "[--check]\n",
         to);
 }
 
@@ -494,14 +521,15 @@ static int wanted(char const *only, char const *word) {
 }
 
 int main(int argc, char **argv) {
-  static struct option const options[] = {{"size", 1, NULL, 's'},  {"rounds", 1, NULL, 'r'},
-                                          {"tmpfs", 1, NULL, 't'}, {"disk", 1, NULL, 'd'},
-                                          {"json", 0, NULL, 'j'},  {"check", 0, NULL, 'c'},
-                                          {"cpu", 0, NULL, 'u'},   {"only", 1, NULL, 'o'},
-                                          {"help", 0, NULL, 'h'},  {NULL, 0, NULL, 0}};
+  static struct option const options[] = {
+      {"size", 1, NULL, 's'}, {"rounds", 1, NULL, 'r'}, {"tmpfs", 1, NULL, 't'},
+      {"disk", 1, NULL, 'd'}, {"json", 0, NULL, 'j'},   {"check", 0, NULL, 'c'},
+      {"cpu", 0, NULL, 'u'},  {"only", 1, NULL, 'o'},   {"idle", 1, NULL, 'i'},
+      {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0}};
   char tmpfs[64] = "/dev/shm/wksp-bench-XXXXXX", disk[64] = "/var/tmp/wksp-bench-XXXXXX";
   fixture_t fix = {.size = 2048UL << 20, .rounds = 5};
   char const *only = NULL;
+  unsigned idle = 10;
   int json = 0, check = 0;
   for (int got; (got = getopt_long(argc, argv, "", options, NULL)) != -1;) {
     if (got == 's')
@@ -514,6 +542,8 @@ int main(int argc, char **argv) {
       fix.disk = optarg;
     else if (got == 'o')
       only = optarg;
+    else if (got == 'i')
+      idle = (unsigned)number(optarg, "--idle", 0, 3600);
     else if (got == 'j')
       json = 1;
     else if (got == 'c')
@@ -544,9 +574,12 @@ int main(int argc, char **argv) {
     codec_rows(&rows, &fix, "zstd -1", WKSP_CKPT_ZSTD, do_zstd, do_pack_zstd, do_unzstd);
   if (wanted(only, "second")) again_rows(&rows, &fix);
   if (wanted(only, "free")) free_row(&rows, &fix);
+  for (uint part = 16; wanted(only, "size") && part >= 2; part /= 2)
+    if (fix.size / part >= SIZE_MIN) size_row(&rows, &fix, fix.size / part);
   if (wanted(only, "brackets")) pause_rows(&rows, &fix);
   if (wanted(only, "brackets")) bracket_rows(&rows, &fix);
   fixture_free(&fix);
+  if (wanted(only, "idle") && idle) bench_idle(&rows, idle);
   if (own_tmpfs) rmdir(tmpfs);
   if (own_disk) rmdir(disk);
   if (json)
