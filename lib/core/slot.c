@@ -30,7 +30,6 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <linux/membarrier.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -487,14 +486,6 @@ int wksp__slot_outside(wksp__slot_t const *slot) {
          !(wksp__ld_acquire(&slot->flight) & WKSP_FLIGHT_BUSY);
 }
 
-int wksp__barrier(void) {
-#ifdef WKSP_NO_THREADS
-  return 1; /* no other core has a thread that could be inside */
-#endif
-  if (!syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0)) return 1;
-  return !syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
-}
-
 int wksp__gate_close(wksp__call_t *call, uint32_t idx, uint64_t wait_ns, uint64_t hold_ns) {
   wksp__slot_t *slot = &wksp__slots(call->wksp)[idx];
   uint64_t now = wksp__now_ns(), until = now + wait_ns;
@@ -520,14 +511,6 @@ int wksp__gate_close(wksp__call_t *call, uint32_t idx, uint64_t wait_ns, uint64_
   }
   wksp__gate_open(call, idx);
   return 0;
-}
-
-void wksp__gate_open(wksp__call_t *call, uint32_t idx) {
-  wksp__slot_t *slot = &wksp__slots(call->wksp)[idx];
-  uint64_t mine = WKSP_GATE_CLOSED(call->name);
-  if (!wksp__cas(&slot->gate, &mine, WKSP_GATE_NOTICE)) return;
-  wksp__fetch_add(&slot->gate_futex, 1U);
-  wksp__futex_wake(&slot->gate_futex, 1);
 }
 
 /* Gives the slot of a dead thread back, whose claim word is old. 1, 0 somebody else was first, or

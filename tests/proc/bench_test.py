@@ -65,7 +65,7 @@ def checkpoints():
 
 
 COMPARE = os.path.join(os.environ.get("WKSP_SOURCE_DIR") or
-                       os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."), "bench/compare")
+                       os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."), "bench/compare.py")
 
 # Made-up results as each benchmark prints them: the ratio, its spread and something that no run changes.
 REPORT = """machine
@@ -92,7 +92,7 @@ PROGRAMS = "seconds, peak             glibc              wksp   to best    rss\n
 
 
 def comparer():
-    """bench/compare as a module; it has no ending."""
+    """bench/compare.py as a module."""
     loader = importlib.machinery.SourceFileLoader("compare", COMPARE)
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("compare", loader))
     kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
@@ -102,7 +102,7 @@ def comparer():
 
 
 def compared(old, new):
-    """What bench/compare says of two texts: its exit status, its output."""
+    """What bench/compare.py says of two texts: its exit status, its output."""
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         paths = [os.path.join(folder, name) for name in ("old", "new", "svg")]

@@ -196,7 +196,8 @@ def pidfds_of_its_own():
         for c in some:
             tap.eq(c.call("Host", "Version", {}).code, 0)
         tap.eq(wire.stats(d.socket)["fds"] - before, 10, "descriptors of five connections")
-        mine = [one for one in map(wire.decode, some[0].call("Host", "Clients", {}).fields[1]) if one[1] == [os.getpid()]]
+        clients = map(wire.decode, some[0].call("Host", "Clients", {}).fields[1])
+        mine = [one for one in clients if one[1] == [os.getpid()]]
         with open("/proc/self/comm", "rb") as f:
             tap.eq([one[4] for one in mine], [[f.read().strip()]], "the name of this process")
         for c in some:

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Compares the results of a benchmark with those that are committed, row by row.
 
-    bench/compare COMMITTED.txt NEW.txt [--svg FILE]
+    bench/compare.py COMMITTED.txt NEW.txt [--svg FILE]
 
 Both are what scripts/bench printed: of wksp, checkpoint, alloc, programs, place or rpc. Only ratios are compared, of
 ours by a peer or a unit that was measured in turn with it, since these stay when the machine is another one. A row
