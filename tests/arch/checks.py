@@ -178,9 +178,8 @@ CORE_FILES = {
     "private": set("mprotect mmap munmap madvise sysconf".split()),
     # Protection of a mapping, for debugging.
     "protect": {"mprotect"},
-    # Deadlines, and since when a holder has been there; a claimant without a lease that is gone (kill 0);
-    # the longest of the waits for a claimant that cannot be waited for.
-    "slot": set("clock_gettime kill nanosleep".split()),
+    # Deadlines, and since when a holder has been there; a claimant without a lease that is gone (kill 0).
+    "slot": set("clock_gettime kill".split()),
     # The uuid of a new workspace.
     "wksp": {"getrandom"},
 }
@@ -194,7 +193,7 @@ CKPT_FILES = {
         ZSTD_isError""".split()),
     "manifest": set("ZSTD_compress ZSTD_compressBound ZSTD_decompress ZSTD_getFrameContentSize ZSTD_isError".split()),
     # Which instructions there are; libgcc's.
-    "digest": set("__cpu_model __cpu_indicator_init".split()),
+    "digest": {"__cpu_model"},
     # The one place that knows of a machine's folders.
     "folder": set("""open openat close pwrite pread fstat fsync renameat unlinkat fdopendir readdir closedir flock
         sync_file_range""".split()),
