@@ -129,6 +129,7 @@ def draw(old, new, title):
     """Both as dots with their spreads, by row, on a logarithmic axis of ratios."""
     both = [row for table in (old, new) for row in table.values() if row.ratio > 0]
     ends = [v for row in both for v in (row.ratio, row.low or row.ratio, row.high or row.ratio) if v > 0]
+    ends = ends or [1]
     low, high = math.floor(math.log10(min(ends))), math.ceil(math.log10(max(ends)) + 1e-9)
 
     def at(value):
