@@ -44,6 +44,19 @@ _Static_assert(offsetof(wksp__heap_t, owner) == 0, "the address of the owner wor
 /* Seats
  * ---------------------------------------------------------------------------------------------- */
 
+int wksp__gate_serve(wksp__slot_t *slot, uint64_t key) {
+  for (uint64_t gate = wksp__ld(&slot->gate); gate != key;)
+    if (wksp__gate_bars(gate))
+      return 0;
+    else if (wksp__cas(&slot->gate, &gate, key))
+      break; /* not by a store: a closer may come */
+  return 1;
+}
+
+void wksp__gate_serve_none(wksp__slot_t *slot) {
+  wksp__gate_serve(slot, 0);
+}
+
 /* Also for a short form that a signal handler of ours has interrupted on its way in. */
 void wksp__seat_short_off(wksp__seat_t *seat) {
   wksp__fast_off();

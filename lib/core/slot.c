@@ -380,19 +380,6 @@ static int look_guarded(wksp__slot_t *slot, wksp__map_t const *map) {
   return wksp__protect_refuse(map->wksp);
 }
 
-int wksp__gate_serve(wksp__slot_t *slot, uint64_t key) {
-  for (uint64_t gate = wksp__ld(&slot->gate); gate != key;)
-    if (wksp__gate_bars(gate))
-      return 0;
-    else if (wksp__cas(&slot->gate, &gate, key))
-      break; /* not by a store: a closer may come */
-  return 1;
-}
-
-void wksp__gate_serve_none(wksp__slot_t *slot) {
-  wksp__gate_serve(slot, 0);
-}
-
 /* Leaves the call and waits until the gate is open, its closer dead or late; then in again. */
 static void pass_gate(wksp__call_t *call) {
   wksp__slot_t *slot = call->slot;
