@@ -449,5 +449,6 @@ int loop_run(config_t const *config, log_t *log, uint64_t since_ns) {
     if (!loop.broken) log_info(log, "stopped", "pid=%d", (int)getpid());
   }
   close_all(&loop);
-  return bad || loop.broken;
+  if (loop.broken) _exit(1); /* its threads may still be at work, on what exit would take away */
+  return bad;
 }

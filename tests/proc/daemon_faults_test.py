@@ -19,8 +19,8 @@ import wire
 from daemon import Daemon
 
 WAIT_S = 60
-SHORT_TALKS = 12
-SHORT_STARTS = 12
+SHORT_TALKS = 6
+SHORT_STARTS = 8
 # Without memory the daemon may give up, in order: what it was at is in its state folder, for the next.
 MEMORY = ["malloc", "calloc", "realloc", "reallocarray", "strdup"]
 
