@@ -95,7 +95,7 @@ static int fails(unsigned at) {
   X(pread64, ssize_t, -1, EIO, (int fd, void *to, size_t len, off_t at), (fd, to, len, at))        \
   X(pthread_create, int, EAGAIN, 0, (pthread_t *to, pthread_attr_t const *attr,                    \
     void *(*main)(void *), void *arg), (to, attr, main, arg))                                      \
-  X(read, ssize_t, -1, ENOMEM, (int fd, void *to, size_t len), (fd, to, len))                         \
+  X(read, ssize_t, -1, ENOMEM, (int fd, void *to, size_t len), (fd, to, len))                      \
   X(readdir64, struct dirent *, NULL, EIO, (DIR *dir), (dir))                                      \
   X(recv, ssize_t, -1, ENOMEM, (int fd, void *to, size_t len, int how), (fd, to, len, how))        \
   X(recvmsg, ssize_t, -1, ENOMEM, (int fd, struct msghdr *to, int how), (fd, to, how))             \
