@@ -122,8 +122,8 @@ static double slowest(times_t *times, double share) {
 }
 
 static pid_t ctl(char const *path, char const *const *args) {
-  char const *argv[12] = {"wkspctl", "--socket", path};
-  int cnt = 3;
+  char const *argv[16] = {"wkspctl", "--socket", path, "--timeout", "10m"};
+  int cnt = 5;
   while (*args) argv[cnt++] = *args++;
   argv[cnt] = NULL;
   pid_t pid = fork();
