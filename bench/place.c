@@ -9,7 +9,9 @@
      create   the largest workspace that takes half of the pool of 2 MiB pages at the most, beside
               two threads that memset a fresh mapping of as many
      attach   connect, attach and write a word, beside shm_open, mmap and writing a word of a file
-              that is there
+              that is there; and the floor of what asks another process (place_floor.h), and of that
+              the change of processes alone. Each attach begins when what the last one left has been
+              cleared up
      read     words at random places, each place known only when the one before has been read: of a
               workspace in 2 MiB pages, of one in 4 KiB pages (which wkspd has the kernel make huge
    if it can), and of plain shared memory in 4 KiB pages
@@ -19,6 +21,7 @@
    What it refuses: to say anything about a pool of fewer than 64 pages. */
 
 #include "bench.h"
+#include "place_floor.h"
 
 #include "wksp/wksp.h"
 
@@ -36,7 +39,6 @@
 #define ROUNDS      9U
 #define ATTACHES    400U
 #define READS       4000000UL
-#define READ_BYTES  (2UL << 30)
 #define NAME        "bench-place"
 #define SHM         "/wksp-bench-place"
 #define PAGES_MIN   64UL
@@ -44,6 +46,7 @@
 #define DEADLINE_MS 600000L /* gigabytes in small pages, on a machine that others use */
 
 static wksp_client_t *client;
+static size_t read_bytes = 2UL << 30; /* the other argument, in GiB */
 
 static uint64_t number(char const *path) {
   char text[32] = "";
@@ -155,7 +158,18 @@ static double plain_attach(size_t size) {
   return ns;
 }
 
+/* A writer that has gone leaves a worker behind, which looks whether it has left anything. */
+static void wait_idle(void) {
+  wksp_status_t status = {.lease_cnt = 1};
+  uint64_t until = bench_now() + WAIT_NS;
+  while (status.lease_cnt || status.job_cnt) {
+    must(wksp_client_status(client, &status), "status");
+    if (bench_now() > until) bench_die("wkspd does not come to rest");
+  }
+}
+
 static double our_attach(ulong gaddr) {
+  wait_idle();
   uint64_t begun = bench_now();
   wksp_client_t *mine = wksp_client_connect(NULL);
   must(!mine, "connect");
@@ -169,7 +183,7 @@ static double our_attach(ulong gaddr) {
 }
 
 static void bench_attach(void) {
-  static double ours[ATTACHES], plain[ATTACHES];
+  static double ours[ATTACHES], plain[ATTACHES], least[ATTACHES], change[ATTACHES];
   size_t size = 64UL << 20;
   make(size, WKSP_PAGE_4K);
   fd_wksp_t *wksp = wksp_client_attach(client, NAME, WKSP_ATTACH_RW);
@@ -183,18 +197,31 @@ static void bench_attach(void) {
   memset(mem, 1, size);
   munmap(mem, size);
   close(fd);
+  floor_begin(size);
   for (unsigned i = 0; i < ATTACHES; i++) {
-    for (unsigned turn = 0; turn < 2; turn++) {
-      if ((i + turn) % 2)
+    for (unsigned turn = 0; turn < 4; turn++) {
+      switch ((i + turn) % 4) {
+      case 0:
         ours[i] = our_attach(gaddr);
-      else
+        break;
+      case 1:
         plain[i] = plain_attach(size);
+        break;
+      case 2:
+        least[i] = floor_attach(size);
+        break;
+      default:
+        change[i] = floor_switch();
+      }
     }
   }
+  floor_end();
   shm_unlink(SHM);
   must(wksp_client_remove(client, NAME, 0), "remove");
-  row("attach 64 MiB", bench_quantile(ours, ATTACHES, .5) / 1e3, "us",
-      bench_quantile(plain, ATTACHES, .5) / 1e3, 3);
+  double raw = bench_quantile(plain, ATTACHES, .5) / 1e3;
+  row("attach 64 MiB", bench_quantile(ours, ATTACHES, .5) / 1e3, "us", raw, 3);
+  row("  a bare libuv server's", bench_quantile(least, ATTACHES, .5) / 1e3, "us", raw, 0);
+  row("  a byte there and back", bench_quantile(change, ATTACHES, .5) / 1e3, "us", raw, 0);
 }
 
 /* Read
@@ -215,7 +242,7 @@ static double reads(uint64_t const *mem, size_t words, uint64_t seed) {
 
 /* Of a workspace in such pages; 0: there are too few of them. */
 static double our_reads(ulong page_size, uint64_t round) {
-  wksp_create_t create = {.name = NAME, .size = READ_BYTES, .page_size = page_size, .mode = 0600};
+  wksp_create_t create = {.name = NAME, .size = read_bytes, .page_size = page_size, .mode = 0600};
   if (wksp_client_create(client, &create, NULL)) return 0;
   fd_wksp_t *wksp = wksp_client_attach(client, NAME, WKSP_ATTACH_RW);
   must(!wksp, "attach");
@@ -230,7 +257,7 @@ static double our_reads(ulong page_size, uint64_t round) {
 }
 
 static double plain_reads(uint64_t round) {
-  size_t size = READ_BYTES / 8 * 7;
+  size_t size = read_bytes / 8 * 7;
   int fd = memfd_create("bench", MFD_CLOEXEC);
   if (fd < 0 || ftruncate(fd, (off_t)size)) bench_die("memfd_create: %s", strerror(errno));
   uint64_t *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -259,9 +286,9 @@ static void bench_read(void) {
   }
   char name[64];
   double base = bench_quantile(plain, TURNS, .5);
-  snprintf(name, sizeof name, "read of %lu MiB, 2M pages", READ_BYTES >> 20);
+  snprintf(name, sizeof name, "read of %lu MiB, 2M pages", read_bytes >> 20);
   row(name, bench_quantile(huge, TURNS, .5), "ns", base, 1);
-  snprintf(name, sizeof name, "read of %lu MiB, 4k pages", READ_BYTES >> 20);
+  snprintf(name, sizeof name, "read of %lu MiB, 4k pages", read_bytes >> 20);
   row(name, bench_quantile(small, TURNS, .5), "ns", base, 0);
 }
 
@@ -271,10 +298,16 @@ int main(int argc, char **argv) {
     void (*run)(void);
   } const parts[] = {{"create", bench_create}, {"attach", bench_attach}, {"read", bench_read}};
   size_t part_cnt = sizeof parts / sizeof *parts, only = part_cnt;
-  for (size_t i = 0; argc == 2 && i < part_cnt; i++)
-    if (!strcmp(argv[1], parts[i].name)) only = i;
-  if (argc > 2 || (argc == 2 && only == part_cnt))
-    bench_die("usage: place [create|attach|read]; scripts/bench place runs it");
+  for (int arg = 1; arg < argc; arg++) {
+    size_t gib = strtoul(argv[arg], NULL, 10), i = 0;
+    while (i < part_cnt && strcmp(argv[arg], parts[i].name)) i++;
+    if (i < part_cnt)
+      only = i;
+    else if (gib >= 1 && gib <= 64)
+      read_bytes = gib << 30;
+    else
+      bench_die("usage: place [create|attach|read] [GiB to read]; scripts/bench place runs it");
+  }
   setvbuf(stdout, NULL, _IOLBF, 0);
   client = wksp_client_connect(NULL);
   must(!client, "connect");
