@@ -103,8 +103,7 @@ uint64_t memory_size_min(uint64_t part_max, uint64_t data_max, uint64_t page_siz
 }
 
 /* The same for other tables than those of the data_max and part_max that are wanted, which end
- * where these do.
- */
+   where these do. */
 static int refit(memory_want_t const *want, memory_got_t *got, memory_fail_t *ret_fail) {
   wksp__geom_t was, geom;
   uint64_t most = 0;
