@@ -1,5 +1,6 @@
 /* job: see job.h. A compact or resize that has to wait for another one of its workspace does not
-   hold up those behind it, nor does a task that has to wait for a place or for its store. To pick
+   hold up those behind it, nor does a task that has to wait for a place, for its store, or for the
+   end of a resize. To pick
    one all that wait are looked at: a few hundred, or a reap for each workspace there is. Refuses to
    know what a job is for. */
 
@@ -185,6 +186,7 @@ static int store_free(jobs_t const *jobs, job_t const *job) {
 
 static int may_run(jobs_t const *jobs, job_t const *job, uint32_t running_max, uint32_t long_max) {
   if (job->held) return 0;
+  if (job->op == ENGINE_OP_CHECKPOINT && job->ws && job->ws->state == WS_RESIZING) return 0;
   if (job_op_long(job->op)) return jobs->long_cnt < long_max && store_free(jobs, job);
   return jobs->running_cnt - jobs->long_cnt < running_max &&
          !(takes_turns(job) && job->ws->compacting);

@@ -28,7 +28,8 @@
    The table is not ours. A worker's answer is within [size_min, max_size], which was looked at when
    the workspace was created; a table that lies about its end deceives those who write it.
 
-   Refuses a second resize while one is under way, and to move what is in use. */
+   Refuses a second resize while one is under way, to shrink under a checkpoint that is being taken,
+   and to move what is in use. */
 
 #include <inttypes.h>
 #include <string.h>
@@ -76,6 +77,20 @@ static int fault_resize(ws_t const *ws, uint64_t size, engine_reply_t *ret_fault
             ws->spec.name);
   fault_workspace(ret_fault, ws->spec.name);
   fault_hint(ret_fault, "try again in a moment");
+  return 1;
+}
+
+/* A checkpoint reads what was live when it began, also what has been freed since; of pages that
+   were given back the kernel would make new ones for it. One that has not begun waits (job.c). */
+static int fault_read(engine_t const *e, ws_t const *ws, uint64_t size, engine_reply_t *ret_fault) {
+  job_t const *job = jobs_of(&e->jobs, ws, ENGINE_OP_CHECKPOINT);
+  if (!job || !job->running || resize_round(ws, size) >= ws->spec.size) return 0;
+  fault_set(
+      ret_fault, ENGINE_CODE_UNAVAILABLE, "busy",
+      "workspace \"%s\" cannot shrink while a checkpoint of it is being taken, as job %" PRIu64,
+      ws->spec.name, job->job_id);
+  fault_workspace(ret_fault, ws->spec.name);
+  fault_hint(ret_fault, "wait for job %" PRIu64 ", or cancel it", job->job_id);
   return 1;
 }
 
@@ -165,7 +180,7 @@ void resize_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   if (!ws || fault_rights(&ws->spec, call->conn, WANT_WRITE, &fault) ||
       fault_writable(ws, &fault) || fault_replaced(e, ws, &fault) ||
       fault_size(e, req->u.resize.size, &fault) || fault_resize(ws, req->u.resize.size, &fault) ||
-      fault_share_job(e, call->conn, &fault)) {
+      fault_read(e, ws, req->u.resize.size, &fault) || fault_share_job(e, call->conn, &fault)) {
     call_fail(e, call, &fault);
     return;
   }

@@ -457,6 +457,34 @@ static void test_stop(void **state) {
   }
 }
 
+/* Nothing shrinks under a checkpoint that is being taken, and a checkpoint waits for the end of a
+   resize; growing does it no harm. */
+static void test_checkpoint(void **state) {
+  scene_t scene = scene_new();
+  sim_t *sim = scene.sim;
+  resize_ok(&scene, 2 * MIB);
+  sim->hold[SIM_TASK] = 1;
+  sim_take(sim, scene.conn, "orders");
+  assert_int_equal(sim->task_cnt[ENGINE_OP_CHECKPOINT], 1);
+  sim_request_t *refused = sim_resize(sim, scene.conn, "orders", MIB);
+  assert_int_equal(refused->reply.code, ENGINE_CODE_UNAVAILABLE);
+  assert_non_null(strstr(refused->reply.sentence, "while a checkpoint"));
+  resize_ok(&scene, 3 * MIB);
+  sim->hold[SIM_TASK] = 0;
+  sim_settle(sim);
+
+  engine_request_t take = sim_checkpoint_of("orders");
+  uint32_t shrink = sim_send_resize(sim, scene.conn, "orders", MIB, 0);
+  uint32_t taken = sim_send(sim, scene.conn, &take, 0);
+  assert_int_equal(sim->task_cnt[ENGINE_OP_CHECKPOINT], 1);
+  sim_settle(sim);
+  assert_int_equal(sim_reply(sim, scene.conn, shrink)->code, ENGINE_CODE_OK);
+  assert_int_equal(sim_reply(sim, scene.conn, taken)->code, ENGINE_CODE_OK);
+  assert_int_equal(sim->task_cnt[ENGINE_OP_CHECKPOINT], 2);
+  all_say(&scene, MIB);
+  sim_free(sim);
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(test_grow_order),
@@ -467,6 +495,7 @@ int main(void) {
       cmocka_unit_test(test_failures),
       cmocka_unit_test(test_abandoned),
       cmocka_unit_test(test_one_at_a_time),
+      cmocka_unit_test(test_checkpoint),
       cmocka_unit_test(test_quarantined),
       cmocka_unit_test(test_killed),
       cmocka_unit_test(test_stop),
