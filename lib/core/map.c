@@ -44,17 +44,19 @@ wksp__fast_t wksp__fast_none = {.join = WKSP_FAST_OFF};
 WKSP__TLS wksp__fast_t *wksp__fast = &wksp__fast_none;
 
 #ifdef WKSP_SEAT_IN_TLS
-/* The first seat of a thread, where all threads of a program have one: it costs no mapping, and a
-   thread that allocates after its destructors have run leaves none behind. Others have no memory of
-   malloc's, for a signal handler must not find the C library in its way. */
+/* The first seat of a thread in private memory, where all threads of a program have one: it costs
+   no mapping, and a thread that allocates after its destructors have run leaves none behind. One in
+   memory that others share has a page, which the kernel wipes in a child; it cannot wipe this.
+   Others have no memory of malloc's, for a signal handler must not find the C library in its way.
+ */
 static WKSP__TLS wksp__seat_t g_seat;
 static WKSP__TLS int g_seat_taken;
 #endif
 
-/* Zeroed; NULL: there is no memory. */
-static wksp__seat_t *seat_memory(void) {
+/* Zeroed; NULL: there is no memory. own: of the workspace. */
+static wksp__seat_t *seat_memory(struct wksp__own const *own) {
 #ifdef WKSP_SEAT_IN_TLS
-  if (!wksp__xchg(&g_seat_taken, 1)) { /* a signal handler may ask in between */
+  if (own && !wksp__xchg(&g_seat_taken, 1)) { /* a signal handler may ask in between */
     memset(&g_seat, 0, sizeof g_seat);
     return &g_seat;
   }
@@ -379,28 +381,26 @@ wksp__seat_t *wksp__seat_find(fd_wksp_t const *wksp) {
 }
 
 int wksp__seat_new(fd_wksp_t *wksp, wksp__seat_t **ret_seat) {
-  wksp__seat_t *seat = seat_memory();
-  if (!seat) return wksp__fail(WKSP_E_NOMEM, "call: out of memory for a thread's record");
   sigset_t old;
   maps_lock(&old);
   wksp__map_t *map = *find(wksp);
   int err = !map || !map->joins ? WKSP_E_INVAL : map->ro ? WKSP_E_RDONLY : 0;
   if (!err) map->leased++;
   maps_unlock(&old);
-  if (!err && pthread_setspecific(g_key, seat)) {
+  wksp__seat_t *seat = err ? NULL : seat_memory(map->own);
+  if (!err && (!seat || pthread_setspecific(g_key, seat))) {
+    if (seat) seat_free(seat);
     maps_lock(&old);
     map->leased--;
     maps_unlock(&old);
     err = WKSP_E_NOMEM;
   }
-  if (err) {
-    seat_free(seat);
+  if (err)
     return wksp__fail(
         err, err == WKSP_E_RDONLY
                  ? "call: the workspace is joined read-only; attach it read-write to change it"
              : err == WKSP_E_INVAL ? "call: no workspace is joined at this address"
-                                   : "call: out of memory for a thread-specific value");
-  }
+                                   : "call: out of memory for a thread's record");
   if (!map->own) wksp__life_wipe(seat, sizeof *seat);
   seat->map = map;
   seat->life = map->lease;

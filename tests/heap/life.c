@@ -417,6 +417,34 @@ static void bad(void) {
 
 /* With the heap in a workspace of wkspd's: children that exec are nobody's concern, one that
    allocates ends at once, and its parent's heap is as it was. */
+/* Blocks with this number in them come and go: 0 as it must be, 1 somebody else wrote into one, 2
+   there are none. */
+static int numbered(unsigned char number) {
+  unsigned char *blk[32] = {0};
+  for (unsigned i = 0; i < 200000; i++) {
+    unsigned at = (unsigned)draw(32);
+    for (unsigned b = 0; blk[at] && b < 48; b++)
+      if (blk[at][b] != number) return 1;
+    free(blk[at]);
+    if (!(blk[at] = malloc(48))) return 2;
+    memset(blk[at], number, 48);
+  }
+  for (unsigned i = 0; i < 32; i++) free(blk[i]);
+  return 0;
+}
+
+/* No handler of ours sees _Fork, and the thread has allocated from the workspace alone. */
+static void *forks_unseen(void *arg) {
+  int status;
+  free(malloc(48));
+  pid_t pid = _Fork();
+  WANT(pid >= 0);
+  if (!pid) _exit(numbered(2));
+  WANT(!numbered(1));
+  WANT(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) != 1);
+  return arg;
+}
+
 static void shared(void) {
   char name[] = "true", *argv[] = {name, NULL};
   pid_t pid;
@@ -435,6 +463,7 @@ static void shared(void) {
     _exit(malloc(100) != NULL);
   }
   WANT(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+  pthread_join(start(forks_unseen, NULL), NULL);
   mutate();
   free(g_late);
   g_late = NULL;
