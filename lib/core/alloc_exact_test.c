@@ -259,11 +259,12 @@ static void check_exact(story_t *story, int in_hand) {
   assert_clean(fix);
 }
 
-/* Whether a kill at that store of a call of so many comes after all that decides it: at the store
-   to the gate, from where on the short forms serve the heap, if there is one, or at that to `out`.
- */
+/* Whether a kill at that store of a call of so many may come after all that decides it: at the
+   store to the gate, from where on the short forms serve the heap, if there is one, or at that to
+   `out`. Those were counted in another process: who takes a slot whose gate served somebody stores
+   once more before all this. */
 static int decided(story_t const *story, long at, long stores) {
-  return at > stores - (story->size > 16384 ? 1 : 2);
+  return at > stores - (story->size > 16384 ? 2 : 3);
 }
 
 /* One kill of the call, and for each of `turns` ways to come by one kill there. */
