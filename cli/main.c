@@ -390,8 +390,7 @@ static cli_command_t const commands[] = {
             "be one, to which nobody is attached. It stays as it is until the new one can\n"
             "take its place, so there must be pages for both. Addresses stay as they were,\n"
             "and tables have no more room than they had: so there is a largest --max-size.\n",
-    .examples = "  wkspctl restore demo\n"
-                "  wkspctl restore demo --in-place --from 17.1a1ff9b1d83\n"
+    .examples = "  wkspctl restore demo --in-place --from 17.1a1ff9b1d83\n"
                 "  wkspctl restore demo --from 17.1a1ff9b1d83 --as demo-before --page 4k\n",
     .shows = 1, .run = cmd_restore },
   { .name = "schedule", .operands = {"NAME"},

@@ -119,7 +119,7 @@ def worker_killed():
         take(d, "w", "--style", "raw")
         d.ok("checkpoint-verify", "--all")
         store = os.path.join(d.state_dir, "checkpoints")
-        left = [f for folder in os.listdir(store) for f in os.listdir(os.path.join(store, folder))]
+        left = [f for at, _, files in os.walk(store) if at != store for f in files]
         tap.true(all(f.endswith((".pack", ".ckpt")) for f in left), f"files {left}")
 
 
