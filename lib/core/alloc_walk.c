@@ -257,8 +257,10 @@ int wksp__tails_there(fd_wksp_t const *wksp, uint32_t span, uint32_t end, uint32
 }
 
 int wksp__home_ending(fd_wksp_t const *wksp, uint32_t home) {
-  uint64_t gaddr = DIR_GADDR(wksp__ld(&wksp__heap_dir(wksp)[home]));
-  return wksp__alloc_ending(fd_wksp_laddr_fast(wksp, gaddr));
+  uint64_t dir = wksp__ld_acquire(&wksp__heap_dir(wksp)[home]), gaddr = DIR_GADDR(dir);
+  return DIR_WHAT(dir) == DIR_HOME && gaddr >= wksp->data_lo &&
+         gaddr <= wksp->data_hi - sizeof(struct fd_alloc) &&
+         wksp__alloc_ending(fd_wksp_laddr_fast(wksp, gaddr));
 }
 
 /* A span's pairs: bits beyond the blocks are 1 in A and never toggled in F. */

@@ -6,6 +6,7 @@
 
 #include "core/testing.h"
 
+#include "core/alloc.h"
 #include "core/test_hostile.h"
 
 #define TEST_ROUNDS  10000U
@@ -126,10 +127,33 @@ static void test_hole_outside(void **state) {
   testing_wksp_end(wksp);
 }
 
+/* A part of a span whose first has gone, of an fd_alloc that the directory has elsewhere: verify
+   does not look there, nor does rebuild. */
+static void test_home_outside(void **state) {
+  fd_wksp_t *wksp = testing_wksp(64, 16UL << 20);
+  void *shmem = fd_wksp_alloc_laddr(wksp, fd_alloc_align(), fd_alloc_footprint(), 6);
+  fd_alloc_t *join = fd_alloc_join(fd_alloc_new(shmem, 7), 0);
+  for (ulong sz = 1024; sz <= FD_ALLOC_SMALL_MAX; sz += sz / 4) /* some spans are wide */
+    assert_non_null(fd_alloc_malloc(join, 0, sz));
+  fd_alloc_leave(join);
+  uint64_t *words = wksp__span_words(wksp), *dir = wksp__heap_dir(wksp);
+  uint32_t span = 1, home = 1;
+  while (span < wksp__span_cnt(wksp) && SPAN_STATE(words[span]) != WKSP_SPAN_TAIL) span++;
+  while (home < wksp->heap_max && DIR_WHAT(dir[home]) != DIR_HOME) home++;
+  assert_true(span < wksp__span_cnt(wksp) && home < wksp->heap_max);
+  words[span - 1] = 0;
+  dir[home] = 1UL << 56 | DIR_HOME;
+  assert_int_equal(fd_wksp_verify(wksp, NULL, NULL), WKSP_E_CORRUPT);
+  int err = fd_wksp_rebuild(wksp, 1, NULL, NULL); /* this thread has a heap there */
+  assert_true(!err || err == WKSP_E_BUSY);
+  testing_wksp_end(wksp);
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(test_size_0),
       cmocka_unit_test(test_hole_outside),
+      cmocka_unit_test(test_home_outside),
       cmocka_unit_test(test_damaged),
   };
   return cmocka_run_group_tests_name("part_hostile", tests, NULL, NULL);

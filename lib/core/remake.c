@@ -151,11 +151,12 @@ void wksp__remake_suspect(fd_wksp_t *wksp, uint64_t alloc_gaddr, uint64_t gaddr)
 static int ephemerals_end(fd_wksp_t *wksp) {
   int err = 0;
   for (uint32_t id = 1; id < wksp->heap_max && !err; id++) {
-    uint64_t dir = wksp__ld(&wksp__heap_dir(wksp)[id]);
-    if (DIR_WHAT(dir) != DIR_HOME) continue;
-    struct fd_alloc const *alloc = fd_wksp_laddr_fast(wksp, DIR_GADDR(dir));
-    if (alloc->lease && alloc->self == DIR_GADDR(dir))
-      err = wksp__ephemeral_end(wksp, alloc->lease);
+    uint64_t dir = wksp__ld(&wksp__heap_dir(wksp)[id]), gaddr = DIR_GADDR(dir);
+    if (DIR_WHAT(dir) != DIR_HOME || gaddr < wksp->data_lo ||
+        gaddr > wksp->data_hi - sizeof(struct fd_alloc))
+      continue; /* it was damaged when it was written down: verify says so */
+    struct fd_alloc const *alloc = fd_wksp_laddr_fast(wksp, gaddr);
+    if (alloc->lease && alloc->self == gaddr) err = wksp__ephemeral_end(wksp, alloc->lease);
   }
   return err;
 }
