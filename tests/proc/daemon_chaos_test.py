@@ -16,11 +16,11 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
+import talk
 import tap
 import wire
 from daemon import Daemon
 
-WAIT_S = 60
 CLIENTS = 16
 TALKS = 3000 if tap.full() else 250
 CHAOS_S = 600 if tap.full() else 8
@@ -112,17 +112,7 @@ def remove_all(d):
 
 def as_fresh(d, fresh):
     """Waits until all that clients made is removed and the daemon holds what it held before."""
-    seen = {}
-
-    def same():
-        remove_all(d)
-        seen.update(wire.stats(d.socket))
-        return seen == fresh
-
-    try:
-        tap.until(same, WAIT_S, "it holds what it held at first")
-    except AssertionError as why:
-        raise AssertionError(f"{why}: {seen}, at first {fresh}") from why
+    talk.as_at_first(d, fresh, "after all that", lambda: remove_all(d))
 
 
 @tap.test(timeout=TALKS // 2 + 120)

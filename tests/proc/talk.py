@@ -105,10 +105,13 @@ def clean_up(d):
         tap.eq(checkpoints(), [], "checkpoints")
 
 
-def as_at_first(d, fresh, what):
+def as_at_first(d, fresh, what, before=None):
+    """Waits until the daemon holds what it held at first; before: called ahead of each look."""
     seen = {}
 
     def same():
+        if before:
+            before()
         seen.update(wire.stats(d.socket))
         return seen == fresh
 
