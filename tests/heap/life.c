@@ -63,7 +63,7 @@ void fill(void) {
   }
 }
 
-static void look(void) {
+void look(void) {
   for (unsigned i = 0; i < BLOCKS; i++)
     for (size_t b = 0; b < g_sz[i]; b++) WANT(g_blk[i][b] == (unsigned char)i);
 }
@@ -86,63 +86,6 @@ void mutate(void) {
   }
   look();
   drop();
-}
-
-/* A number over every byte that this process can write, but its stack, what files keep, and the
-   mapping with the thread's own block: the kernel writes there by itself (the processor's number).
-   Only the anonymous mappings are left. */
-static uint64_t hash_all(void) {
-  static char maps[1 << 18];
-  uint64_t hash = 1;
-  int fd = open("/proc/self/maps", 0);
-  ssize_t len = 0;
-  for (ssize_t got; (got = read(fd, maps + len, sizeof maps - 1 - (size_t)len)) > 0;) len += got;
-  close(fd);
-  maps[len] = 0;
-  uintptr_t own = (uintptr_t)pthread_self();
-  for (char *line = maps; *line; line = strchr(line, '\n') + 1) {
-    unsigned long lo, hi;
-    char mode[5], path = 0;
-    if (sscanf(line, "%lx-%lx %4s %*s %*s %*s %c", &lo, &hi, mode, &path) < 3) continue;
-    if (mode[1] != 'w' || mode[3] != 'p' || path == '/' || path == '[') continue;
-    if (lo <= own && own < hi) continue;
-    unsigned char *resident = (unsigned char *)maps + sizeof maps / 2;
-    for (unsigned long at = lo; at < hi; at += 4096) {
-      if (mincore((void *)at, 4096, resident) || !(*resident & 1)) continue;
-      for (uint64_t *word = (uint64_t *)at; word < (uint64_t *)(at + 4096); word++)
-        if (*word) /* zeros may become resident by themselves */
-          hash = (hash ^ *word ^ (uintptr_t)word) * 0x9e3779b97f4a7c15UL;
-    }
-  }
-  return hash;
-}
-
-/* How a child can come to be. */
-static pid_t child_of(int how) {
-  return how == 0 ? fork() : how == 1 ? _Fork() : (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-}
-
-/* A child changes all that it has; the parent's memory stays as it is, byte for byte. */
-static void forks(void) {
-  fill();
-  for (int how = 0; how < 3; how++) {
-    look();
-    uint64_t sum = 0, before = 0;
-    for (unsigned i = 0; i < BLOCKS; i++) sum += (uintptr_t)g_blk[i] * i;
-    before = hash_all();
-    pid_t pid = child_of(how);
-    if (!pid) {
-      mutate();
-      _exit(0);
-    }
-    int status;
-    WANT(waitpid(pid, &status, 0) == pid && !status);
-    WANT(hash_all() == before);
-    for (unsigned i = 0; i < BLOCKS; i++) sum -= (uintptr_t)g_blk[i] * i;
-    WANT(!sum);
-    look();
-  }
-  mutate();
 }
 
 /* Threads
