@@ -540,6 +540,14 @@ int memory_access(int fd, char *ret_why, size_t why_cap) {
   return access;
 }
 
+int memory_unfinished(int fd) {
+  struct stat st;
+  uint64_t magic = 1;
+  int seals = fcntl(fd, F_GET_SEALS);
+  return !fstat(fd, &st) && S_ISREG(st.st_mode) && seals >= 0 && (seals & SEALS) == SEALS &&
+         pread(fd, &magic, sizeof magic, 0) == (ssize_t)sizeof magic && !magic;
+}
+
 int memory_claims(int fd, char ret_name[40], uint8_t ret_uuid[16]) {
   struct stat st;
   struct fd_wksp header;

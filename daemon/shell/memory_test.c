@@ -285,7 +285,9 @@ static void check_differs(void **state) {
   assert_string_equal(name, want.name);
   assert_memory_equal(uuid, want.uuid, sizeof uuid);
   uint64_t zero = 0;
+  assert_false(memory_unfinished(got.fd));
   assert_int_equal(pwrite(got.fd, &zero, sizeof zero, 0), sizeof zero);
+  assert_true(memory_unfinished(got.fd));
   assert_non_null(strstr(memory_check(got.fd, &is), "workspace"));
   assert_int_equal(memory_claims(got.fd, name, uuid), 0);
   close(got.fd);
@@ -293,10 +295,12 @@ static void check_differs(void **state) {
   assert_int_equal(ftruncate(fd, 4096), 0);
   other.max_size = 4096;
   assert_non_null(strstr(memory_check(fd, &other), "sealed"));
+  assert_false(memory_unfinished(fd));
   close(fd);
   int pair[2];
   assert_int_equal(pipe(pair), 0);
   assert_non_null(memory_check(pair[0], &other));
+  assert_false(memory_unfinished(pair[0]));
   close(pair[0]);
   close(pair[1]);
 }

@@ -10,6 +10,7 @@
      ready    agrees            served, or read only, or quarantined, by its layout (core/layout.h)
      ready    does not          quarantined under its name
      making   has its uuid      thrown away, it was never published
+     making   no header yet     thrown away likewise, if it has the name of that workspace
      making   another uuid      a stranger: it is not of that create
      removing any               removed when its last lease has ended
      none     any               a stranger
@@ -239,13 +240,19 @@ static void find_by_uuid(recover_t *recover, spec_t const *spec) {
   }
 }
 
+/* What lies under the name of the spec's workspace is its memory. */
+static int is_its_own(recover_mem_t const *mem, spec_t const *spec) {
+  if (!mem) return 0;
+  return !disagrees(mem, spec) || (spec->state == SPEC_MAKING && memory_unfinished(mem->fd));
+}
+
 static void match(recover_t *recover, spec_t const *spec) {
   recover_mem_t *mem = idmap_get(&recover->memories, spec->ws_id);
   if (spec->state == SPEC_REMOVING || spec->state == SPEC_GONE) return;
-  if (mem && !disagrees(mem, spec)) return;
+  if (is_its_own(mem, spec)) return;
   find_by_uuid(recover, spec);
   mem = idmap_get(&recover->memories, spec->ws_id);
-  if (!mem || spec->state != SPEC_MAKING || !disagrees(mem, spec)) return;
+  if (!mem || spec->state != SPEC_MAKING || is_its_own(mem, spec)) return;
   idmap_remove(&recover->memories, spec->ws_id);
   add_stranger(recover, mem, "a create that was never finished has its name in the fd store");
 }

@@ -142,6 +142,10 @@ WKSP_PRIVATE int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size
 void *wksp__new(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
                 ulong data_sz);
 
+/* The same, but without the magic number: nobody can join it yet. */
+void *wksp__new_hidden(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
+                       ulong data_sz);
+
 /* 1 if name is a legal workspace name. */
 int wksp__name_ok(char const *name);
 

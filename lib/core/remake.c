@@ -25,10 +25,9 @@
 #include <string.h>
 
 fd_wksp_t *wksp__remake_begin(void *shmem, wksp__remake_t const *what) {
-  fd_wksp_t *wksp =
-      wksp__new(shmem, what->name, what->seed, what->part_max, what->data_max, what->data_sz);
+  fd_wksp_t *wksp = wksp__new_hidden(shmem, what->name, what->seed, what->part_max, what->data_max,
+                                     what->data_sz);
   if (!wksp) return NULL;
-  wksp__st(&wksp->magic, 0UL);
   if (what->uuid) memcpy(wksp->uuid, what->uuid, sizeof wksp->uuid);
   return wksp;
 }

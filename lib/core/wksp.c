@@ -62,8 +62,8 @@ static int page_is_zero(void const *page) {
   return 1;
 }
 
-void *wksp__new(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
-                ulong data_sz) {
+void *wksp__new_hidden(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
+                       ulong data_sz) {
   struct fd_wksp *hdr = shmem;
   wksp__geom_t geom;
   if (!shmem || (uintptr_t)shmem % FD_WKSP_ALIGN) {
@@ -100,6 +100,13 @@ void *wksp__new(void *shmem, char const *name, uint seed, ulong part_max, ulong 
   header_fill(hdr, name, seed, &geom);
   wksp__slots_new(hdr);
   wksp__part_new(hdr, data_sz);
+  return shmem;
+}
+
+void *wksp__new(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
+                ulong data_sz) {
+  struct fd_wksp *hdr = wksp__new_hidden(shmem, name, seed, part_max, data_max, data_sz);
+  if (!hdr) return NULL;
   wksp__st_release(&hdr->magic, WKSP_MAGIC); /* pairs with the acquire in wksp__header_check */
   return shmem;
 }

@@ -218,9 +218,9 @@ class Daemon:
         proc.kill()
         proc.wait()
 
-    def kill_child(self):
-        """Ends the serving process with SIGKILL, waits until it is gone; returns its id."""
-        pid = self.pid()
+    def kill_child(self, pid=None):
+        """Ends the serving process with SIGKILL, waits until it is gone; returns its id. pid: it, if that is known."""
+        pid = pid or self.pid()
         os.kill(pid, signal.SIGKILL)
         wait_gone(pid)
         return pid

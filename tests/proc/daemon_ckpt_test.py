@@ -123,6 +123,12 @@ def worker_killed():
         tap.true(all(f.endswith((".pack", ".ckpt")) for f in left), f"files {left}")
 
 
+def workers(pid):
+    """How many children wkspd has."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        return len(f.read().split())
+
+
 def parts(d):
     return len(d.json("query", "w")["partitions"])
 
@@ -162,14 +168,41 @@ def in_place():
             same = d.json("show", "w")["uuid"] == was
             tap.eq(parts(d), 2 if same else 1, f"kill {n} (WKSP_TEST_SEED={seed})")
             tap.contains(d.ok("verify", "w"), "sound")
-            # Killed while it is filled, the new one is memory without a header: it is kept, and set apart.
-            served = [w["name"] for w in d.json("ls")["workspaces"] if not w["quarantined"]]
-            tap.eq(served, ["w"], "workspaces that are served")
+            tap.eq([w["name"] for w in d.json("ls")["workspaces"]], ["w"], "workspaces")
             if same:
                 tap.until(lambda: d.ctl("restore", "w", "--in-place").rc == 0, WAIT_S, "it is restored at last")
                 tap.eq(parts(d), 1, "the new content")
         # what it was before goes first
         tap.until(lambda: d.ctl("rm", "w").rc == 0, WAIT_S, "it can be removed")
+
+
+@tap.test
+def restore_killed():
+    """A restore is there whole or not at all, wherever wkspd is killed, and what memory it had is given back"""
+    seed = tap.seed()
+    rng = random.Random(seed)
+    with Daemon(supervise=True) as d:
+        d.ok("create", "w", "--size", "48M", "--page", "4k")
+        d.ok("memset", d.ok("alloc", "w", "--size", "40M", "--tag", "7").strip(), "1")
+        take(d, "w", "--style", "lz4")
+        for n in range(30 if tap.full() else 3):
+            pid, wait_s = d.pid(), rng.random() ** 3 / 50
+            restore = d.popen(binary("cli/wkspctl"), "--socket", d.socket, "restore", "w", "--as", "copy",
+                              stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            while not workers(pid) and restore.poll() is None:  # the one that fills it
+                pass
+            end = time.monotonic() + wait_s
+            while time.monotonic() < end and restore.poll() is None:
+                pass
+            old = d.kill_child(pid)
+            restore.wait(WAIT_S)
+            d.wait_restart(old)
+            there = sorted(w["name"] for w in d.json("ls")["workspaces"])
+            tap.true(there in (["w"], ["copy", "w"]), f"kill {n}: {there} (WKSP_TEST_SEED={seed})")
+            if "copy" in there:
+                tap.contains(d.ok("verify", "copy"), "sound")
+                d.ok("rm", "copy")
+            tap.eq([w["name"] for w in d.json("ls")["workspaces"]], ["w"], "workspaces at the end")
 
 
 @tap.test
