@@ -159,7 +159,7 @@ static void maps_unlock(sigset_t const *old) {
 }
 
 static void fork_before(void) {
-  sigset_t old;
+  sigset_t old = {0}; /* only a part of it is written; the rest would be what the stack held */
   maps_lock(&old);
   g_fork_mask = old;
 }

@@ -68,6 +68,10 @@ void look(void) {
     for (size_t b = 0; b < g_sz[i]; b++) WANT(g_blk[i][b] == (unsigned char)i);
 }
 
+void invert(void) {
+  for (unsigned i = 0; i < BLOCKS; i++) memset(g_blk[i], (int)(~i & 255), g_sz[i]);
+}
+
 static void drop(void) {
   for (unsigned i = 0; i < BLOCKS; i++) free(g_blk[i]);
 }

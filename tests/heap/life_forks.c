@@ -4,17 +4,22 @@
    child share, one word that the library changes in the parent while a child lives, and two
    processes have the same block.
 
-   Model: a copy of every page that the process can write, but its stacks, what files keep, and the
-   mapping with the thread's own block: the kernel writes there by itself (the processor's number).
-   The copy lies in shared memory, which is left out likewise. Later each page is compared with it;
-   a page of zeros counts as one that is not in memory. The first difference is told, with its
-   place. */
+   Model: a copy of every page of the heap that is in memory. The heap is what lies in anonymous
+   mappings of 1 MiB or more; the smaller ones are the variables of the program and the libraries,
+   and the mapping with the thread's own block is left out too: the kernel writes there by itself
+   (the processor's number). The copy lies in shared memory, which is not compared. Later each page
+   is looked at again; a page of zeros counts as one that is not in memory. The first difference is
+   told, with its place.
+
+   With pages from the pool the kernel ends a child for which there is none (wksp-run(1) says so);
+   the parent's memory stays as it is all the same. */
 
 #include "life.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +29,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, PAGES = 1 << 15 };
+enum { PAGE = 4096, PAGES = 1 << 15, HEAP_MIN = 1 << 20 };
 
 typedef struct {
   char maps[1 << 18];  /* /proc/self/maps, as it is now */
@@ -49,9 +54,11 @@ static int wanted(char const *line, uintptr_t *ret_lo, uintptr_t *ret_hi) {
   unsigned long lo, hi;
   char mode[5], path = 0;
   if (sscanf(line, "%lx-%lx %4s %*s %*s %*s %c", &lo, &hi, mode, &path) < 3) return 0;
-  if (mode[0] != 'r' || mode[1] != 'w' || mode[3] != 'p' || path == '/' || path == '[') return 0;
+  if (mode[0] != 'r' || mode[1] != 'w' || mode[3] != 'p' || path == '[') return 0;
+  size_t len = strcspn(line, "\n");
+  if (path == '/' && !memmem(line, len, "/anon_hugepage", 14)) return 0;
   uintptr_t own = (uintptr_t)pthread_self();
-  if (lo <= own && own < hi) return 0;
+  if (hi - lo < HEAP_MIN || (lo <= own && own < hi)) return 0;
   *ret_lo = lo;
   *ret_hi = hi;
   return 1;
@@ -113,6 +120,7 @@ static void compare(uintptr_t at, char const *line) {
 static void take(void) {
   g_snap->cnt = 0;
   each_page(keep);
+  WANT(g_snap->cnt > 1000);
 }
 
 static void same(void) {
@@ -126,23 +134,30 @@ pid_t child_of(int how) {
 }
 
 /* A child changes all that it has; the parent's memory stays as it is, byte for byte. */
+static void child_does(int how, void (*what)(void), int of_pool) {
+  pid_t pid = child_of(how);
+  if (!pid) {
+    what();
+    _exit(0);
+  }
+  int status;
+  WANT(waitpid(pid, &status, 0) == pid);
+  WANT(!status || (of_pool && WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS));
+  same();
+  look();
+}
+
 void forks(void) {
   g_snap = mmap(NULL, sizeof *g_snap, PROT_READ | PROT_WRITE,
                 MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   WANT(g_snap != MAP_FAILED);
+  char const *huge = getenv("WKSP_MALLOC_HUGE");
+  int of_pool = huge && !strcmp(huge, "hugetlb");
   fill();
   for (int how = 0; how < 3; how++) {
-    look();
     take();
-    pid_t pid = child_of(how);
-    if (!pid) {
-      mutate();
-      _exit(0);
-    }
-    int status;
-    WANT(waitpid(pid, &status, 0) == pid && !status);
-    same();
-    look();
+    child_does(how, invert, of_pool);
+    child_does(how, mutate, of_pool);
   }
   mutate();
 }

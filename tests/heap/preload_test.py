@@ -61,7 +61,7 @@ def as_mimalloc():
 
 def life(what, limit=None, **env):
     done = heaplib.run(heaplib.OURS, LIFE, what, limit=limit, **env)
-    tap.eq(done.returncode, 0, f"{what}: {done.stdout[-300:]} {done.stderr[-300:]}")
+    tap.eq(done.returncode, 0, f"{what} {env}: {done.stdout[-300:]} {done.stderr[-300:]}")
     tap.eq(done.stdout, b"ok\n")
     return done.stderr.decode()
 
