@@ -116,7 +116,7 @@ class Held:
 
     def __exit__(self, kind, value, trace):
         self.proc.stdin.close()
-        rc = self.proc.wait(20)
+        rc = self.proc.wait(60)
         self.proc.stdout.close()
         if kind is None:
             tap.eq(rc, 0, "exit code of hand")

@@ -115,7 +115,7 @@ def show_lock():
             tap.eq((holder["pid"], holder["comm"], holder["dead"]), (hand.pid, "hand", False))
             hand.send_signal(signal.SIGSTOP)
             waiter = d.popen(binary("cli/wkspctl"), "alloc", "demo", "--size", "64")
-            tap.until(lambda: d.json("show", "demo")["lock_holder"]["since_ns"], 20, "somebody waits for it")
+            tap.until(lambda: d.json("show", "demo")["lock_holder"]["since_ns"], 60, "somebody waits for it")
             tap.contains(d.ok("show", "demo"), "waited for since 20")
             hand.send_signal(signal.SIGCONT)
         tap.eq(waiter.wait(20), 0, "exit status of the one that waited")
@@ -167,7 +167,7 @@ def rm():
             tap.eq([(info["name"], info["removing"]) for info in d.json("ls")["workspaces"]],
                    [("c", True), ("d", True)])
             tap.contains(d.ok("ls"), " removing ")
-        tap.until(lambda: d.status()["bytes"] == 0, 20, "the memory of removed workspaces is gone")
+        tap.until(lambda: d.status()["bytes"] == 0, 60, "the memory of removed workspaces is gone")
         tap.eq(d.json("ls"), {"workspaces": []})
 
 
@@ -312,7 +312,7 @@ def clients():
             keys(found[0]["held"][0], "name lease_id read_only removing since_ns")
             tap.eq((found[0]["comm"], found[0]["ended"]), ("hand", False))
             tap.contains(d.ok("clients"), "demo")
-        tap.until(lambda: not [c for c in d.json("clients")["clients"] if c["held"]], 20, "the lease has ended")
+        tap.until(lambda: not [c for c in d.json("clients")["clients"] if c["held"]], 60, "the lease has ended")
 
 
 @tap.test
@@ -334,7 +334,7 @@ def watch_while(d, args, act):
     while proc.poll() is None and n < 2000:
         act(n)
         n += 1
-    out, err = proc.communicate(timeout=30)
+    out, err = proc.communicate(timeout=60)
     tap.eq(err, b"", "standard error of watch")
     return proc.returncode, out.decode()
 

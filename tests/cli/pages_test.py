@@ -21,7 +21,7 @@ from daemon import Daemon, Result, binary, sanitizer_check
 NODES = "/sys/devices/system/node"
 POOLS = "/sys/kernel/mm/hugepages"
 NOBODY = 65534
-SETTLE_S = 20  # others on this machine may change what is compared; some moment is quiet
+SETTLE_S = 60  # others on this machine may change what is compared; some moment is quiet
 MIB = 1 << 20
 
 

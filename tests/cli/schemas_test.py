@@ -87,7 +87,7 @@ def checkpoints(ask):
     ask("restore", "demo", "--from", one, "--as", "copy")
     ask("schedule", "demo")
     ask("schedule", "demo", "--every", "1s", "--style", "zstd:3")
-    tap.until(lambda: ask("schedule", "demo")["schedule"]["runs"], 30, "a run of the schedule")
+    tap.until(lambda: ask("schedule", "demo")["schedule"]["runs"], 60, "a run of the schedule")
     ask("schedule", "demo", "--drop")
     job = ask("checkpoint", "copy")["job"]
     result = ask.d.ctl("--json", "cancel", str(job))
@@ -138,7 +138,7 @@ def watch(ask):
     ask.commands.add("watch")
     with open(os.path.join(ask.d.dir, "events"), "w+b") as out:
         proc = ask.d.popen(binary("cli/wkspctl"), "--json", "watch", "--count", "1", stdout=out)
-        tap.until(lambda: any(c["watch_cnt"] for c in ask("clients")["clients"]), 30, "somebody watches")
+        tap.until(lambda: any(c["watch_cnt"] for c in ask("clients")["clients"]), 60, "somebody watches")
         ask("rm", "demo")
         tap.eq(proc.wait(30), 0, "exit code of watch")
         out.seek(0)

@@ -34,10 +34,10 @@ def unchanged(d):
         return {key: status[key] for key in ("pid", "workspace_cnt", "quarantined_cnt", "lease_cnt", "bytes", "fd_cnt",
                                              "job_cnt", "connection_cnt")}
 
-    before = tap.until(lambda: quiet(held), 20, "the daemon is at rest")
+    before = tap.until(lambda: quiet(held), 60, "the daemon is at rest")
     listed = d.json("ls")
     yield
-    tap.until(lambda: held() == before, 20, f"the daemon is as before ({before})")
+    tap.until(lambda: held() == before, 60, f"the daemon is as before ({before})")
     tap.eq(d.json("ls"), listed)
 
 
@@ -253,11 +253,11 @@ def root_becomes_the_owner():
             os.set_blocking(writer, True)
             proc = d.popen(binary("cli/wkspctl"), *line, stdout=writer)
             os.close(writer)
-            tap.until(lambda p=proc: uids(p.pid) == {NOBODY}, 20, f"{line} runs as {NOBODY}")
+            tap.until(lambda p=proc: uids(p.pid) == {NOBODY}, 60, f"{line} runs as {NOBODY}")
             with os.fdopen(reader, "rb") as pipe:
                 while pipe.read(65536):
                     continue
-            tap.eq(proc.wait(20), 0, f"exit code of {line}")
+            tap.eq(proc.wait(60), 0, f"exit code of {line}")
         d.ok("rm", "theirs")
 
 
@@ -290,9 +290,9 @@ def stopped_daemon():
         os.kill(d.proc.pid, signal.SIGSTOP)
         try:
             for line in (["ls"], ["status"], ["create", "demo", "--size", "4M"]):
-                result = d.ctl(*line, "--timeout", "200ms", timeout_s=20)
+                result = d.ctl(*line, "--timeout", "200ms", timeout_s=60)
                 tap.eq((result.rc, result.out), (1, ""), f"{line}: {result.err}")
-            error = json.loads(d.ctl("--json", "ls", "--timeout", "200ms", timeout_s=20).err)
+            error = json.loads(d.ctl("--json", "ls", "--timeout", "200ms", timeout_s=60).err)
             tap.eq(error["error"], "WKSP_E_TIMEDOUT")
         finally:
             os.kill(d.proc.pid, signal.SIGCONT)
@@ -311,9 +311,9 @@ def daemon_dies_under_watch():
             d.ok("rm", "demo")
             return select.select([proc.stdout], [], [], 0)[0]
 
-        tap.until(seen, 20, "watch has told an event")
+        tap.until(seen, 60, "watch has told an event")
         d.kill()
-        _, err = proc.communicate(timeout=30)
+        _, err = proc.communicate(timeout=60)
         tap.true(proc.returncode in (1, 3), f"exit code {proc.returncode}")
         tap.true(err.startswith(b"wkspctl: "), f"says {err!r}")
 
@@ -330,7 +330,7 @@ def watch_reader_leaves():
             d.ok("rm", "demo")
             return proc.poll() is not None
 
-        tap.until(event, 30, "watch has ended")
+        tap.until(event, 60, "watch has ended")
         tap.eq(proc.returncode, 1)
         tap.contains(proc.stderr.read().decode(), "Broken pipe")
         proc.stderr.close()

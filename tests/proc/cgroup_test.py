@@ -19,7 +19,7 @@ PAGE = 2 * M
 ROOT = "/sys/fs/cgroup"
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB"
 WANTED = 16  # pages of 2 MiB
-WAIT_S = 30
+WAIT_S = 60
 
 
 def read(*path):

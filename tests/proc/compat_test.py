@@ -17,7 +17,7 @@ def published():
         tap.eq((result.rc, result.err), (0, ""), "exit status, what was wrong")
         tap.contains(result.out, "compat: pass")
         tap.eq(d.json("ls")["workspaces"], [], "what it created is gone")
-        tap.until(lambda: d.status()["lease_cnt"] == 0, 10, "its leases are gone")
+        tap.until(lambda: d.status()["lease_cnt"] == 0, 60, "its leases are gone")
 
 
 @tap.test

@@ -72,10 +72,10 @@ def who_may_what():
                                  (CAROL, "both", [0, 0, 0, 0, DENIED]), (CAROL, "all", missing)):
             tap.eq(users.run(user, lambda n=name: tries(n)), want, f"uid {user.uid} and \"{name}\"")
         for name in ("own", "read", "both", "all"):
-            tap.until(lambda: wire.stats(d.socket)["leases"] == 0, 20, "no lease is left")
+            tap.until(lambda: wire.stats(d.socket)["leases"] == 0, 60, "no lease is left")
             got = users.run(ADMIN, lambda n=name: tries(n)[:4])
             tap.eq(got, [0] * 4, f"an administrator and \"{name}\"")
-        tap.until(lambda: wire.stats(d.socket)["leases"] == 0, 20, "no lease is left")
+        tap.until(lambda: wire.stats(d.socket)["leases"] == 0, 60, "no lease is left")
         tap.eq(users.run(ADMIN, lambda: call(d, "Workspaces", "Delete", {1: "own"})), 0)
         tap.eq(users.run(ALICE, lambda: call(d, "Workspaces", "Delete", {1: "read"})), 0)
 

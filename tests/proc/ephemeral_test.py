@@ -51,7 +51,7 @@ def while_it_is_away():
         proc.kill()
         proc.wait()
         d.wait_restart(old)
-        tap.until(lambda: free_bytes(d) == free, 20, "all is back")
+        tap.until(lambda: free_bytes(d) == free, 60, "all is back")
         run(d)
 
 

@@ -86,7 +86,7 @@ def ring_killed():
         start("receive")
         for what in ("send", "receive", "send", "receive"):
             # It is attached, so it is at work, or has done all of it.
-            tap.until(lambda: procs[what].poll() is not None or d.json("show", "demo")["attached_rw"] == 2, 20, "work")
+            tap.until(lambda: procs[what].poll() is not None or d.json("show", "demo")["attached_rw"] == 2, 60, "work")
             procs[what].kill()
             procs[what].communicate()
             start(what)
@@ -111,7 +111,7 @@ def dashboard():
              "1 small and 0 large blocks")
         proc = d.popen(example("dashboard"), "demo", 3, stdout=subprocess.PIPE)
         tap.contains(proc.stdout.readline().decode(), "demo: ")
-        tap.until(lambda: d.json("show", "demo")["attached_ro"] == 1, 20, "it is attached read-only")
+        tap.until(lambda: d.json("show", "demo")["attached_ro"] == 1, 60, "it is attached read-only")
         with open(f"/proc/{proc.pid}/maps", encoding="ascii") as f:
             rights = {line.split()[1] for line in f if "wksp:" in line}
         tap.eq(rights, {"r--s"}, "how it has mapped the workspace")
@@ -128,7 +128,7 @@ def forkserver():
         good(d.run(example("forkserver"), "demo", 3, 2000), "2000 jobs done", "; 0 workers were killed")
         out = good(d.run(example("forkserver"), "demo", 3, 2000, 250), "2000 jobs done")
         tap.eq(re.search(r"(\d+) workers were killed", out)[1], "8")
-        tap.until(lambda: d.status()["lease_cnt"] == 0, 20, "the leases of the dead are gone")
+        tap.until(lambda: d.status()["lease_cnt"] == 0, 60, "the leases of the dead are gone")
         empty_but(d, "demo")
         tap.eq(d.run(example("forkserver"), "demo").rc, 2, "exit status for wrong usage")
 
@@ -140,7 +140,7 @@ def forkserver_from_outside():
         d.ok("create", "demo", "--size", "128M", "--page", "4k")
         proc = d.popen(example("forkserver"), "demo", 2, 50000, stdout=subprocess.PIPE)
         for _ in range(5):
-            workers = tap.until(lambda: proc.poll() is not None or children_of(proc.pid), 20, "workers")
+            workers = tap.until(lambda: proc.poll() is not None or children_of(proc.pid), 60, "workers")
             if workers is True:
                 break
             try:

@@ -85,7 +85,7 @@ def make(d, wire):
         d.ok("root", "set", "image", root, places[tag].split(":")[1])
     heap = d.ok("heap", "new", "image", "--tag", str(HEAP_TAG)).strip()
     blocks = [d.ok("heap", "malloc", heap, "--size", str(size)).split()[0] for size in BLOCKS]
-    tap.until(lambda: d.status()["lease_cnt"] == 0, 20, "nobody is in it")
+    tap.until(lambda: d.status()["lease_cnt"] == 0, 60, "nobody is in it")
     with wire.Wire(d.socket) as c:
         fds = c.call("Workspaces", "Open", {1: "image", 2: 1}).fds
     memory = os.pread(fds[0], os.fstat(fds[0]).st_size, 0)
