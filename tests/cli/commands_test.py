@@ -118,7 +118,7 @@ def show_lock():
             tap.until(lambda: d.json("show", "demo")["lock_holder"]["since_ns"], 60, "somebody waits for it")
             tap.contains(d.ok("show", "demo"), "waited for since 20")
             hand.send_signal(signal.SIGCONT)
-        tap.eq(waiter.wait(20), 0, "exit status of the one that waited")
+        tap.eq(waiter.wait(60), 0, "exit status of the one that waited")
         tap.eq(d.json("show", "demo")["lock_holder"], None)
 
 

@@ -258,7 +258,20 @@ def applies():
 @tap.test
 def topology():
     """topology has the nodes, cpus, memory and distances of sysfs, and what this process may use"""
-    answer = ok("topology")
+    def memory():
+        found = {}
+        for node in nodes():
+            with open(f"{NODES}/node{node}/meminfo", encoding="ascii") as f:
+                found[node] = int(re.search(r"MemTotal:\s+(\d+) kB", f.read())[1]) << 10
+        return found
+
+    def same():
+        before = memory()
+        answer = ok("topology")
+        return answer if memory() == before == {n["node"]: n["memory"] for n in answer["nodes"]} else None
+
+    # A machine may be given memory, or find it, while it runs.
+    answer = tap.until(same, SETTLE_S, "the memory of each node is what sysfs says")
     keys(answer, "numa nodes cpus offline_nodes allowed_nodes allowed_cpus")
     tap.eq(answer["numa"], True)
     tap.eq([node["node"] for node in answer["nodes"]], nodes())
@@ -272,8 +285,6 @@ def topology():
         tap.eq(node["first_cpu"], cpus[0] if cpus else None)
         with open(f"{folder}/distance", encoding="ascii") as f:
             tap.eq([d["distance"] for d in node["distances"]], [int(word) for word in f.read().split()])
-        with open(f"{folder}/meminfo", encoding="ascii") as f:
-            tap.eq(node["memory"], int(re.search(r"MemTotal:\s+(\d+) kB", f.read())[1]) << 10)
         tap.true(0 <= node["free"] <= node["memory"], f"free {node['free']}")
     tap.eq([cpu["cpu"] for cpu in answer["cpus"]], listed("/sys/devices/system/cpu/online"))
     tap.eq({cpu["cpu"]: cpu["node"] for cpu in answer["cpus"]}, where)

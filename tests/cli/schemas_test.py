@@ -34,11 +34,13 @@ class Asked:
         self.d, self.commands = d, set()
 
     def __call__(self, *args, rc=0):
-        """Runs wkspctl --json; what it prints must be values that the command's schema accepts. The first."""
+        """Runs wkspctl --json; what it prints must be values that the command's schema accepts. The first. rc None:
+        any, for it is this machine's."""
         words = args[:2] if args[0] in ("heap", "root", "hugepages") and args[1:2] and args[1][0] != "-" else args[:1]
         self.commands.add(" ".join(words))
         result = self.d.ctl("--json", *args)
-        tap.eq(result.rc, rc, f"exit code of {args} ({result.err.strip()})")
+        if rc is not None:
+            tap.eq(result.rc, rc, f"exit code of {args} ({result.err.strip()})")
         found = values(result.out)
         tap.true(found, f"{args} prints something")
         for value in found:
@@ -106,8 +108,7 @@ def outputs():
     with Daemon() as d:
         ask = Asked(d)
         ask("plan", "--size", "4M", "--page", "4k")
-        short = ("plan", "--size", "2M", "--page", "1G")
-        ask(*short, rc=d.ctl(*short).rc)
+        ask("plan", "--size", "2M", "--page", "1G", rc=None)
         ask("create", "demo", "--size", "4M", "--max-size", "16M", "--page", "4k")
         ask("resize", "demo", "--size", "8M")
         place, heap = contents(ask)
@@ -116,7 +117,7 @@ def outputs():
             for command in ("ls", "clients", "status", "metrics", "version", "reload", "topology", "hugepages"):
                 ask(command)
             ask("show", "demo")
-        ask("doctor", rc=d.ctl("doctor").rc)
+        ask("doctor", rc=None)
         ask("heap", "rm", heap)
         ask("free", place)
         ask("tag-free", "demo", "--tag", "7")
@@ -140,7 +141,7 @@ def watch(ask):
         proc = ask.d.popen(binary("cli/wkspctl"), "--json", "watch", "--count", "1", stdout=out)
         tap.until(lambda: any(c["watch_cnt"] for c in ask("clients")["clients"]), 60, "somebody watches")
         ask("rm", "demo")
-        tap.eq(proc.wait(30), 0, "exit code of watch")
+        tap.eq(proc.wait(60), 0, "exit code of watch")
         out.seek(0)
         for value in values(out.read().decode()):
             valid("watch", value)
