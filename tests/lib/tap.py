@@ -173,6 +173,7 @@ def run():
                  + ", ".join(fn.__name__ for fn, _ in _tests))
     chosen = [pair for pair in _tests if not wanted or pair[0].__name__ in wanted]
     signal.signal(signal.SIGTERM, _on_term)
+    os.umask(0o022)  # what tests make has modes that do not depend on who runs them
     _out.write(f"TAP version 13\n1..{len(chosen)}\n")
     _out.flush()
     failed = 0
