@@ -222,7 +222,7 @@ static int list_all(work_t *work) {
     if (fd >= 0) close(fd);
     return wksp__fail(WKSP_E_SYS, "the folder of checkpoints cannot be read: %s", strerror(errno));
   }
-  while ((entry = readdir(dir))) {
+  while ((errno = 0, entry = readdir(dir))) {
     uint64_t store_id = folder_id(entry->d_name);
     uint32_t before = work->answer.entry_cnt;
     if (!store_id) continue;
@@ -236,6 +236,10 @@ static int list_all(work_t *work) {
     note(work, "%sstore %lu cannot be listed: %.100s", work->head->sentence[0] ? "; " : "",
          store_id, wksp_last_error());
   }
+  /* Those that were found are known, and that there may be more is said. */
+  if (errno)
+    note(work, "%sthe list of stores ends early: %s", work->head->sentence[0] ? "; " : "",
+         strerror(errno));
   closedir(dir);
   return 0;
 }

@@ -43,7 +43,7 @@ def survive(cnt):
         tap.eq(lab.unit()["NFileDescriptorStore"], str(cnt), "descriptors that systemd keeps")
 
 
-@tap.test
+@tap.test(timeout=400)
 def thousands():
     """2,000 workspaces of 4 KiB pages are the same after a restart and after a kill -9"""
     lab.apt("install", *lab.deb_files())
