@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
@@ -15,6 +16,8 @@ from daemon import Daemon, binary
 ROOT = os.environ.get("WKSP_SOURCE_DIR") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 COMPLETION = os.path.join(ROOT, "cli/completion")
 PACKAGED = "/usr/share/bash-completion/bash_completion"
+DEADLINE_S = 1  # of cli/complete.c: then it offers what it knows without the daemon
+WAIT_S = 60
 
 
 def env_of(d):
@@ -34,6 +37,22 @@ def bash(d, line, packaged=False):
     return sorted(done.stdout.split())
 
 
+def in_time(right, ask):
+    """What is asked for: once it is right, or was told in time, in which the daemon has not been given up on."""
+    end = time.monotonic() + WAIT_S
+    while True:
+        begun = time.monotonic()
+        told = ask()
+        if right(told) or time.monotonic() - begun < DEADLINE_S or begun > end:
+            return told
+
+
+def offered(d, line, want, what="what is offered", packaged=False):
+    """Fails unless bash offers that at the end of the line."""
+    got = in_time(lambda told: told == want, lambda: bash(d, line, packaged))
+    tap.eq(got, want, f"{what}, for '{line}'")
+
+
 def commands(text):
     """The commands, or first words of such, that a help lists."""
     return sorted(set(re.findall(r"^  ([a-z-]+) ", text.split("\nExamples:")[0], re.MULTILINE)))
@@ -43,28 +62,28 @@ def commands(text):
 def words():
     """commands, those of a group, and options are offered as --help lists them"""
     with Daemon() as d:
-        tap.eq(bash(d, "wkspctl "), commands(d.ok("help", "commands")), "commands")
-        tap.eq(bash(d, "wkspctl help "), commands(d.ok("help", "commands")), "commands after help")
-        tap.eq(bash(d, "wkspctl re"), ["rebuild", "reload", "reset", "resize", "restore"])
+        offered(d, "wkspctl ", commands(d.ok("help", "commands")), "commands")
+        offered(d, "wkspctl help ", commands(d.ok("help", "commands")), "commands after help")
+        offered(d, "wkspctl re", ["rebuild", "reload", "reset", "resize", "restore"])
         for group in ("heap", "root"):
-            tap.eq(bash(d, f"wkspctl {group} "), commands(d.ok(group, "--help")), group)
+            offered(d, f"wkspctl {group} ", commands(d.ok(group, "--help")), group)
         for command in ("create", "heap malloc", "usage", "ls"):
             options = re.findall(r"^  (--[a-z-]+)", d.ok(*command.split(), "--help"), re.MULTILINE)
-            tap.eq(bash(d, f"wkspctl {command} --"), sorted(options + ["--version"]), command)
-        tap.eq(bash(d, "wkspctl create x --size 1M --s"), ["--seed", "--socket"], "what was given is not offered again")
-        tap.eq(bash(d, "wkspctl usage x --tag 1 --ta"), ["--tag"], "but for what may be repeated")
+            offered(d, f"wkspctl {command} --", sorted(options + ["--version"]), command)
+        offered(d, "wkspctl create x --size 1M --s", ["--seed", "--socket"], "what was given is not offered again")
+        offered(d, "wkspctl usage x --tag 1 --ta", ["--tag"], "but for what may be repeated")
 
 
 @tap.test
 def values():
     """values that are known are offered, and files where a path is wanted"""
     with Daemon() as d:
-        tap.eq(bash(d, "wkspctl create x --page "), ["2M", "4k", "auto"])
-        tap.eq(bash(d, "wkspctl heap query x:1 --what l"), ["leak"])
-        tap.eq(bash(d, "wkspctl metrics --format "), ["openmetrics", "prometheus"])
-        tap.eq(bash(d, "wkspctl ls --socket so"), ["sock", "sock.lock"])
-        tap.eq(bash(d, "wkspctl create x --mode "), [])
-        tap.eq(bash(d, "wkspctl create "), [], "a new name")
+        offered(d, "wkspctl create x --page ", ["2M", "4k", "auto"])
+        offered(d, "wkspctl heap query x:1 --what l", ["leak"])
+        offered(d, "wkspctl metrics --format ", ["openmetrics", "prometheus"])
+        offered(d, "wkspctl ls --socket so", ["sock", "sock.lock"])
+        offered(d, "wkspctl create x --mode ", [])
+        offered(d, "wkspctl create ", [], "a new name")
 
 
 @tap.test
@@ -77,13 +96,13 @@ def names():
         for root in ("words", "w2", "odd one"):
             d.ok("root", "set", "demo", root, place)
         for command in ("show", "rm", "heap new", "root ls", "watch", "rm --force"):
-            tap.eq(bash(d, f"wkspctl {command} d"), ["delta", "demo"], command)
-        tap.eq(bash(d, "wkspctl free "), ["delta:", "demo:", "other:"])
-        tap.eq(bash(d, "wkspctl root rm demo "), ["w2", "words"], "a root that would have to be quoted is not offered")
-        tap.eq(bash(d, "wkspctl show demo "), [], "nothing more")
+            offered(d, f"wkspctl {command} d", ["delta", "demo"], command)
+        offered(d, "wkspctl free ", ["delta:", "demo:", "other:"])
+        offered(d, "wkspctl root rm demo ", ["w2", "words"], "a root that would have to be quoted is not offered")
+        offered(d, "wkspctl show demo ", [], "nothing more")
         socket, d.env["WKSPD_SOCKET"] = d.socket, "/nowhere"
-        tap.eq(bash(d, f"wkspctl --socket {socket} show de"), ["delta", "demo"])
-        tap.eq(bash(d, "wkspctl show "), [], "without a daemon")
+        offered(d, f"wkspctl --socket {socket} show de", ["delta", "demo"])
+        offered(d, "wkspctl show ", [], "without a daemon")
 
 
 @tap.test
@@ -97,17 +116,17 @@ def checkpoints():
         d.ok("rm", "gone")
         of = {c["name"]: c["id"] for c in d.json("checkpoints")["checkpoints"]}
         for command in ("checkpoint-show", "checkpoint-verify", "checkpoint-rm"):
-            tap.eq(bash(d, f"wkspctl {command} "), sorted(of.values()), command)
+            offered(d, f"wkspctl {command} ", sorted(of.values()), command)
         whole = of["demo"]
-        tap.eq(bash(d, f"wkspctl checkpoint-rm {whole[:-1]}"), [whole] if of["gone"][:-1] != whole[:-1] else
+        offered(d, f"wkspctl checkpoint-rm {whole[:-1]}", [whole] if of["gone"][:-1] != whole[:-1] else
                sorted(of.values()), "begun")
-        tap.eq(bash(d, "wkspctl restore gone --from "), [of["gone"]], "of the workspace")
-        tap.eq(bash(d, "wkspctl restore "), ["demo", "gone"], "names")
-        tap.eq(bash(d, "wkspctl checkpoints g"), ["gone"], "names")
-        tap.eq(bash(d, "wkspctl checkpoint "), ["demo"], "of workspaces that there are")
-        tap.eq(bash(d, "wkspctl schedule demo --on-stop "), ["checkpoint", "nothing"])
-        tap.eq(bash(d, "wkspctl checkpoint demo --style "), ["lz4", "raw", "zstd"])
-        tap.eq(bash(d, "wkspctl cancel "), [], "nothing is under way")
+        offered(d, "wkspctl restore gone --from ", [of["gone"]], "of the workspace")
+        offered(d, "wkspctl restore ", ["demo", "gone"], "names")
+        offered(d, "wkspctl checkpoints g", ["gone"], "names")
+        offered(d, "wkspctl checkpoint ", ["demo"], "of workspaces that there are")
+        offered(d, "wkspctl schedule demo --on-stop ", ["checkpoint", "nothing"])
+        offered(d, "wkspctl checkpoint demo --style ", ["lz4", "raw", "zstd"])
+        offered(d, "wkspctl cancel ", [], "nothing is under way")
 
 
 @tap.test
@@ -118,11 +137,11 @@ def places():
     with Daemon() as d:
         d.ok("create", "demo", "--size", "2M", "--page", "4k")
         wanted = sorted(d.ok("alloc", "demo", "--size", "4K").strip() for _ in range(3))
-        got = bash(d, "wkspctl free demo:", packaged=True)
-        tap.eq(got, [place.removeprefix("demo:") for place in wanted])
+        got = [place.removeprefix("demo:") for place in wanted]
+        offered(d, "wkspctl free demo:", got, packaged=True)
         begun = got[0][:-1]
-        tap.eq(bash(d, "wkspctl free demo:" + begun, packaged=True), [g for g in got if g.startswith(begun)])
-        tap.eq(bash(d, "wkspctl show de", packaged=True), ["demo"])
+        offered(d, "wkspctl free demo:" + begun, [g for g in got if g.startswith(begun)], packaged=True)
+        offered(d, "wkspctl show de", ["demo"], packaged=True)
 
 
 @tap.test
@@ -140,8 +159,10 @@ def zsh():
         for line, want in (("wkspctl show", "demo:\n"), ("wkspctl free", "demo:\n"),
                            ("wkspctl checkpoint-rm", one + ":demo, "), ("wkspctl restore", "demo:\n"),
                            ("wkspctl --socket", "files\n"), ("wkspctl heap", "new:make an fd_alloc heap")):
-            done = subprocess.run(["zsh", "-f", "-c", frame.format(COMPLETION, line)], env=env_of(d), text=True,
-                                  capture_output=True, check=False)
+            command = ["zsh", "-f", "-c", frame.format(COMPLETION, line)]
+            done = in_time(lambda told, part=want: part in told.stdout,
+                           lambda args=command: subprocess.run(args, env=env_of(d), text=True, capture_output=True,
+                                                               check=False))
             tap.eq((done.returncode, done.stderr), (0, ""), f"completing '{line}'")
             tap.contains(done.stdout, want, f"offered for '{line}'")
 

@@ -245,7 +245,8 @@ class UnixHTTP(http.client.HTTPConnection):
 
 def serving(d, where):
     """A wkspctl that serves metrics there, and has said so; None if the place is taken."""
-    proc = d.popen(binary("cli/wkspctl"), "metrics", "--listen", where, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    proc = d.popen(binary("cli/wkspctl"), "metrics", "--listen", where, "--timeout", "60", stdout=subprocess.PIPE,
+                   stderr=subprocess.PIPE)
     line = proc.stdout.readline().decode()
     if line == f"serving metrics at {where}\n":
         return proc
