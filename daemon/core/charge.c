@@ -6,9 +6,14 @@
    later one goes back.
 
    A writer can touch pages beyond the end of a workspace: its memory has addresses for its
-   max-size. The shell tells what each memory holds. Too much may be left over from a resize that a
-   restart interrupted, so at first it is given back, by a resize to where the end is (resize.c); a
-   workspace that then holds too much again is quarantined, for its writers take what is not theirs.
+   max-size. The shell tells how much each memory holds, and where its last page is, for who gives
+   pages back within it could otherwise take as many beyond the end. Too much may be left over from
+   a resize that a restart interrupted, so at first it is given back, by a resize to where the end
+   is (resize.c); a workspace that then holds too much again is quarantined, for its writers take
+   what is not theirs.
+
+   One thing beyond the end may be the kernel's doing: the rest of the huge page in which the end
+   lies. Nothing else is tolerated.
 
    Refuses to charge pages whose node is not known to a node. */
 
@@ -20,9 +25,7 @@
 #include "daemon/core/engine_priv.h"
 #include "wksp/error.h"
 
-/* Ordinary pages may have been made one huge page, of which a part lies behind a later end. It is
-   taken apart when that part is given back, unless somebody has it pinned: then the part stays. */
-#define STUCK_MAX 2097152UL
+#define HUGE 2097152UL
 
 /* Quotas
  * ------------------------------------------------------------------------------------------------
@@ -132,16 +135,29 @@ size_t charge_rows(engine_t *e, engine_quota_t const **ret_rows) {
  * ------------------------------------------------------------------------------------------------
  */
 
-uint64_t charge_excess(ws_t const *ws) {
+/* Bytes beyond the end that may be there: of ordinary pages the kernel may have made a huge one by
+   itself; or one was made before the end moved into it, and is not taken apart when its rest is
+   given back, since somebody has it pinned. Either way they end where that huge page does. */
+static uint64_t tolerated(ws_t const *ws) {
+  uint64_t rest = -ws->spec.size % HUGE;
   uint64_t free = ws->stuck > ws->slack ? ws->stuck : ws->slack;
 
-  return ws->spec_known && ws->held > ws->spec.size + free ? ws->held - ws->spec.size : 0;
+  return free < rest ? free : rest;
+}
+
+uint64_t charge_excess(ws_t const *ws) {
+  uint64_t free = tolerated(ws), size = ws->spec.size;
+
+  if (!ws->spec_known) return 0;
+  if (ws->held > size + free) return ws->held - size;
+  /* How many there are is not known where there are holes before them. */
+  return ws->top > size + (free ? -size % HUGE : 0) ? topo_page_size(TOPO_4K) : 0;
 }
 
 void charge_punched(ws_t *ws, uint64_t held) {
   uint64_t left = held > ws->spec.size ? held - ws->spec.size : 0;
 
-  ws->stuck = ws->spec.page_size != 4096 ? 0 : left < STUCK_MAX ? left : STUCK_MAX;
+  ws->stuck = ws->spec.page_size != 4096 ? 0 : left < HUGE ? left : HUGE;
 }
 
 int charge_held(engine_t *e, engine_event_t const *event) {
@@ -151,6 +167,7 @@ int charge_held(engine_t *e, engine_event_t const *event) {
   if (!ws || ws->state != WS_READY || ws->replaced_by || e->phase != ENGINE_PHASE_SERVING)
     return ENGINE_STALE;
   ws->held = event->u.held.bytes;
+  ws->top = ws->spec.page_size == 4096 ? event->u.held.top : 0;
   ws->slack = ws->spec.page_size == 4096 ? event->u.held.slack : 0;
   uint64_t excess = charge_excess(ws);
   if (!excess || ws->quarantined) return 0;

@@ -370,8 +370,8 @@ typedef struct engine_event {
     quota_t const *quota; /* copied by the engine */
     struct {
       uint64_t ws_id, bytes;
-      uint64_t slack; /* of ordinary pages: what the kernel may have added by itself, since it makes
-                         them huge */
+      uint64_t top;   /* of ordinary pages: where the last one that is there ends */
+      uint64_t slack; /* of ordinary pages: what the kernel may have added, making them huge */
     } held;
   } u;
 } engine_event_t;

@@ -98,6 +98,7 @@ typedef struct ws {
   char note[ENGINE_NOTE_MAX]; /* how its pages were taken, as long as the daemon that took them runs
                                */
   uint64_t held;             /* bytes that its memory held when it was last looked at; 0: not yet */
+  uint64_t top;              /* where the last page of it ended then; 0: not known */
   uint64_t slack;            /* bytes of that which the kernel may have added by itself */
   uint64_t stuck;            /* bytes beyond the end that the last giving back did not free */
   uint32_t excess_cnt;       /* how often that was too much */

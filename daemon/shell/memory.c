@@ -33,6 +33,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #ifndef MFD_NOEXEC_SEAL
@@ -373,6 +374,34 @@ int memory_punch(int fd, uint64_t from, uint64_t to, memory_fail_t *ret_fail) {
   return fail_sys(ret_fail, "fallocate(FALLOC_FL_PUNCH_HOLE)");
 }
 
+/* The size of the pages of a memfd; 0: the kernel does not say. st_blksize is no help: of ordinary
+   pages it says 2 MiB where the kernel is set to make huge ones of them by itself. */
+static uint64_t page_size_of(int fd) {
+  struct statfs fs;
+  return fstatfs(fd, &fs) ? 0 : (uint64_t)fs.f_bsize;
+}
+
+/* Looks for pages from at on: one that is there ends at *lo, and from *hi on there is none. */
+static void narrow(int fd, uint64_t at, uint64_t *lo, uint64_t *hi) {
+  off_t data = lseek(fd, (off_t)at, SEEK_DATA);
+  if (data < 0)
+    *hi = at;
+  else
+    *lo = (uint64_t)data + MEMORY_PAGE_4K;
+}
+
+uint64_t memory_top(int fd, uint64_t guess) {
+  struct stat st;
+  if (page_size_of(fd) != MEMORY_PAGE_4K || fstat(fd, &st)) return 0;
+  uint64_t lo = 0, hi = (uint64_t)st.st_size & -MEMORY_PAGE_4K;
+  if (guess && guess <= hi) {
+    narrow(fd, guess - MEMORY_PAGE_4K, &lo, &hi);
+    if (guess < hi) narrow(fd, guess, &lo, &hi);
+  }
+  while (lo < hi) narrow(fd, (lo + (hi - lo) / 2) & -MEMORY_PAGE_4K, &lo, &hi);
+  return lo;
+}
+
 /* In [from, to], how far the pages of fd go if there are no holes. */
 static uint64_t held_to(int fd, uint64_t from, uint64_t to) {
   struct stat st;
@@ -495,8 +524,7 @@ char const *memory_check(int fd, memory_is_t const *is) {
   if (fstat(fd, &st) || !S_ISREG(st.st_mode)) return "what was kept is not memory";
   if (differs(st.st_ino, is->inode)) return "what was kept is another memfd (inode)";
   if (differs((uint64_t)st.st_size, is->max_size)) return "its size is not the recorded one";
-  if (differs((uint64_t)st.st_blksize, is->page_size))
-    return "its pages are not of the recorded size";
+  if (differs(page_size_of(fd), is->page_size)) return "its pages are not of the recorded size";
   int seals = fcntl(fd, F_GET_SEALS);
   if (seals < 0 || (seals & SEALS) != SEALS) return "it is not sealed against resizing";
   if (pread(fd, &header, sizeof header, 0) != (ssize_t)sizeof header) {

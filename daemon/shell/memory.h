@@ -88,6 +88,10 @@ int memory_fill(memory_t *memory, int fd, memory_fill_t const *fill, _Atomic int
 /* Gives the pages of fd in [from, to) back; zeros are there then. 0, or 1 and *ret_fail. */
 int memory_punch(int fd, uint64_t from, uint64_t to, memory_fail_t *ret_fail);
 
+/* Where the last page of fd that somebody has touched ends; guess: what it said last, or 0. Of huge
+   pages the kernel does not tell: 0. Moves the file's offset, which nobody goes by. */
+uint64_t memory_top(int fd, uint64_t guess);
+
 /* The size_min of a workspace of these dimensions; 0 if they are impossible. */
 uint64_t memory_size_min(uint64_t part_max, uint64_t data_max, uint64_t page_size);
 

@@ -245,13 +245,15 @@ void wsmem_look(loop_t *loop, int force) {
   wsmem_t *mem;
   uint64_t slack = UINT64_MAX;
   while ((mem = idmap_next(&loop->memories, &place))) {
-    uint64_t held = held_by(mem->fd);
-    if (held == UINT64_MAX || (held == mem->held && !force)) continue;
+    uint64_t held = held_by(mem->fd), top = memory_top(mem->fd, mem->top);
+    if (held == UINT64_MAX || (held == mem->held && top == mem->top && !force)) continue;
     if (slack == UINT64_MAX) slack = topology_slack_4k("/sys");
     mem->held = held;
+    mem->top = top;
     engine_event_t event = {.kind = ENGINE_EV_HELD};
     event.u.held.ws_id = mem->ws_id;
     event.u.held.bytes = held;
+    event.u.held.top = top;
     event.u.held.slack = slack;
     loop_post(loop, &event, NULL); /* which takes no memory away */
   }

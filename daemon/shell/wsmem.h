@@ -20,6 +20,7 @@ typedef struct wsmem {
   uint64_t ws_id;
   uint64_t size; /* bytes to map, as the daemon knows it: of its max-size */
   uint64_t held; /* bytes that it held when the engine was last told; UINT64_MAX: never */
+  uint64_t top;  /* where its last page ended then (memory_top) */
   char *name;    /* in the fd store; NULL: the one that fdnames_ws gives. Owned */
 } wsmem_t;
 

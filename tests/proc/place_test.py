@@ -228,4 +228,29 @@ def excess():
         d.ok("rm", NAME)
 
 
+@tap.test
+def excess_hidden():
+    """pages beyond the end are noticed as well when the program gives as many back before the end, so that the memory
+    holds no more than it should"""
+    with Daemon() as d:
+        d.ok("create", NAME, "--size", "8M", "--max-size", "48M", "--page", "4k")
+        for quarantined in (False, True):
+            before = held()
+            fd = os.open(pages.memfd(NAME), os.O_RDWR)
+            with mmap.mmap(fd, 8 * M) as memory:  # in the data, of which nothing is in use
+                memory.madvise(mmap.MADV_REMOVE, 5 * M, M)
+            os.close(fd)
+            tap.eq(held(), before - (0 if quarantined else M), "bytes held")
+            touch(d, 20 * M, 4096, 7 * M + 4096)
+
+            def found():
+                d.ctl("query", NAME)
+                # show would fill the hole: it asks the kernel where each page is
+                return d.json("show", NAME)["quarantined"] if quarantined else held() == 7 * M
+
+            tap.until(found, WAIT_S, "it is quarantined" if quarantined else "what was too much is given back")
+        tap.contains(d.json("show", NAME)["reason"], "beyond its end", "reason")
+        d.ok("rm", NAME)
+
+
 tap.run()

@@ -183,12 +183,13 @@ static void test_quota(void **state) {
   sim_free(sim);
 }
 
-/* What the kernel may have added. */
-static uint64_t held_slack;
+/* What the kernel may have added, and where the last page is. */
+static uint64_t held_slack, held_top;
 
 static int held(sim_t *sim, uint64_t ws_id, uint64_t bytes) {
   engine_event_t event = {.kind = ENGINE_EV_HELD};
   event.u.held.slack = held_slack;
+  event.u.held.top = held_top;
   event.u.held.ws_id = ws_id;
   event.u.held.bytes = bytes;
   return sim_step(sim, &event);
@@ -227,9 +228,9 @@ static void test_excess(void **state) {
   sim_free(sim);
 }
 
-/* One page too many is noticed, unless the kernel makes huge pages by itself: then what one of
-   these adds is nothing. What a giving back did not free (a huge page that is pinned) is nothing
-   either, until one does. */
+/* One page too many is noticed, unless the kernel makes huge pages by itself: then what the one
+   adds in which the end lies is nothing. What a giving back did not free (a huge page that is
+   pinned) is nothing either, until one does. */
 static void test_excess_page(void **state) {
   sim_t *sim = sim_new(1, NULL);
   uint64_t conn = sim_conn(sim, OWNER, OWNER);
@@ -238,19 +239,22 @@ static void test_excess_page(void **state) {
   assert_int_equal(send(sim, conn, &req)->reply.code, ENGINE_CODE_OK);
   sim_memory_t *memory = &sim->memory.items[0];
   uint64_t size = memory->size;
+  assert_true(size < 512 * PAGE);
   held_slack = 512 * PAGE;
-  assert_int_equal(held(sim, 1, size + 512 * PAGE), 0);
+  held_top = 512 * PAGE;
+  assert_int_equal(held(sim, 1, 512 * PAGE), 0);
   assert_int_equal(sim->pending.cnt, 0);
-  held_slack = 0;
+  held_slack = held_top = 0;
   memory->stuck = 3 * PAGE;
   memory->filled = size + 5 * PAGE;
   assert_int_equal(held(sim, 1, memory->filled), 0);
   assert_true(sim->pending.cnt > 0);
   sim_settle(sim);
+  held_top = size + 3 * PAGE;
   assert_int_equal(held(sim, 1, size + 3 * PAGE), 0);
   assert_int_equal(sim_get(sim, conn, "a")->view.quarantined, 0);
   assert_int_equal(sim_get(sim, conn, "a")->view.excess, 0);
-  memory->stuck = 0;
+  memory->stuck = held_top = 0;
   uint32_t stream = sim_send_resize(sim, conn, "a", size + 28 * PAGE, 0);
   sim_settle(sim);
   assert_int_equal(sim_reply(sim, conn, stream)->code, ENGINE_CODE_OK);
@@ -258,6 +262,42 @@ static void test_excess_page(void **state) {
   assert_int_equal(sim_get(sim, conn, "a")->view.quarantined, 1);
   assert_int_equal(sim_get(sim, conn, "a")->view.excess, PAGE);
   sim_free(sim);
+}
+
+/* Whatever the kernel is set to, what is noticed is: a page beyond the huge page in which the end
+   lies, also where a program has given as many back before the end; and one behind an end that lies
+   between two huge pages. */
+static void test_excess_far(void **state) {
+  static struct {
+    uint64_t size, bytes, top; /* of the workspace; held */
+    uint64_t excess;
+  } const cases[] = {
+      {112 * PAGE, 113 * PAGE, 512 * PAGE, 0},     {112 * PAGE, 113 * PAGE, 513 * PAGE, PAGE},
+      {112 * PAGE, 100 * PAGE, 4096 * PAGE, PAGE}, {112 * PAGE, 513 * PAGE, 513 * PAGE, 401 * PAGE},
+      {512 * PAGE, 512 * PAGE, 512 * PAGE, 0},     {512 * PAGE, 513 * PAGE, 513 * PAGE, PAGE},
+      {512 * PAGE, 1 * PAGE, 513 * PAGE, PAGE},
+  };
+  for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+    sim_t *sim = sim_new(1, NULL);
+    uint64_t conn = sim_conn(sim, OWNER, OWNER);
+    engine_request_t req = example(ENGINE_CREATE, NULL, "a", "");
+    req.u.create.size = cases[i].size;
+    req.u.create.max_size = 4096 * PAGE;
+    assert_int_equal(send(sim, conn, &req)->reply.code, ENGINE_CODE_OK);
+    assert_int_equal(sim->memory.items[0].size, cases[i].size);
+    held_slack = 512 * PAGE;
+    held_top = cases[i].top;
+    for (int turn = 0; turn < 2; turn++) { /* the first time it is given back */
+      assert_int_equal(held(sim, 1, cases[i].bytes), 0);
+      assert_int_equal(sim->pending.cnt > 0, cases[i].excess && !turn);
+      sim_settle(sim);
+    }
+    engine_workspace_t const *view = &sim_get(sim, conn, "a")->view;
+    assert_int_equal(view->excess, cases[i].excess);
+    assert_int_equal(view->quarantined, cases[i].excess != 0);
+    sim_free(sim);
+  }
+  held_slack = held_top = 0;
 }
 
 /* A resize that comes while too much is being given back does not wait for its turn: it goes on
@@ -291,7 +331,7 @@ int main(void) {
       cmocka_unit_test(test_spec),        cmocka_unit_test(test_refused),
       cmocka_unit_test(test_plan),        cmocka_unit_test(test_quota),
       cmocka_unit_test(test_excess),      cmocka_unit_test(test_mend_taken_over),
-      cmocka_unit_test(test_excess_page),
+      cmocka_unit_test(test_excess_page), cmocka_unit_test(test_excess_far),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -276,6 +276,7 @@ static void random_held(sim_t *sim) {
 
   event.u.held.ws_id = memory->ws_id;
   event.u.held.bytes = sim_chance(sim, 2) ? memory->filled : memory->max_size + (16UL << 20);
+  event.u.held.top = sim_chance(sim, 8) ? memory->max_size : event.u.held.bytes;
   (void)sim_step(sim, &event);
 }
 
