@@ -6,6 +6,7 @@
    Refused: guessing a page size. Pages are what the caller counts in. */
 
 #include "client/default.h"
+#include "client/near.h"
 
 #include "core/fail.h"
 
@@ -16,26 +17,6 @@
 /* Bytes of a placement's text, and shares that it may have in all: the daemon takes no more. */
 #define NUMA_MAX   256U
 #define SHARES_MAX 8192UL
-
-/* The bytes of all parts. 0 or E_INVAL, reported. */
-static int size_of(char const *name, ulong page_sz, ulong sub_cnt, ulong const *sub_page_cnt,
-                   ulong *ret_size) {
-  ulong pages = 0, size = 0;
-  if (!sub_cnt || !sub_page_cnt)
-    return wksp__fail(WKSP_E_INVAL, "new_named %.64s: %s", name,
-                      sub_cnt ? "sub_page_cnt is NULL" : "sub_cnt is 0, so there are no pages");
-  for (ulong i = 0; i < sub_cnt; i++)
-    if (__builtin_add_overflow(pages, sub_page_cnt[i], &pages))
-      return wksp__fail(WKSP_E_INVAL, "new_named %.64s: the parts add up to 2^64 pages or more",
-                        name);
-  if (__builtin_mul_overflow(pages, page_sz, &size) || !size)
-    return wksp__fail(WKSP_E_INVAL,
-                      "new_named %.64s: %lu pages of %lu bytes: that is nothing, or 2^64 bytes or "
-                      "more",
-                      name, pages, page_sz);
-  *ret_size = size;
-  return 0;
-}
 
 static ulong gcd(ulong a, ulong b) {
   while (b) {
@@ -94,7 +75,7 @@ int fd_wksp_new_named(char const *name, ulong page_sz, ulong sub_cnt, ulong cons
     return wksp__fail(WKSP_E_INVAL, "new_named %.64s: mode 0%lo; permission bits are 0 to 0777",
                       name, mode);
   create.mode = (uint)mode;
-  int err = size_of(name, page_sz, sub_cnt, sub_page_cnt, &create.size);
+  int err = wksp__near_size("new_named", name, page_sz, sub_cnt, sub_page_cnt, &create.size);
   if (!err && sub_cpu_idx) err = near_of(name, sub_cnt, sub_page_cnt, sub_cpu_idx, numa);
   if (err < 0) return err;
   if (sub_cpu_idx) create.numa = numa;

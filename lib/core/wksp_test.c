@@ -230,7 +230,7 @@ static void test_anon(void **state) {
   fd_wksp_delete_anon(wksp);
 }
 
-/* new_anon refuses impossible dimensions with a reason, and knows two sizes of pages. */
+/* new_anon refuses impossible dimensions with a reason, and knows three sizes of pages. */
 static void test_anon_refuses(void **state) {
   struct {
     char const *name;
@@ -242,7 +242,7 @@ static void test_anon_refuses(void **state) {
                    {"a", ~0UL, 0, 0},
                    {"a", ~0UL - 4095, 4096, 1UL << 31},
                    {"a", 1UL << 20, 8192, 0},
-                   {"a", 1UL << 20, 1UL << 30, 0},
+                   {"a", 1UL << 20, 1UL << 31, 0},
                    {"a", 1UL << 20, 0, 7},
                    {"a", 1UL << 20, 0, 1UL << 20}};
   for (uint32_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

@@ -167,7 +167,7 @@ CORE = PURE | set("""pthread_mutex_init pthread_mutex_lock pthread_mutex_trylock
 # What single files of lib/core may call beyond that, and why.
 CORE_FILES = {
     # A workspace without a daemon: the one place where the core asks the kernel for memory.
-    "anon": set("memfd_create ftruncate fallocate munmap close".split()),
+    "anon": set("memfd_create ftruncate fallocate madvise mmap munmap close".split()),
     # The page that a child of fork gets zeroed; signals wait while a handler would find something half done.
     "live": set("madvise pthread_sigmask sigfillset".split()),
     # A thread's seat: a signal handler may need the first one, inside of malloc.

@@ -133,17 +133,11 @@ static inline int wksp_compat_delete_named(char const *name) {
   return wksp_compat_err(fd_wksp_delete_named(name));
 }
 
-/* sub_cpu_idx is not used: pages lie where they are touched first. */
 static inline fd_wksp_t *wksp_compat_new_anon(char const *name, ulong page_sz, ulong sub_cnt,
                                               ulong const *sub_page_cnt, ulong const *sub_cpu_idx,
                                               uint seed, ulong opt_part_max) {
-  ulong page_cnt = 0, size = 0;
-  (void)sub_cpu_idx;
-  if (!sub_page_cnt || !page_sz) return NULL;
-  for (ulong i = 0; i < sub_cnt; i++)
-    if (__builtin_add_overflow(page_cnt, sub_page_cnt[i], &page_cnt)) return NULL;
-  if (__builtin_mul_overflow(page_cnt, page_sz, &size)) return NULL;
-  return fd_wksp_new_anon(name, size, page_sz, seed, opt_part_max);
+  return fd_wksp_new_anon_near(name, page_sz, sub_cnt, sub_page_cnt, sub_cpu_idx, seed,
+                               opt_part_max);
 }
 
 static inline fd_wksp_t *fd_wksp_new_anonymous(ulong page_sz, ulong page_cnt, ulong cpu_idx,

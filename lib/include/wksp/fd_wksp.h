@@ -126,10 +126,18 @@ WKSP_API void *fd_wksp_leave(fd_wksp_t *wksp);
 WKSP_API void *fd_wksp_delete(void *shwksp);
 
 /* A workspace without a daemon, in a memfd that this process and its later forks share. size: bytes
-   in all, rounded up to pages. page_size: 0 (4096), 4096, or 2 MiB. part_max: 0 for an estimate.
-   Joined. NULL: E_INVAL, E_NOMEM, E_SYS. */
+   in all, rounded up to pages. page_size: 0 (4096), 4096, 2 MiB or 1 GiB. part_max: 0 for an
+   estimate. Joined. NULL: E_INVAL, E_NOMEM, E_SYS. */
 WKSP_API fd_wksp_t *fd_wksp_new_anon(char const *name, ulong size, ulong page_size, uint seed,
                                      ulong part_max);
+
+/* The same in parts: sub_page_cnt[i] pages of page_sz bytes on the memory node of cpu
+   sub_cpu_idx[i], one part after the other; sub_cpu_idx NULL: anywhere. Huge pages are taken there,
+   or it fails (E_NOMEM); pages of 4096 come as they are touched, from there while the node has
+   room. E_INVAL also for a cpu that is not online, or whose node has no memory for this process. */
+WKSP_API fd_wksp_t *fd_wksp_new_anon_near(char const *name, ulong page_sz, ulong sub_cnt,
+                                          ulong const *sub_page_cnt, ulong const *sub_cpu_idx,
+                                          uint seed, ulong part_max);
 
 /* Where memory of one process alone comes from; all 0 but size is a good choice. */
 typedef struct fd_wksp_private {
