@@ -47,8 +47,9 @@ def rpc_rows(text):
 
 
 def place_rows(text):
-    return {m[0].strip(): Row(float(m[1]), None, None, 0) for m in
-            re.findall(rf"^(\S.*?)\s+[\d.]+ [a-z]+\s+[\d.]+ [a-z]+\s+{NUMBER}(?:\s+goal.*)?$", text, re.M)}
+    return {m[0].strip(): Row(float(m[1]), float(m[2]), float(m[3]), 0) for m in
+            re.findall(rf"^(\S.*?)\s+[\d.]+ [a-z]+\s+[\d.]+ [a-z]+\s+{NUMBER}\s+{NUMBER}\.\.{NUMBER}(?:\s+goal.*)?\s*$",
+                       text, re.M)}
 
 
 def alloc_rows(text):

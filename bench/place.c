@@ -14,7 +14,11 @@
               cleared up
      read     words at random places, each place known only when the one before has been read: of a
               workspace in 2 MiB pages, of one in 4 KiB pages (which wkspd has the kernel make huge
-   if it can), and of plain shared memory in 4 KiB pages
+              if it can), and of plain shared memory in 4 KiB pages
+
+   A row has the medians of both ways, and of the ratios of neighbours in time the median and what
+   lies between their tenths. Each part ends by itself after PART_NS, when it has the least rounds
+   that it needs: on a machine that others use it says less and does not take forever.
 
    Wants a running wkspd (WKSPD_SOCKET) and a pool; scripts/bench place sees to both.
 
@@ -37,16 +41,22 @@
 #define HUGE        (2UL << 20)
 #define POOL        "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 #define ROUNDS      9U
+#define ROUNDS_MIN  3U
 #define ATTACHES    400U
+#define ATTACH_MIN  40U
 #define READS       4000000UL
+#define READS_STEP  10000UL
+#define READS_NS    4000000000UL /* a measurement of reads takes no longer */
+#define PART_NS     60000000000UL
 #define NAME        "bench-place"
 #define SHM         "/wksp-bench-place"
 #define PAGES_MIN   64UL
-#define WAIT_NS     10000000000UL
+#define WAIT_NS     60000000000UL
 #define DEADLINE_MS 600000L /* gigabytes in small pages, on a machine that others use */
 
 static wksp_client_t *client;
-static size_t read_bytes = 2UL << 30; /* the other argument, in GiB */
+static size_t read_bytes = 4UL << 30; /* the other argument, in GiB */
+static uint64_t part_until;           /* when the part at work has taken its time */
 
 static uint64_t number(char const *path) {
   char text[32] = "";
@@ -60,10 +70,27 @@ static void must(int bad, char const *what) {
   if (bad) bench_die("%s: %s", what, wksp_last_error()[0] ? wksp_last_error() : strerror(errno));
 }
 
-static void row(char const *name, double figure, char const *unit, double plain, double goal) {
-  printf("%-34s %10.1f %-3s %10.1f %-3s %6.2f", name, figure, unit, plain, unit, figure / plain);
-  if (goal > 0) printf("   goal %.2f%s", goal, figure / plain > goal ? " MISSED" : "");
+/* Whether there is another round after these. */
+static int goes_on(unsigned rounds, unsigned least, unsigned most) {
+  return rounds < least || (rounds < most && bench_now() < part_until);
+}
+
+/* One row of cnt rounds of both ways, in ns; per: ns of the unit. The figures are sorted. */
+static void row(char const *name, double *ours, double const *others, size_t cnt, double per,
+                char const *unit, double goal) {
+  double *ratios = bench_alloc(cnt, sizeof *ratios), *plain = bench_alloc(cnt, sizeof *plain);
+  for (size_t i = 0; i < cnt; i++) {
+    ratios[i] = ours[i] / others[i];
+    plain[i] = others[i];
+  }
+  double ratio = bench_quantile(ratios, cnt, .5);
+  printf("%-34s %10.1f %-3s %10.1f %-3s %6.2f %6.2f..%-6.2f", name,
+         bench_quantile(ours, cnt, .5) / per, unit, bench_quantile(plain, cnt, .5) / per, unit,
+         ratio, bench_quantile(ratios, cnt, .1), bench_quantile(ratios, cnt, .9));
+  if (goal > 0) printf(" goal %.2f%s", goal, ratio > goal ? " MISSED" : "");
   putchar('\n');
+  free(ratios);
+  free(plain);
 }
 
 /* Create
@@ -126,19 +153,19 @@ static void bench_create(void) {
     printf("create: not measured, %lu huge pages of 2 MiB are free\n", pool);
     return;
   }
-  for (unsigned i = 0; i < ROUNDS; i++) {
+  unsigned cnt = 0;
+  for (; goes_on(cnt, ROUNDS_MIN, ROUNDS); cnt++) {
     for (unsigned turn = 0; turn < 2; turn++) {
-      wait_free(pool);
-      if ((i + turn) % 2)
-        ours[i] = our_create(size);
+      wait_free(size / HUGE);
+      if ((cnt + turn) % 2)
+        ours[cnt] = our_create(size);
       else
-        plain[i] = plain_create(size);
+        plain[cnt] = plain_create(size);
     }
   }
   char name[64];
   snprintf(name, sizeof name, "create %lu MiB, 2M pages", size >> 20);
-  row(name, bench_quantile(ours, ROUNDS, .5) / 1e6, "ms", bench_quantile(plain, ROUNDS, .5) / 1e6,
-      1.05);
+  row(name, ours, plain, cnt, 1e6, "ms", 1.05);
 }
 
 /* Attach
@@ -198,30 +225,30 @@ static void bench_attach(void) {
   munmap(mem, size);
   close(fd);
   floor_begin(size);
-  for (unsigned i = 0; i < ATTACHES; i++) {
+  unsigned cnt = 0;
+  for (; goes_on(cnt, ATTACH_MIN, ATTACHES); cnt++) {
     for (unsigned turn = 0; turn < 4; turn++) {
-      switch ((i + turn) % 4) {
+      switch ((cnt + turn) % 4) {
       case 0:
-        ours[i] = our_attach(gaddr);
+        ours[cnt] = our_attach(gaddr);
         break;
       case 1:
-        plain[i] = plain_attach(size);
+        plain[cnt] = plain_attach(size);
         break;
       case 2:
-        least[i] = floor_attach(size);
+        least[cnt] = floor_attach(size);
         break;
       default:
-        change[i] = floor_switch();
+        change[cnt] = floor_switch();
       }
     }
   }
   floor_end();
   shm_unlink(SHM);
   must(wksp_client_remove(client, NAME, 0), "remove");
-  double raw = bench_quantile(plain, ATTACHES, .5) / 1e3;
-  row("attach 64 MiB", bench_quantile(ours, ATTACHES, .5) / 1e3, "us", raw, 3);
-  row("  a bare libuv server's", bench_quantile(least, ATTACHES, .5) / 1e3, "us", raw, 0);
-  row("  a byte there and back", bench_quantile(change, ATTACHES, .5) / 1e3, "us", raw, 0);
+  row("attach 64 MiB", ours, plain, cnt, 1e3, "us", 3);
+  row("  a bare libuv server's", least, plain, cnt, 1e3, "us", 0);
+  row("  a byte there and back", change, plain, cnt, 1e3, "us", 0);
 }
 
 /* Read
@@ -230,14 +257,16 @@ static void bench_attach(void) {
 
 /* One word after the other, where to look next hanging on what was read. ns a word. */
 static double reads(uint64_t const *mem, size_t words, uint64_t seed) {
-  uint64_t at = seed | 1, begun = bench_now();
-  for (uint64_t i = 0; i < READS; i++) {
-    at = at * 6364136223846793005UL + 1442695040888963407UL;
-    at += mem[(at >> 24) % words];
+  uint64_t at = seed | 1, begun = bench_now(), done = 0, now = begun;
+  for (; done < READS && now - begun < READS_NS; now = bench_now()) {
+    for (uint64_t i = 0; i < READS_STEP; i++) {
+      at = at * 6364136223846793005UL + 1442695040888963407UL;
+      at += mem[(at >> 24) % words];
+    }
+    done += READS_STEP;
   }
-  double ns = (double)(bench_now() - begun) / (double)READS;
   if (at == 42) putchar(' '); /* so that it is not left out */
-  return ns;
+  return (double)(now - begun) / (double)done;
 }
 
 /* Of a workspace in such pages; 0: there are too few of them. */
@@ -271,25 +300,25 @@ static double plain_reads(uint64_t round) {
 }
 
 static void bench_read(void) {
-  enum { TURNS = 3 };
-  double huge[TURNS], small[TURNS], plain[TURNS];
-  uint64_t free = number(POOL "free_hugepages");
-  for (unsigned i = 0; i < TURNS; i++) {
-    wait_free(free);
-    huge[i] = our_reads(WKSP_PAGE_2M, 2 * i);
-    small[i] = our_reads(WKSP_PAGE_4K, 2 * i);
-    plain[i] = plain_reads(2 * i);
-    if (huge[i] <= 0 || small[i] <= 0) {
+  enum { TURNS = 5, TURNS_MIN = 1 };
+  double took[3][TURNS]; /* in pages of 2 MiB, of 4 KiB, plain */
+  unsigned cnt = 0;
+  for (; goes_on(cnt, TURNS_MIN, TURNS); cnt++) {
+    for (unsigned turn = 0; turn < 3; turn++) {
+      unsigned way = (cnt + turn) % 3;
+      if (cnt) wait_free(read_bytes / HUGE);
+      took[way][cnt] =
+          way == 2 ? plain_reads(2 * cnt) : our_reads(way ? WKSP_PAGE_4K : WKSP_PAGE_2M, 2 * cnt);
+      if (took[way][cnt] > 0) continue;
       printf("read: not measured: %s\n", wksp_last_error());
       return;
     }
   }
   char name[64];
-  double base = bench_quantile(plain, TURNS, .5);
   snprintf(name, sizeof name, "read of %lu MiB, 2M pages", read_bytes >> 20);
-  row(name, bench_quantile(huge, TURNS, .5), "ns", base, 1);
-  snprintf(name, sizeof name, "read of %lu MiB, 4k pages", read_bytes >> 20);
-  row(name, bench_quantile(small, TURNS, .5), "ns", base, 0);
+  row(name, took[0], took[2], cnt, 1, "ns", 1);
+  snprintf(name, sizeof name, "read of %lu MiB, 4k made huge", read_bytes >> 20);
+  row(name, took[1], took[2], cnt, 1, "ns", 0);
 }
 
 int main(int argc, char **argv) {
@@ -312,9 +341,11 @@ int main(int argc, char **argv) {
   client = wksp_client_connect(NULL);
   must(!client, "connect");
   must(wksp_client_deadline_set(client, DEADLINE_MS), "deadline");
-  printf("%-34s %10s     %10s     %6s\n", "", "wkspd", "plain", "ratio");
-  for (size_t i = 0; i < part_cnt; i++)
+  printf("%-34s %10s     %10s     %6s %10s\n", "", "wkspd", "plain", "ratio", "p10..p90");
+  for (size_t i = 0; i < part_cnt; i++) {
+    part_until = bench_now() + PART_NS;
     if (only == part_cnt || only == i) parts[i].run();
+  }
   wksp_client_close(client);
   return 0;
 }

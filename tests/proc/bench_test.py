@@ -91,6 +91,14 @@ PROGRAMS = "seconds, peak             glibc              wksp   to best    rss\n
            "gcc               1.466 ± 0%  10M    1.365 ±{:2.0f}%  10M{:10.3f}   1.00\n"
 
 
+PLACE = """
+                                        wkspd          plain      ratio   p10..p90
+create 1062 MiB, 2M pages               776.0 ms      1060.0 ms  {0:6.2f} {1:6.2f}..{2:<6.2f} goal 1.05
+attach 64 MiB                           170.0 us        16.9 us   10.06   9.00..11.00  goal 3.00 MISSED
+  a bare libuv server's                 109.0 us        16.9 us    6.45   6.00..7.00
+"""
+
+
 def comparer():
     """bench/compare.py as a module."""
     loader = importlib.machinery.SourceFileLoader("compare", COMPARE)
@@ -129,7 +137,7 @@ def compares():
         return REPORT.format(*figures, 1, 1, 1, 1, 1, 1)
 
     worse, better, same = (20, 19, 21), (5, 4, 6), (12, 8, 16)
-    for what, text in (("report", report), ("alloc", alloc)):
+    for what, text in (("report", report), ("alloc", alloc), ("place", PLACE.format)):
         base = text(10, 9, 11)
         for new, status, word in ((worse, 1, "1 worse"), (better, 0, "1 better"), (same, 0, "0 worse, 0 better"),
                                   ((12, 11.5, 12.5), 1, "1 worse"), ((12, 9.9, 20), 0, "0 worse"),
