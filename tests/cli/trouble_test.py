@@ -2,6 +2,7 @@
 exit code and a reason, and the daemon is afterwards as it was."""
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -10,9 +11,11 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 
@@ -446,6 +449,26 @@ def progress():
         tap.eq(failed.returncode, 1)
         tap.contains(shown_at(master, b"\n").decode(), "nobody")
         os.close(master)
+
+
+@tap.test
+def widths():
+    """map's strips are as wide as the terminal, whatever that is, and never wider unless it has fewer than 26 columns"""
+    with Daemon() as d:
+        d.ok("create", "demo", "--size", "2M", "--page", "4k")
+        for columns in (1, 26, 40, 79, 80, 81, 200, 500):
+            master, slave = os.openpty()
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
+            done = subprocess.run([binary("cli/wkspctl"), "map", "demo"], env=dict(d.env, NO_COLOR="1"), stdout=slave,
+                                  stderr=subprocess.PIPE, check=False)
+            os.close(slave)
+            tap.eq((done.returncode, done.stderr), (0, b""), "map")
+            text = shown_at(master, b". nothing").decode()
+            os.close(master)
+            strips = [line.strip("\r") for line in text.split("\n") if "|" in line]
+            tap.eq((len(strips), len(strips[0])), (2, len(strips[1])), f"strips at {columns}")
+            tap.true(len(strips[0]) <= max(columns, 26), f"strips at {columns}: {strips}")
+            tap.true(len(strips[0]) >= min(columns, 80) * 3 // 4, f"strips at {columns}: {strips}")
 
 
 @tap.test

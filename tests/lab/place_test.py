@@ -196,10 +196,37 @@ def giant():
 def hidden():
     """a daemon that may use one node only, by its unit, and in a container with a cpuset (namespaces of its own for
     processes, mounts, control groups and the rest), names it in its errors, counts its pages alone and places on it"""
-    container = ("unshare", "--fork", "--kill-child", "--pid", "--mount-proc", "--mount", "--cgroup", "--ipc", "--uts",
-                 "--net")
-    for inside in ((), container):
+    for inside in ((), CONTAINER):
         hidden_from(*inside)
+
+
+CONTAINER = ("unshare", "--fork", "--kill-child", "--pid", "--mount-proc", "--mount", "--cgroup", "--ipc", "--uts",
+             "--net")
+
+
+@tap.test(timeout=400)
+def blind():
+    """a daemon in a container that shows no nodes at all, and whose cpuset has one, takes that one's pages; what they
+    do not suffice for is an error before anything is taken"""
+    before = pool()
+    lab.ok("systemd-run", "--unit", "blind", "-p", "AllowedMemoryNodes=1", "-q", *CONTAINER, "sh", "-c",
+           "mount -t tmpfs none /sys/devices/system/node && "
+           "exec wkspd --socket /run/blind.sock --state-dir /run/blind")
+    try:
+        ctl = ("wkspctl", "--socket", "/run/blind.sock")
+        tap.until(lambda: lab.run(*ctl, "status")[0] == 0, lab.READY_S, "it serves")
+        code, out, err = lab.run(*ctl, "create", "b", "--size", 130 * 2 * M, "--page", "2M")
+        tap.eq((code, out), (1, ""), "create of more than the node has")
+        tap.contains(err, "130 huge pages of 2 MiB are wanted", "error")
+        tap.eq(pool(), before, "free huge pages")
+        lab.ok(*ctl, "create", "b", "--size", 40 * M, "--page", "2M")
+        with pages.Mapped("b", 40 * M, 2 * M) as mapped:
+            tap.eq(mapped.nodes(), [1] * 20, "where they are")
+        lab.ok(*ctl, "rm", "b")
+    finally:
+        lab.run("systemctl", "stop", "blind")
+        lab.run("systemctl", "reset-failed", "blind")
+    tap.until(lambda: pool() == before, lab.READY_S, "all huge pages are free again")
 
 
 def hidden_from(*inside):
@@ -221,6 +248,103 @@ def hidden_from(*inside):
     finally:
         lab.run("systemctl", "stop", "hidden")
         lab.run("systemctl", "reset-failed", "hidden")
+
+
+NEAR = """
+import ctypes, re, sys
+lib = ctypes.CDLL("libwksp.so.1")
+lib.fd_wksp_new_anon_near.restype = ctypes.c_void_p
+lib.wksp_last_error.restype = ctypes.c_char_p
+page, cnts, cpus = int(sys.argv[1]), *([int(n) for n in a.split(",")] for a in sys.argv[2:])
+words = ctypes.c_ulong * len(cnts)
+at = lib.fd_wksp_new_anon_near(b"near", ctypes.c_ulong(page), ctypes.c_ulong(len(cnts)), words(*cnts), words(*cpus), 1,
+                               ctypes.c_ulong(0))
+if not at:
+    sys.exit(lib.wksp_last_error().decode())
+size = page * sum(cnts)
+for offset in range(size - size // 4, size, page):
+    ctypes.c_char.from_address(at + offset).value
+found = (ctypes.c_void_p * sum(cnts))(*(at + i * page for i in range(sum(cnts))))
+status = (ctypes.c_int * sum(cnts))()
+ctypes.CDLL(None).syscall(279, 0, ctypes.c_ulong(sum(cnts)), found, None, status, 0)
+print(" ".join(map(str, status)))
+"""
+
+
+@tap.test(timeout=400)
+def without_daemon():
+    """the parts of a workspace without a daemon lie on the nodes of the cpus that were named, all their huge pages and
+    what is touched of ordinary ones; what a node lacks, and a cpu that is offline, are errors, and all pages go back"""
+    before = pool()
+    said = lab.ok("python3", "-c", NEAR, 2 * M, "3,0,4,2", "1,77,0,1").split()
+    tap.eq(said, ["1"] * 3 + ["0"] * 4 + ["1"] * 2, "nodes of huge pages")
+    tap.eq(pool(), before, "free huge pages")
+    said = lab.ok("python3", "-c", NEAR, 4096, "1024,1024", "1,0").split()
+    tap.eq((said[0], said[-1], set(said)), ("1", "0", {"0", "1", "-2"}), "nodes of ordinary pages")
+    tap.true("0" not in said[:1024] and "1" not in said[1024:], f"nodes of ordinary pages {said}")
+    code, out, err = lab.run("python3", "-c", NEAR, 2 * M, "10,140", "0,1")
+    tap.eq((code, out), (1, ""), "more than the node has")
+    tap.contains(err, "140 pages of 2097152 bytes are wanted on node 1 and not to be had there", "error")
+    tap.eq(pool(), before, "free huge pages")
+    online = "/sys/devices/system/cpu/cpu1/online"
+    with open(online, "w", encoding="ascii") as f:
+        f.write("0")
+    try:
+        tap.contains(lab.run("python3", "-c", NEAR, 2 * M, "1", "1")[2], "cpu 1 of part 0 is not there or is offline")
+        err = lab.run("wkspctl", "create", "o", "--size", "4M", "--page", "2M", "--numa", "cpu:1")[2]
+        tap.contains(err, "cpu 1 is not there or is offline", "a cpu that is offline")
+        lab.ok("wkspctl", "create", "o", "--size", "4M", "--page", "2M", "--numa", "1")  # its memory is there
+        check("o", 4 * M, 2 * M, [1, 1], "of a node whose cpus are offline")
+        lab.ok("wkspctl", "rm", "o")
+    finally:
+        with open(online, "w", encoding="ascii") as f:
+            f.write("1")
+    tap.until(lambda: pool() == before, lab.READY_S, "all huge pages are free again")
+
+
+SHMEM_HUGE = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+
+
+@tap.test(timeout=400)
+def kernel_made_huge():
+    """where the kernel makes huge pages of shared memory by itself, what it adds behind an end is no excess, a restart
+    finds the workspace sound, and what a program touches further behind is given back, then ends in quarantine"""
+
+    def held():
+        return os.stat(pages.memfd("t")).st_blocks * 512
+
+    def touch(at):
+        with open(pages.memfd("t"), "r+b") as f:
+            f.seek(at)
+            f.write(b"x")
+
+    def shown():
+        lab.run("wkspctl", "query", "t")  # which has the daemon look
+        return lab.ctl("show", "t")
+
+    with open(SHMEM_HUGE, "w", encoding="ascii") as f:
+        f.write("always")
+    try:
+        lab.ok("wkspctl", "create", "t", "--size", "7M", "--max-size", "48M", "--page", "4k", "--numa", "0")
+        tap.true(7 * M <= held() <= 8 * M, f"{held()} bytes held")
+        old = lab.serving()
+        lab.ok("systemctl", "restart", "wkspd")
+        lab.serving(old)
+        touch(8 * M - 1)
+        tap.eq(held(), 8 * M, "bytes held")
+        for _ in range(5):
+            now = shown()
+            tap.eq((now["quarantined"], now["excess"], now["size"]), (False, 0, 7 * M), "a restart, and a huge page")
+        touch(20 * M)
+        tap.true(held() > 8 * M, "bytes held")
+        tap.until(lambda: not shown()["excess"] and held() <= 8 * M, lab.READY_S, "what was too much is given back")
+        tap.eq(shown()["quarantined"], False, "quarantined")
+        touch(20 * M)
+        tap.until(lambda: shown()["quarantined"], lab.READY_S, "it is quarantined")
+        lab.ok("wkspctl", "rm", "t")
+    finally:
+        with open(SHMEM_HUGE, "w", encoding="ascii") as f:
+            f.write("never")
 
 
 @tap.test(timeout=400)
