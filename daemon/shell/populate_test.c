@@ -80,6 +80,48 @@ static void test_small(void **state) {
   close(fd);
 }
 
+/* Bytes of the mapping at mem that the kernel has in huge pages. */
+static uint64_t huge_at(void const *mem) {
+  char line[256], start[32];
+  uint64_t kib = 0;
+  int ours = 0;
+  FILE *smaps = fopen("/proc/self/smaps", "re");
+  assert_non_null(smaps);
+  snprintf(start, sizeof start, "%lx-", (unsigned long)(uintptr_t)mem);
+  while (fgets(line, sizeof line, smaps)) {
+    if (!strncmp(line, start, strlen(start))) ours = 1;
+    if (ours && sscanf(line, "ShmemPmdMapped: %lu kB", &kib) == 1) break;
+  }
+  fclose(smaps);
+  return kib << 10;
+}
+
+/* Ordinary pages are made huge ones where the kernel can, with what is in them; how many were is
+   what the kernel has, unless it has broken some up since. */
+static void test_collapsed(void **state) {
+  uint64_t size = 8 * HUGE, pages = size / 4096;
+  int fd = memfd_create("wksp:collapsed", MFD_CLOEXEC);
+  assert_true(fd >= 0 && !ftruncate(fd, (off_t)size));
+  uint8_t *room = mmap(NULL, size + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  assert_true(room != MAP_FAILED);
+  uint8_t *mem = (uint8_t *)(((uintptr_t)room + HUGE - 1) & ~(HUGE - 1));
+  assert_true(mem == mmap(mem, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0));
+  for (uint64_t at = 0; at < size; at += HUGE / 2) mem[at] = (uint8_t)(at >> 20) | 1;
+  place_layout_t layout = layout_of(TOPO_4K, pages);
+  populate_got_t got;
+  assert_int_equal(run(&layout, mem, 0, pages, &go_on, &got), POPULATE_OK);
+  assert_int_equal(held(fd), size);
+  assert_true(got.huge <= size && got.huge % HUGE == 0);
+  assert_true(huge_at(mem) <= got.huge || topology_slack_4k("/sys"));
+  for (uint64_t at = 0; at < size; at += HUGE / 2)
+    assert_int_equal(mem[at], (uint8_t)(at >> 20) | 1);
+  munmap(room, size + HUGE); /* mem lies in it */
+  close(fd);
+  if (got.huge) return;
+  print_message("# missing: a kernel that collapses shared memory now (MADV_COLLAPSE)\n");
+  skip();
+}
+
 /* One that is not wanted any more takes nothing and says so. */
 static void test_cancelled(void **state) {
   _Atomic int cancel = 1;
@@ -138,9 +180,8 @@ static int begin(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_small),
-      cmocka_unit_test(test_cancelled),
-      cmocka_unit_test(test_dry),
+      cmocka_unit_test(test_small),     cmocka_unit_test(test_collapsed),
+      cmocka_unit_test(test_cancelled), cmocka_unit_test(test_dry),
       cmocka_unit_test(test_refused),
   };
   return cmocka_run_group_tests(tests, begin, NULL);
