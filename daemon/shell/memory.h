@@ -110,8 +110,8 @@ typedef struct memory_is {
    constant sentence that says what differs. Reads by pread alone. */
 char const *memory_check(int fd, memory_is_t const *is);
 
-/* Whether it is memory of ours in which nothing has been published yet, or no longer: a sealed memfd
-   whose header has no magic number, as one has that is being filled by a restore. */
+/* Whether it is memory of ours in which nothing has been published yet, or no longer: a sealed
+   memfd whose header has no magic number, as one has that is being filled by a restore. */
 int memory_unfinished(int fd);
 
 /* How far this build serves what lies in a memory that has been checked: WKSP_ACCESS_* of
