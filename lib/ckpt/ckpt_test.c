@@ -6,26 +6,6 @@
 
 static ulong const DATA = 8UL << 20;
 
-typedef struct bed {
-  sample_t sample;
-  mem_store_t mem;
-  wksp_ckpt_store_t *store;
-  testing_rng_t rng;
-} bed_t;
-
-static void bed_new(bed_t *bed, ulong data_max, ulong block_cnt) {
-  bed->rng = testing_rng();
-  mem_store_new(&bed->mem);
-  bed->store = mem_store_open(&bed->mem);
-  sample_new(&bed->sample, data_max, block_cnt, &bed->rng);
-}
-
-static void bed_end(bed_t *bed) {
-  sample_end(&bed->sample);
-  wksp_ckpt_store_close(bed->store);
-  mem_store_end(&bed->mem);
-}
-
 static wksp_ckpt_result_t take(bed_t *bed, wksp_ckpt_opts_t const *opts) {
   wksp_ckpt_result_t result;
   int err = wksp_ckpt_take(bed->store, bed->sample.wksp, opts, &result);

@@ -4,29 +4,13 @@
 
 #include <unistd.h>
 
-typedef struct bed {
-  sample_t sample;
-  mem_store_t mem;
-  wksp_ckpt_store_t *store;
-  testing_rng_t rng;
-} bed_t;
-
 /* Two checkpoints in the style, the second on top of the first. */
-static void bed_new(bed_t *bed, uint codec) {
+static void two_new(bed_t *bed, uint codec) {
   wksp_ckpt_opts_t opts = {.style = {codec, 0}, .info = "a text", .spec = "spec", .spec_sz = 4};
-  bed->rng = testing_rng();
-  mem_store_new(&bed->mem);
-  bed->store = mem_store_open(&bed->mem);
-  sample_new(&bed->sample, 1UL << 20, 200, &bed->rng);
+  bed_new(bed, 1UL << 20, 200);
   assert_int_equal(wksp_ckpt_take(bed->store, bed->sample.wksp, &opts, NULL), 0);
   sample_change(&bed->sample, 20, &bed->rng);
   assert_int_equal(wksp_ckpt_take(bed->store, bed->sample.wksp, &opts, NULL), 0);
-}
-
-static void bed_end(bed_t *bed) {
-  sample_end(&bed->sample);
-  wksp_ckpt_store_close(bed->store);
-  mem_store_end(&bed->mem);
 }
 
 /* Each of many single flipped bits, wherever in whatever file, is found by a verify; and a restore
@@ -34,7 +18,7 @@ static void bed_end(bed_t *bed) {
 static void flips(void **state) {
   for (uint codec = WKSP_CKPT_RAW; codec <= WKSP_CKPT_ZSTD; codec++) {
     bed_t bed;
-    bed_new(&bed, codec);
+    two_new(&bed, codec);
     uint64_t want = sample_digest(&bed.sample, bed.sample.wksp);
     static char const *const suffixes[] = {"ckpt", "pack"};
     for (uint f = 0; f < 4; f++) {
@@ -70,7 +54,7 @@ static void flips(void **state) {
 /* A verify of one checkpoint finds a flipped bit in each byte that it needs. */
 static void flips_of_one(void **state) {
   bed_t bed;
-  bed_new(&bed, WKSP_CKPT_LZ4);
+  two_new(&bed, WKSP_CKPT_LZ4);
   wksp_ckpt_t *ckpt;
   assert_int_equal(wksp_ckpt_open(bed.store, 0, &ckpt), 0);
   for (ulong i = 0; i < wksp_ckpt_info(ckpt)->chunk_cnt; i++) {
@@ -94,7 +78,7 @@ static void flips_of_one(void **state) {
 /* A file that is cut short, anywhere, or has more at its end, is found. */
 static void cuts(void **state) {
   bed_t bed;
-  bed_new(&bed, WKSP_CKPT_ZSTD);
+  two_new(&bed, WKSP_CKPT_ZSTD);
   static char const *const suffixes[] = {"ckpt", "pack"};
   for (uint f = 0; f < 2; f++) {
     mem_file_t *file = mem_file(&bed.mem, suffixes[f], 0);
@@ -116,7 +100,7 @@ static void cuts(void **state) {
    than it was, what was in it is written anew. */
 static void kept(void **state) {
   bed_t bed;
-  bed_new(&bed, WKSP_CKPT_RAW);
+  two_new(&bed, WKSP_CKPT_RAW);
   mem_file_t *manifest = mem_file(&bed.mem, "ckpt", 0), *pack = mem_file(&bed.mem, "pack", 0);
   manifest->bytes[100] ^= 1;
   wksp_ckpt_retention_t one = {.last = 1};
@@ -142,7 +126,7 @@ static void kept(void **state) {
    what it takes is a checkpoint that restores or says why not. No access is outside the memory. */
 static void hostile(void **state) {
   bed_t bed;
-  bed_new(&bed, WKSP_CKPT_RAW);
+  two_new(&bed, WKSP_CKPT_RAW);
   fd_wksp_t *wksp = bed.sample.wksp;
   ulong size = wksp->footprint, took = 0, restored_cnt = 0;
   char *area = mmap(NULL, size + 2 * 65536, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -220,7 +204,7 @@ static void hostile(void **state) {
    that relies on nothing of before. */
 static void fresh(void **state) {
   bed_t bed;
-  bed_new(&bed, WKSP_CKPT_RAW);
+  two_new(&bed, WKSP_CKPT_RAW);
   uchar *at = fd_wksp_laddr_fast(bed.sample.wksp, bed.sample.user[0]);
   ulong size = bed.sample.user_sz[0];
   void *was = malloc(size);

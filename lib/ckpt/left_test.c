@@ -3,26 +3,6 @@
 
 #include "ckpt/testing.h"
 
-typedef struct bed {
-  sample_t sample;
-  mem_store_t mem;
-  wksp_ckpt_store_t *store;
-  testing_rng_t rng;
-} bed_t;
-
-static void bed_new(bed_t *bed) {
-  bed->rng = testing_rng();
-  mem_store_new(&bed->mem);
-  bed->store = mem_store_open(&bed->mem);
-  sample_new(&bed->sample, 1UL << 20, 60, &bed->rng);
-}
-
-static void bed_end(bed_t *bed) {
-  wksp_ckpt_store_close(bed->store);
-  mem_store_end(&bed->mem);
-  sample_end(&bed->sample);
-}
-
 static uint file_cnt(mem_store_t *mem) {
   uint cnt = 0;
   for (uint i = 0; i < MEM_FILES_MAX; i++) cnt += mem->files[i].name[0] != 0;
@@ -41,7 +21,7 @@ static void leave(bed_t *bed, char const *name) {
    nobody's way. */
 static void same_names(void **state) {
   bed_t bed;
-  bed_new(&bed);
+  bed_new(&bed, 1UL << 20, 60);
   wksp_ckpt_opts_t opts = {.now_ns = 1700000000UL * 1000000000UL};
   wksp_ckpt_result_t result;
   char name[WKSP_CKPT_FILE_NAME_MAX + 1];
@@ -61,7 +41,7 @@ static void same_names(void **state) {
    of it. But for the very last call: the manifest had its name then, and may come back. */
 static void failed(void **state) {
   bed_t bed;
-  bed_new(&bed);
+  bed_new(&bed, 1UL << 20, 60);
   wksp_ckpt_opts_t opts = {.fresh = 1, .threads = 1};
   assert_int_equal(wksp_ckpt_take(bed.store, bed.sample.wksp, &opts, NULL), 0);
   uint before = file_cnt(&bed.mem), tries = 0;
@@ -90,7 +70,7 @@ static void failed(void **state) {
    may have been taken over. A file with the id that means the newest is not of the store. */
 static void impossible(void **state) {
   bed_t bed;
-  bed_new(&bed);
+  bed_new(&bed, 1UL << 20, 60);
   wksp_ckpt_result_t result;
   assert_int_equal(wksp_ckpt_take(bed.store, bed.sample.wksp, NULL, &result), 0);
   for (int what = 0; what < 3; what++) {
@@ -154,7 +134,7 @@ static int remover_list(void *self, int (*on_name)(void *arg, char const *name),
 static void removed(void **state) {
   for (int whole = 0; whole < 2; whole++) {
     bed_t bed;
-    bed_new(&bed);
+    bed_new(&bed, 1UL << 20, 60);
     wksp_ckpt_result_t result;
     assert_int_equal(wksp_ckpt_take(bed.store, bed.sample.wksp, NULL, &result), 0);
     remover_t remover = {.io = bed.store->io, .bed = &bed, .id = result.id};

@@ -474,3 +474,19 @@ uint64_t sample_digest(sample_t const *sample, fd_wksp_t *wksp) {
   wksp__ck_tables_free(&tables);
   return folding.sum;
 }
+
+/* A sample and its store
+ * ---------------------------------------------------------------------------------------------- */
+
+void bed_new(bed_t *bed, ulong data_max, ulong block_cnt) {
+  bed->rng = testing_rng();
+  mem_store_new(&bed->mem);
+  bed->store = mem_store_open(&bed->mem);
+  sample_new(&bed->sample, data_max, block_cnt, &bed->rng);
+}
+
+void bed_end(bed_t *bed) {
+  sample_end(&bed->sample);
+  wksp_ckpt_store_close(bed->store);
+  mem_store_end(&bed->mem);
+}

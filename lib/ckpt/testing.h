@@ -89,6 +89,17 @@ void restored_end(restored_t *restored);
 /* Everything in it is as it is in sample, and its fd_alloc works. */
 void sample_same(sample_t const *sample, fd_wksp_t *wksp);
 
+/* A sample, and a store in memory for it. */
+typedef struct bed {
+  sample_t sample;
+  mem_store_t mem;
+  wksp_ckpt_store_t *store;
+  testing_rng_t rng;
+} bed_t;
+
+void bed_new(bed_t *bed, ulong data_max, ulong block_cnt);
+void bed_end(bed_t *bed);
+
 /* A number that stands for what lives in it: partitions, roots, bytes of live blocks; but for the
    head of its fd_alloc, which has caches. */
 uint64_t sample_digest(sample_t const *sample, fd_wksp_t *wksp);
