@@ -41,6 +41,7 @@ typedef struct capture {
   uint64_t end;   /* gaddrs from here on are not looked at */
   uint64_t *held; /* what magazines held at first */
   uint64_t held_cnt, held_cap;
+  wksp__ck_span_t const *near; /* a magazine's blocks are often of the span of the one before */
 } capture_t;
 
 static void *at(capture_t const *self, uint64_t gaddr) {
@@ -332,8 +333,10 @@ static int spans_read(capture_t *self) {
 /* A free block, whatever its pair says. */
 static void bit_clear(capture_t *self, uint64_t gaddr) {
   uint32_t blk;
-  wksp__ck_span_t const *span = wksp__ck_block_at(self->tables, gaddr, &blk);
-  if (span) self->tables->bits[span->first + blk / 64] &= ~(1UL << (blk % 64));
+  wksp__ck_span_t const *span = wksp__ck_block_at(self->tables, gaddr, self->near, &blk);
+  if (!span) return;
+  self->near = span;
+  self->tables->bits[span->first + blk / 64] &= ~(1UL << (blk % 64));
 }
 
 static int held_note(void *arg, uint64_t gaddr) {
@@ -384,7 +387,7 @@ static int lives(capture_t const *self, uint64_t gaddr, uint32_t *ret_home) {
   if (!part) return 0;
   *ret_home = part->kind >> 8;
   if ((part->kind & 255U) == FD_WKSP_KIND_LARGE) return part->gaddr == gaddr;
-  wksp__ck_span_t const *span = wksp__ck_block_at(self->tables, gaddr, &blk);
+  wksp__ck_span_t const *span = wksp__ck_block_at(self->tables, gaddr, NULL, &blk);
   return span && (self->tables->bits[span->first + blk / 64] >> (blk % 64) & 1UL);
 }
 

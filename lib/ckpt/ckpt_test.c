@@ -65,6 +65,44 @@ static int add_block(void *arg, fd_alloc_block_t const *block) {
   return 0;
 }
 
+/* Of a chunk's ranges: those of two partitions may touch. */
+typedef struct told {
+  ulong len, cnt, end;
+} told_t;
+
+static void told_run(void *arg, uint64_t gaddr, uint64_t len) {
+  told_t *told = arg;
+  told->cnt += !told->len || gaddr != told->end;
+  told->len += len;
+  told->end = gaddr + len;
+}
+
+/* A chunk's length and number of ranges, which are counted by words of live bits, are those of the
+   ranges that a walk meets, with spans that end in a window and such that go on in the next. */
+static void counted(void **state) {
+  bed_t bed;
+  ulong runs = 0;
+  bed_new(&bed, 64UL << 20, 6000);
+  for (uint round = 0; round < 8; round++) {
+    wksp__ck_tables_t tables = {0};
+    ulong live = 0;
+    sample_change(&bed.sample, 300 * round, &bed.rng);
+    assert_int_equal(wksp__ck_capture(bed.sample.wksp, 0, &tables), 0);
+    for (ulong i = 0; i < tables.chunk_cnt; i++) {
+      told_t told = {0};
+      wksp__ck_runs(&tables, &tables.chunks[i], told_run, &told);
+      assert_int_equal(told.len, tables.chunks[i].raw_len);
+      assert_int_equal(told.cnt, tables.chunks[i].run_cnt);
+      live += told.len;
+      runs += told.cnt;
+    }
+    assert_int_equal(live, tables.live_sz);
+    wksp__ck_tables_free(&tables);
+  }
+  assert_true(runs > 1000);
+  bed_end(&bed);
+}
+
 /* What is free contributes nothing: the live bytes are those of users' partitions and of live
    blocks. */
 static void only_live(void **state) {
@@ -477,7 +515,7 @@ int main(void) {
       cmocka_unit_test(incremental), cmocka_unit_test(suspects),  cmocka_unit_test(by_tag),
       cmocka_unit_test(otherwise),   cmocka_unit_test(looking),   cmocka_unit_test(cancelled),
       cmocka_unit_test(two_passes),  cmocka_unit_test(ephemeral), cmocka_unit_test(empty),
-      cmocka_unit_test(arguments),   cmocka_unit_test(refit),
+      cmocka_unit_test(arguments),   cmocka_unit_test(refit),     cmocka_unit_test(counted),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

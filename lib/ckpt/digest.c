@@ -5,8 +5,7 @@
 
 #include "ckpt/digest.h"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include "ckpt/digest_pages.h"
 
 #ifdef WKSP_CK_AVX2
 #define OR_AVX2(call) \
@@ -32,7 +31,7 @@ void wksp__ck_digest_begin(void *state) {
 
 void wksp__ck_digest_add(void *state, void const *bytes, uint64_t len) {
   OR_AVX2(digest_add(state, bytes, len));
-  XXH3_128bits_update(state, bytes, len);
+  digest_pages(state, bytes, len);
 }
 
 wksp__ck_digest_t wksp__ck_digest_end(void *state) {

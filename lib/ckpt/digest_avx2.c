@@ -6,9 +6,9 @@
 
 #include "ckpt/digest.h"
 
-#define XXH_INLINE_ALL
+#include "ckpt/digest_pages.h"
+
 #include <immintrin.h>
-#include <xxhash.h>
 
 wksp__ck_digest_t wksp__ck_avx2_digest(void const *bytes, uint64_t len) {
   XXH128_hash_t hash = XXH3_128bits(bytes, len);
@@ -17,7 +17,7 @@ wksp__ck_digest_t wksp__ck_avx2_digest(void const *bytes, uint64_t len) {
 }
 
 void wksp__ck_avx2_digest_add(void *state, void const *bytes, uint64_t len) {
-  XXH3_128bits_update(state, bytes, len);
+  digest_pages(state, bytes, len);
   _mm256_zeroupper();
 }
 

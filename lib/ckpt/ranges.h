@@ -10,6 +10,20 @@
 
 #include "ckpt/tables.h"
 
+#include <string.h>
+
+/* The smallest pages that a workspace has; where one ends the processor does not fetch ahead. */
+#define WKSP_CK_PAGE 4096UL
+
+/* Copies from memory that is not in the caches: one line of each page is asked for a page ahead. */
+static inline void wksp__ck_copy(char *to, char const *from, uint64_t len) {
+  for (; len > WKSP_CK_PAGE; to += WKSP_CK_PAGE, from += WKSP_CK_PAGE, len -= WKSP_CK_PAGE) {
+    __builtin_prefetch(from + WKSP_CK_PAGE);
+    memcpy(to, from, WKSP_CK_PAGE);
+  }
+  memcpy(to, from, len);
+}
+
 /* Calls on_range for the ranges of a chunk, in the order of addresses; ranges that touch are one.
    base: where the workspace is, or is to be. */
 typedef void (*wksp__ck_range_t)(void *arg, char *at, uint64_t len);

@@ -66,11 +66,20 @@ wksp__ck_part_t const *wksp__ck_part_at(wksp__ck_tables_t const *tables, uint64_
   return gaddr - part->gaddr < part->size ? part : NULL;
 }
 
+/* Whether the span has those 64 KiB. */
+static int span_has(wksp__ck_tables_t const *tables, wksp__ck_span_t const *span, uint32_t idx) {
+  return idx - span->span < 1U << wksp__class(&tables->hdr, span->cls)->lg;
+}
+
 wksp__ck_span_t const *wksp__ck_block_at(wksp__ck_tables_t const *tables, uint64_t gaddr,
-                                         uint32_t *ret_blk) {
+                                         wksp__ck_span_t const *likely, uint32_t *ret_blk) {
   if (gaddr < tables->hdr.data_lo || gaddr >= tables->hdr.data_hi) return NULL;
   uint32_t idx = wksp__span_of(&tables->hdr, gaddr);
   uint64_t lo = 0, hi = tables->span_cnt;
+  if (likely && span_has(tables, likely, idx)) {
+    lo = (uint64_t)(likely - tables->spans) + 1;
+    hi = lo;
+  }
   while (lo < hi) {
     uint64_t mid = lo + (hi - lo) / 2;
     if (tables->spans[mid].span <= idx)
@@ -80,7 +89,7 @@ wksp__ck_span_t const *wksp__ck_block_at(wksp__ck_tables_t const *tables, uint64
   }
   if (!lo) return NULL;
   wksp__ck_span_t const *span = &tables->spans[lo - 1];
-  if (idx - span->span >= 1U << wksp__class(&tables->hdr, span->cls)->lg) return NULL;
+  if (!span_has(tables, span, idx)) return NULL;
   uint32_t blk = wksp__blk_of(&tables->hdr, gaddr, span->cls);
   if (blk == UINT32_MAX) return NULL;
   *ret_blk = blk;
@@ -147,24 +156,22 @@ static void span_runs(wksp__ck_tables_t const *tables, wksp__ck_span_t const *sp
   }
 }
 
-static void window_runs(wksp__ck_tables_t const *tables, uint64_t extent, uint64_t lo, uint64_t hi,
-                        wksp__ck_run_t on_run, void *arg) {
-  for (; extent < tables->extent_cnt && tables->extents[extent].gaddr < hi; extent++) {
-    wksp__ck_extent_t const *ext = &tables->extents[extent];
-    uint64_t from = ext->gaddr < lo ? lo : ext->gaddr;
-    uint64_t to = ext->gaddr + ext->size < hi ? ext->gaddr + ext->size : hi;
-    if (from >= to) continue;
-    if (ext->span == WKSP_CK_ALL)
-      on_run(arg, from, to - from);
-    else
-      span_runs(tables, &tables->spans[ext->span], from, to, on_run, arg);
-  }
+static void extent_runs(wksp__ck_tables_t const *tables, wksp__ck_extent_t const *ext, uint64_t lo,
+                        uint64_t hi, wksp__ck_run_t on_run, void *arg) {
+  uint64_t from = ext->gaddr < lo ? lo : ext->gaddr;
+  uint64_t to = ext->gaddr + ext->size < hi ? ext->gaddr + ext->size : hi;
+  if (from >= to) return;
+  if (ext->span == WKSP_CK_ALL)
+    on_run(arg, from, to - from);
+  else
+    span_runs(tables, &tables->spans[ext->span], from, to, on_run, arg);
 }
 
 void wksp__ck_runs(wksp__ck_tables_t const *tables, wksp__ck_chunk_t const *chunk,
                    wksp__ck_run_t on_run, void *arg) {
-  uint64_t lo = chunk->window << tables->chunk_lg;
-  window_runs(tables, chunk->extent, lo, lo + (1UL << tables->chunk_lg), on_run, arg);
+  uint64_t lo = chunk->window << tables->chunk_lg, hi = lo + (1UL << tables->chunk_lg);
+  for (uint64_t i = chunk->extent; i < tables->extent_cnt && tables->extents[i].gaddr < hi; i++)
+    extent_runs(tables, &tables->extents[i], lo, hi, on_run, arg);
 }
 
 /* Chunks
@@ -212,6 +219,38 @@ static void count(void *arg, uint64_t gaddr, uint64_t len) {
   counted->end = gaddr + len;
 }
 
+/* The same for all of a span, by words instead of runs. */
+static void span_count(wksp__ck_tables_t const *tables, wksp__ck_span_t const *span,
+                       counted_t *counted) {
+  wksp__class_t const *info = wksp__class(&tables->hdr, span->cls);
+  uint64_t const *bits = tables->bits + span->first;
+  uint64_t base = wksp__span_gaddr(&tables->hdr, span->span), live = 0, before = 0, last = 0;
+  uint32_t run_cnt = 0, first = bit_next(bits, 0, info->blk_cnt, 1);
+  if (first == info->blk_cnt) return;
+  for (uint32_t w = first / 64; w < span->word_cnt; w++) {
+    live += (uint64_t)__builtin_popcountl(bits[w]);
+    run_cnt += (uint32_t)__builtin_popcountl(bits[w] & ~(bits[w] << 1 | before));
+    before = bits[w] >> 63;
+    if (bits[w]) last = w * 64UL + 63UL - (uint64_t)__builtin_clzl(bits[w]);
+  }
+  counted->run_cnt += run_cnt - (counted->len && counted->end == base + first * info->size);
+  counted->len += live * info->size;
+  counted->end = base + (last + 1) * info->size;
+}
+
+static counted_t window_count(wksp__ck_tables_t const *tables, uint64_t extent, uint64_t lo,
+                              uint64_t hi) {
+  counted_t counted = {0};
+  for (; extent < tables->extent_cnt && tables->extents[extent].gaddr < hi; extent++) {
+    wksp__ck_extent_t const *ext = &tables->extents[extent];
+    if (ext->span != WKSP_CK_ALL && ext->gaddr >= lo && ext->gaddr + ext->size <= hi)
+      span_count(tables, &tables->spans[ext->span], &counted);
+    else
+      extent_runs(tables, ext, lo, hi, count, &counted);
+  }
+  return counted;
+}
+
 int wksp__ck_chunks_make(wksp__ck_tables_t *tables, uint64_t chunk_max) {
   int err = extents_make(tables);
   if (err) return err;
@@ -219,13 +258,12 @@ int wksp__ck_chunks_make(wksp__ck_tables_t *tables, uint64_t chunk_max) {
   for (uint64_t extent = 0; extent < tables->extent_cnt;) {
     wksp__ck_extent_t const *ext = &tables->extents[extent];
     uint64_t window = ext->gaddr >> lg;
-    counted_t all = {0};
     if (window < from) window = from;
     if (window << lg >= ext->gaddr + ext->size) {
       extent++;
       continue;
     }
-    window_runs(tables, extent, window << lg, (window + 1) << lg, count, &all);
+    counted_t all = window_count(tables, extent, window << lg, (window + 1) << lg);
     if (all.len) {
       if (tables->chunk_cnt == chunk_max)
         return wksp__fail(WKSP_E_CORRUPT, "checkpoint: more lives than its %lu chunks can hold",

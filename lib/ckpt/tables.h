@@ -104,9 +104,10 @@ int wksp__ck_grow(void *array, uint64_t cnt, uint64_t *cap, uint64_t item_sz);
 /* The part that has gaddr, NULL if none has. */
 wksp__ck_part_t const *wksp__ck_part_at(wksp__ck_tables_t const *tables, uint64_t gaddr);
 
-/* The span among spans that has gaddr, and the block that begins there; NULL if none does. */
+/* The span among spans that has gaddr, and the block that begins there; NULL if none does. likely:
+   a span that is looked at first, or NULL. */
 wksp__ck_span_t const *wksp__ck_block_at(wksp__ck_tables_t const *tables, uint64_t gaddr,
-                                         uint32_t *ret_blk);
+                                         wksp__ck_span_t const *likely, uint32_t *ret_blk);
 
 /* The home with that id: gaddr of its head, 0 if the directory has none. The heap with that id of
    that home, likewise. dir ascends by id. */

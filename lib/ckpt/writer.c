@@ -27,7 +27,7 @@
 
 #define KEEP_MAX (64UL << 20)
 /* Ranges that are shorter on average are copied and then digested, in one piece. */
-#define IN_PLACE_MIN 2048UL
+#define IN_PLACE_MIN 512UL
 
 enum { BEGUN = 0, SCANNED, FINISHED, FAILED };
 
@@ -184,7 +184,7 @@ typedef struct gather {
 
 static void gather_range(void *arg, char *at, uint64_t len) {
   gather_t *gather = arg;
-  memcpy(gather->to, at, len);
+  wksp__ck_copy(gather->to, at, len);
   gather->to += len;
 }
 
@@ -216,7 +216,9 @@ static int chunk_look(wksp_ckpt_writer_t *writer, bench_t *bench, wksp__ck_chunk
   if (chunk->run_cnt == 1) {
     wksp__ck_ranges(&writer->ckpt.tables, chunk, writer->wksp, first_range, &gather);
     *ret_at = gather.at;
-    *ret_digest = wksp__ck_digest(gather.at, chunk->raw_len);
+    wksp__ck_digest_begin(bench->digest);
+    wksp__ck_digest_add(bench->digest, gather.at, chunk->raw_len);
+    *ret_digest = wksp__ck_digest_end(bench->digest);
     return 1;
   }
   if (chunk->raw_len / chunk->run_cnt < IN_PLACE_MIN) return 0;
