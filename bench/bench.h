@@ -83,6 +83,7 @@ typedef struct bench_row {
   double ns[3], value[3]; /* value is what the goal is about, in unit */
   char const *unit;
   double goal; /* value[0] is to be at most this; 0: none */
+  int zero;    /* 1: the goal is 0, and nothing but that */
   char note[120];
 } bench_row_t;
 

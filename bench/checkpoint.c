@@ -14,261 +14,24 @@
    What it refuses: to compare with cold memory or a cold file. Both sides find pages that were
    touched and, where they read, files that were just written. */
 
-#include "bench.h"
+#include "checkpoint.h"
+
 #include "wksp/ckpt.h"
 #include "wksp/pause.h"
-#include "wksp/wksp.h"
 
-#define XXH_INLINE_ALL
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <lz4.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
-#include <xxhash.h>
-#include <zstd.h>
 
-#define PIECE      (128UL << 10)
-#define WRITE      (1UL << 20)
-#define THREADS    2
 #define ROUNDS_MAX 31
-#define BLOCKS_MAX (4UL << 20)
-#define PARTS_MAX  (1UL << 16)
+#define ROUNDS_MIN 3            /* however long they take */
 #define SIZE_MIN   (16UL << 20) /* what is made for it has room */
 #define BRACKETS   10000000UL
-
-/* Time of the clock, or of the processors that this program has used: for a machine that others use
-   at the same time. Both sides have as many threads, so the ratio is about the same. */
-static int by_cpu;
-
-static uint64_t now(void) {
-  struct timespec ts;
-  if (!by_cpu) return bench_now();
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
-  return (uint64_t)ts.tv_sec * 1000000000UL + (uint64_t)ts.tv_nsec;
-}
-
-typedef struct fixture {
-  fd_wksp_t *wksp;
-  ulong size; /* of the workspace */
-  ulong *parts, part_cnt;
-  char *flat; /* the live bytes in one piece */
-  ulong live;
-  char *packed; /* encoded pieces, each at a fixed place */
-  ulong *packed_len;
-  void *target; /* of restores and copies */
-  ulong target_sz;
-  char const *tmpfs, *disk;
-  unsigned rounds;
-  uint still; /* checkpoints are told that nobody changes the memory, which is true */
-  bench_rng_t rng;
-} fixture_t;
-
-/* The workspace
- * ---------------------------------------------------------------------------------------------- */
-
-/* Pieces of 16 bytes: half of them of a small dictionary, half random. */
-static void fill(fixture_t *fix, void *to, ulong size) {
-  uint64_t *at = to;
-  for (ulong i = 0; i + 2 <= size / 8; i += 2) {
-    uint64_t word = bench_next(&fix->rng);
-    if (word & 1U) {
-      at[i] = word;
-      at[i + 1] = bench_next(&fix->rng);
-    } else {
-      at[i] = (word >> 8 & 255U) * 0x0101010101010101UL;
-      at[i + 1] = word >> 16 & 15U;
-    }
-  }
-}
-
-/* Blocks of 64 bytes to 4 KiB for a quarter of the memory, of which every second is freed. */
-static void blocks_make(fixture_t *fix) {
-  void *head = fd_wksp_alloc_laddr(fix->wksp, FD_ALLOC_ALIGN, FD_ALLOC_FOOTPRINT, 1);
-  fd_alloc_t *join = fd_alloc_join(fd_alloc_new(head, 1), 0);
-  if (!join) bench_die("fd_alloc: %s", wksp_last_error());
-  void **block = bench_alloc(BLOCKS_MAX, sizeof *block);
-  ulong cnt = 0;
-  for (ulong sum = 0; sum < fix->size / 4 && cnt < BLOCKS_MAX; cnt++) {
-    ulong size = bench_size(&fix->rng, 64, 4096) & ~15UL;
-    block[cnt] = fd_alloc_malloc(join, 0, size);
-    if (!block[cnt]) bench_die("malloc: %s", wksp_last_error());
-    fill(fix, block[cnt], size);
-    sum += size;
-  }
-  for (ulong i = 0; i < cnt; i += 2) fd_alloc_free(join, block[i]);
-  free(block);
-}
-
-/* Partitions of 64 KiB to 1 MiB, until half of the memory is live. */
-static void parts_make(fixture_t *fix) {
-  fix->parts = bench_alloc(PARTS_MAX, 2 * sizeof *fix->parts);
-  for (ulong sum = 0; sum < fix->size * 3 / 8 && fix->part_cnt < PARTS_MAX; fix->part_cnt++) {
-    ulong size = bench_size(&fix->rng, 64UL << 10, 1UL << 20) & ~63UL;
-    ulong gaddr = fd_wksp_alloc(fix->wksp, 64, size, 2);
-    if (!gaddr) bench_die("alloc: %s", wksp_last_error());
-    fill(fix, fd_wksp_laddr(fix->wksp, gaddr), size);
-    fix->parts[2 * fix->part_cnt] = gaddr;
-    fix->parts[2 * fix->part_cnt + 1] = size;
-    sum += size;
-  }
-}
-
-static int block_copy(void *arg, fd_alloc_block_t const *block) {
-  fixture_t *fix = arg;
-  memcpy(fix->flat + fix->live, fd_wksp_laddr(fix->wksp, block->gaddr), block->size);
-  fix->live += block->size;
-  return 0;
-}
-
-static void flat_make(fixture_t *fix) {
-  fd_wksp_part_t part;
-  fix->flat = bench_alloc(fix->size, 1);
-  for (ulong from = 0; fd_wksp_part_next(fix->wksp, from, &part) == 1;
-       from = part.gaddr + part.size) {
-    if (part.kind != FD_WKSP_KIND_USER) continue;
-    void *at = fd_wksp_laddr(fix->wksp, part.gaddr);
-    memcpy(fix->flat + fix->live, at, part.size);
-    fix->live += part.size;
-    if (part.tag != 1) continue;
-    fd_alloc_t *join = fd_alloc_join(at, 0);
-    if (fd_alloc_walk(join, block_copy, fix)) bench_die("walk: %s", wksp_last_error());
-  }
-}
-
-static void fixture_make(fixture_t *fix) {
-  fix->wksp = fd_wksp_new_anon("bench", fix->size, 4096, 1, 0);
-  if (!fix->wksp) bench_die("workspace: %s", wksp_last_error());
-  blocks_make(fix);
-  parts_make(fix);
-  flat_make(fix);
-  fix->packed = bench_alloc(2 * fix->live / PIECE + 2, PIECE);
-  fix->packed_len = bench_alloc(fix->live / PIECE + 2, sizeof(ulong));
-  memset(fix->packed, 1, fix->live);
-  fix->target_sz = fix->size + (64UL << 20);
-  fix->target = mmap(NULL, fix->target_sz, PROT_READ | PROT_WRITE,
-                     MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  if (fix->target == MAP_FAILED) bench_die("mmap: %s", strerror(errno));
-}
-
-static void fixture_free(fixture_t *fix) {
-  fd_wksp_delete_anon(fix->wksp);
-  munmap(fix->target, fix->target_sz);
-  free(fix->parts);
-  free(fix->flat);
-  free(fix->packed);
-  free(fix->packed_len);
-}
-
-/* Peers
- * ---------------------------------------------------------------------------------------------- */
-
-/* What two threads do to pieces of the live bytes. */
-typedef struct peer peer_t;
-typedef void (*piece_fn)(peer_t *peer, ulong idx, char *bytes, ulong len, char *scratch,
-                         ZSTD_CCtx *cctx, ZSTD_DCtx *dctx);
-struct peer {
-  fixture_t *fix;
-  piece_fn piece;
-  ulong piece_sz, next;
-  int file;
-  uint64_t sink;
-};
-
-static void *peer_run(void *arg) {
-  peer_t *peer = arg;
-  ulong cnt = (peer->fix->live + peer->piece_sz - 1) / peer->piece_sz;
-  char *scratch = bench_alloc(2 * PIECE, 1);
-  ZSTD_CCtx *cctx = ZSTD_createCCtx();
-  ZSTD_DCtx *dctx = ZSTD_createDCtx();
-  for (ulong i; (i = __atomic_fetch_add(&peer->next, 1UL, __ATOMIC_RELAXED)) < cnt;) {
-    ulong at = i * peer->piece_sz, left = peer->fix->live - at;
-    peer->piece(peer, i, peer->fix->flat + at, left < peer->piece_sz ? left : peer->piece_sz,
-                scratch, cctx, dctx);
-  }
-  ZSTD_freeCCtx(cctx);
-  ZSTD_freeDCtx(dctx);
-  free(scratch);
-  return NULL;
-}
-
-static double peer_time(peer_t peer) {
-  pthread_t other[THREADS - 1];
-  uint64_t began = now();
-  for (int i = 0; i < THREADS - 1; i++)
-    if (pthread_create(&other[i], NULL, peer_run, &peer)) bench_die("no thread");
-  peer_run(&peer);
-  for (int i = 0; i < THREADS - 1; i++) pthread_join(other[i], NULL);
-  return (double)(now() - began);
-}
-
-#define PEER(name)                                                                 \
-  static void name(peer_t *peer, ulong idx, char *bytes, ulong len, char *scratch, \
-                   ZSTD_CCtx *cctx, ZSTD_DCtx *dctx)
-
-PEER(do_write) {
-  for (ulong done = 0; done < len;) {
-    ssize_t got = pwrite(peer->file, bytes + done, len - done, (off_t)(idx * WRITE + done));
-    if (got <= 0) bench_die("pwrite: %s", strerror(errno));
-    done += (ulong)got;
-  }
-}
-PEER(do_digest) {
-  XXH128_hash_t hash = XXH3_128bits(bytes, len);
-  __atomic_fetch_xor(&peer->sink, hash.low64, __ATOMIC_RELAXED);
-}
-PEER(do_lz4) {
-  LZ4_compress_default(bytes, scratch, (int)len, (int)(2 * PIECE));
-}
-PEER(do_zstd) {
-  ZSTD_compressCCtx(cctx, scratch, 2 * PIECE, bytes, len, 1);
-}
-PEER(do_copy) {
-  memcpy((char *)peer->fix->target + idx * PIECE, bytes, len);
-}
-PEER(do_unlz4) {
-  LZ4_decompress_safe(peer->fix->packed + idx * 2 * PIECE, (char *)peer->fix->target + idx * PIECE,
-                      (int)peer->fix->packed_len[idx], (int)len);
-}
-PEER(do_unzstd) {
-  ZSTD_decompressDCtx(dctx, (char *)peer->fix->target + idx * PIECE, len,
-                      peer->fix->packed + idx * 2 * PIECE, peer->fix->packed_len[idx]);
-}
-PEER(do_pack_lz4) {
-  peer->fix->packed_len[idx] = (ulong)LZ4_compress_default(
-      bytes, peer->fix->packed + idx * 2 * PIECE, (int)len, (int)(2 * PIECE));
-}
-PEER(do_pack_zstd) {
-  peer->fix->packed_len[idx] =
-      ZSTD_compressCCtx(cctx, peer->fix->packed + idx * 2 * PIECE, 2 * PIECE, bytes, len, 1);
-}
-
-static double codec_time(fixture_t *fix, piece_fn piece) {
-  peer_t peer = {.fix = fix, .piece = piece, .piece_sz = PIECE};
-  return peer_time(peer);
-}
-
-/* Into a new file, which is made durable if asked for, as the plain calls do it best. */
-static double write_time(fixture_t *fix, char const *folder, int durable) {
-  char path[512];
-  snprintf(path, sizeof path, "%s/plain", folder);
-  int file = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
-  if (file < 0) bench_die("%s: %s", path, strerror(errno));
-  peer_t peer = {.fix = fix, .piece = do_write, .piece_sz = WRITE, .file = file};
-  uint64_t began = now();
-  peer_time(peer);
-  if (durable && fsync(file)) bench_die("fsync: %s", strerror(errno));
-  double took = (double)(now() - began);
-  close(file);
-  unlink(path);
-  return took;
-}
+#define SECONDS    200 /* that groups of rows share, unless told otherwise */
+#define GROUPS     6   /* of rows that go round */
 
 /* Ours
  * ---------------------------------------------------------------------------------------------- */
@@ -298,9 +61,9 @@ static wksp_ckpt_result_t take(fixture_t *fix, wksp_ckpt_store_t *store, uint co
                            .pause_ns = 60000000000UL,
                            .wait_ns = 1000000000UL};
   wksp_ckpt_result_t result;
-  uint64_t began = now();
+  uint64_t began = peer_now();
   if (wksp_ckpt_take(store, fix->wksp, &opts, &result)) bench_die("take: %s", wksp_last_error());
-  *ret_ns = (double)(now() - began);
+  *ret_ns = (double)(peer_now() - began);
   return result;
 }
 
@@ -311,13 +74,13 @@ static void drop(wksp_ckpt_store_t *store, ulong id) {
 static double restore_time(fixture_t *fix, wksp_ckpt_store_t *store) {
   wksp_ckpt_t *ckpt;
   memset(fix->target, 0, fix->target_sz);
-  uint64_t began = now();
+  uint64_t began = peer_now();
   if (wksp_ckpt_open(store, 0, &ckpt)) bench_die("open: %s", wksp_last_error());
   wksp_ckpt_restore_opts_t how = {
       .shmem = fix->target, .map_sz = fix->target_sz, .threads = THREADS};
   if (wksp_ckpt_restore(ckpt, &how, NULL)) bench_die("restore: %s", wksp_last_error());
   wksp_ckpt_close(ckpt);
-  return (double)(now() - began);
+  return (double)(peer_now() - began);
 }
 
 /* Rows
@@ -346,7 +109,7 @@ static void ratio_row(bench_rows_t *rows, fixture_t *fix, char const *name, doub
   row->unit = "x";
   row->goal = goal;
   for (int q = 0; q < 3; q++)
-    row->value[q] = bench_quantile(ratios, series->cnt, q ? (double)(q - 1) : 0.5);
+    row->value[q] = bench_quantile(ratios, series->cnt, bench_quantiles[q]);
   snprintf(row->note, sizeof row->note, "%.2f GB/s, %s %.2f; best by best %.2f",
            (double)fix->live / best_ours, peer, (double)fix->live / best_peer,
            best_ours / best_peer);
@@ -361,14 +124,25 @@ static void figure_row(bench_rows_t *rows, char const *name, double goal, double
   snprintf(row->note, sizeof row->note, "%s", note);
 }
 
+/* Whether there is a further round: as many as were asked for, fewer if they take too long. */
+static int another(fixture_t const *fix, series_t const *series) {
+  return series->cnt < fix->rounds && (series->cnt < ROUNDS_MIN || bench_now() < fix->until);
+}
+
+/* Of the groups that are left each may take the same share of the time that is left. */
+static void share(fixture_t *fix, unsigned left) {
+  uint64_t at = bench_now();
+  fix->until = at < fix->end ? at + (fix->end - at) / left : at;
+}
+
 static void raw_rows(bench_rows_t *rows, fixture_t *fix, char const *folder, int durable) {
   wksp_ckpt_store_t *store = store_in(folder);
   series_t series = {.cnt = 0}, still = {.cnt = 0};
-  for (unsigned r = 0; r < fix->rounds; r++) {
-    double ours, peer = write_time(fix, folder, durable);
+  while (another(fix, &still)) {
+    double ours, peer = peer_write_time(fix, folder, durable);
     drop(store, take(fix, store, WKSP_CKPT_RAW, WKSP_CKPT_FUZZY, &ours).id);
     add(&series, ours, peer);
-    peer = write_time(fix, folder, durable);
+    peer = peer_write_time(fix, folder, durable);
     fix->still = 1;
     drop(store, take(fix, store, WKSP_CKPT_RAW, WKSP_CKPT_FUZZY, &ours).id);
     fix->still = 0;
@@ -381,36 +155,45 @@ static void raw_rows(bench_rows_t *rows, fixture_t *fix, char const *folder, int
   store_end(store, folder);
 }
 
-static void codec_rows(bench_rows_t *rows, fixture_t *fix, char const *name, uint codec,
-                       piece_fn encode, piece_fn pack, piece_fn decode) {
+/* Taken in a style and restored. The goals are about memory and codecs alone; what cannot be had
+   without the calls that write and read files stands in the rows behind them. */
+typedef struct codec {
+  char const *name, *word; /* word: of --only */
+  uint style;
+  int encode, pack, decode; /* PEER_* */
+} codec_t;
+
+static codec_t const codecs[] = {
+    {"raw", "raw", WKSP_CKPT_RAW, -1, -1, PEER_COPY},
+    {"lz4", "lz4", WKSP_CKPT_LZ4, PEER_LZ4, PEER_PACK_LZ4, PEER_UNLZ4},
+    {"zstd -1", "zstd", WKSP_CKPT_ZSTD, PEER_ZSTD, PEER_PACK_ZSTD, PEER_UNZSTD},
+};
+
+static void codec_rows(bench_rows_t *rows, fixture_t *fix, codec_t const *codec) {
   wksp_ckpt_store_t *store = store_in(fix->tmpfs);
-  series_t taken = {.cnt = 0}, restored = {.cnt = 0};
+  series_t taken = {.cnt = 0}, written = {.cnt = 0}, restored = {.cnt = 0}, read = {.cnt = 0};
+  int plain = codec->style == WKSP_CKPT_RAW;
   char row[64];
-  if (pack) codec_time(fix, pack);
-  for (unsigned r = 0; r < fix->rounds; r++) {
-    double ours, peer = encode ? codec_time(fix, encode) : 0;
-    ulong id = take(fix, store, codec, WKSP_CKPT_FUZZY, &ours).id;
-    if (encode) add(&taken, ours, peer);
+  if (!plain) peer_time(fix, codec->pack);
+  while (another(fix, &restored)) {
+    double ours, peer = plain ? 0 : peer_time(fix, codec->encode);
+    ulong id = take(fix, store, codec->style, WKSP_CKPT_FUZZY, &ours).id;
+    if (!plain) add(&taken, ours, peer);
+    if (!plain) add(&written, ours, peer_code_write_time(fix, fix->tmpfs, codec->encode));
     double back = restore_time(fix, store);
-    add(&restored, back, codec_time(fix, decode));
+    add(&restored, back, peer_time(fix, codec->decode));
+    if (plain) add(&read, back, peer_read_time(fix, fix->tmpfs));
     drop(store, id);
   }
-  if (encode) ratio_row(rows, fix, name, 1 / 0.95, &taken, "codec alone");
-  snprintf(row, sizeof row, "restore, %s", name);
-  ratio_row(rows, fix, row, 1 / 0.85, &restored,
-            codec == WKSP_CKPT_RAW ? "memcpy" : "decoder alone");
-  store_end(store, fix->tmpfs);
-}
-
-/* Writes one percent of the live bytes anew, partition by partition. */
-static void change(fixture_t *fix) {
-  for (ulong sum = 0; sum < fix->live / 100;) {
-    ulong p = bench_below(&fix->rng, fix->part_cnt), size = fix->parts[2 * p + 1];
-    if (size > fix->live / 100 - sum) size = fix->live / 100 - sum;
-    memset(fd_wksp_laddr(fix->wksp, fix->parts[2 * p]), (int)(bench_next(&fix->rng) & 255U), size);
-    fill(fix, fd_wksp_laddr(fix->wksp, fix->parts[2 * p]), size & ~63UL);
-    sum += size;
+  if (!plain) {
+    ratio_row(rows, fix, codec->name, 1 / 0.95, &taken, "codec alone");
+    snprintf(row, sizeof row, "%s, by both", codec->name);
+    ratio_row(rows, fix, row, 0, &written, "codec and pwrite");
   }
+  snprintf(row, sizeof row, "restore, %s", codec->name);
+  ratio_row(rows, fix, row, 1 / 0.85, &restored, plain ? "memcpy" : "decoder alone");
+  if (plain) ratio_row(rows, fix, "restore, raw, by pread", 0, &read, "pread");
+  store_end(store, fix->tmpfs);
 }
 
 static void again_rows(bench_rows_t *rows, fixture_t *fix) {
@@ -418,15 +201,15 @@ static void again_rows(bench_rows_t *rows, fixture_t *fix) {
   series_t again = {.cnt = 0}, pauses = {.cnt = 0};
   double ours, peer, most = 0;
   ulong id = take(fix, store, WKSP_CKPT_RAW, WKSP_CKPT_FUZZY, &ours).id;
-  for (unsigned r = 0; r < fix->rounds; r++) {
-    change(fix);
-    peer = codec_time(fix, do_digest);
+  while (another(fix, &pauses)) {
+    fixture_change(fix);
+    peer = peer_time(fix, PEER_DIGEST);
     wksp_ckpt_result_t result = take(fix, store, WKSP_CKPT_RAW, WKSP_CKPT_FUZZY, &ours);
     add(&again, ours, peer);
     double wrote = (double)result.written_sz / (double)result.changed_sz;
     if (wrote > most) most = wrote;
     drop(store, id);
-    peer = codec_time(fix, do_digest);
+    peer = peer_time(fix, PEER_DIGEST);
     id = take(fix, store, WKSP_CKPT_RAW, WKSP_CKPT_QUIESCE, &ours).id;
     drop(store, result.id);
     wksp_ckpt_t *ckpt;
@@ -436,44 +219,50 @@ static void again_rows(bench_rows_t *rows, fixture_t *fix) {
   }
   ratio_row(rows, fix, "second, 1 % changed", 1.15, &again, "digest");
   figure_row(rows, "second, written by changed", 1.5, most, "x", "the greatest of all rounds");
-  if (!by_cpu) /* how long others wait is a time of the clock */
+  if (!peer_by_cpu) /* how long others wait is a time of the clock */
     ratio_row(rows, fix, "pause, nothing changing", 1.2, &pauses, "digest");
   drop(store, id);
   store_end(store, fix->tmpfs);
 }
 
-/* The pause of a smaller workspace, in ms of the clock, to be plotted against its size: nobody is
-   there who changes anything, so it is what the second pass costs. */
+/* The pause of a smaller workspace, to be plotted against its size: nobody is there who changes
+   anything, so it is what the second pass costs. Both are times of the clock, always. */
 static void size_row(bench_rows_t *rows, fixture_t const *of, ulong size) {
-  fixture_t fix = {.size = size, .tmpfs = of->tmpfs, .rng = of->rng};
+  fixture_t fix = {.size = size,
+                   .tmpfs = of->tmpfs,
+                   .rounds = of->rounds,
+                   .until = of->until,
+                   .rng = bench_rng(1, "size")};
   fixture_make(&fix);
   wksp_ckpt_store_t *store = store_in(fix.tmpfs);
-  double pause[ROUNDS_MAX], digest[ROUNDS_MAX], ours;
+  series_t series = {.cnt = 0};
+  double ours;
   char name[64];
-  for (unsigned r = 0; r < of->rounds; r++) {
-    digest[r] = codec_time(&fix, do_digest);
+  int by_cpu = peer_by_cpu;
+  peer_by_cpu = 0;
+  while (another(&fix, &series)) {
+    double digest = peer_time(&fix, PEER_DIGEST);
     wksp_ckpt_result_t result = take(&fix, store, WKSP_CKPT_RAW, WKSP_CKPT_QUIESCE, &ours);
-    pause[r] = (double)result.pause_ns / 1e6;
+    add(&series, (double)result.pause_ns, digest);
     drop(store, result.id);
   }
+  peer_by_cpu = by_cpu;
   store_end(store, fix.tmpfs);
-  snprintf(name, sizeof name, "pause, %lu MiB live", fix.live >> 20);
-  bench_row_t *row = bench_row(rows, name);
-  row->unit = "ms";
+  snprintf(name, sizeof name, "pause, of %lu MiB", size >> 20);
+  ratio_row(rows, &fix, name, 0, &series, "digest");
+  bench_row_t *row = &rows->rows[rows->cnt - 1];
   for (int q = 0; q < 3; q++)
-    row->value[q] = bench_quantile(pause, of->rounds, q ? (double)(q - 1) : 0.5);
-  snprintf(row->note, sizeof row->note, "the digest by %d threads %.2f%s", THREADS,
-           bench_quantile(digest, of->rounds, 0.5) / 1e6, by_cpu ? " of the processor" : "");
+    row->ns[q] = bench_quantile(series.ours, series.cnt, bench_quantiles[q]);
   fixture_free(&fix);
 }
 
 static void pause_rows(bench_rows_t *rows, fixture_t *fix) {
-  uint64_t began = now();
+  uint64_t began = peer_now();
   for (ulong i = 0; i < BRACKETS; i++) {
     if (wksp_client_enter(fix->wksp)) bench_die("enter: %s", wksp_last_error());
     wksp_client_leave(fix->wksp);
   }
-  double each = (double)(now() - began) / (double)BRACKETS;
+  double each = (double)(peer_now() - began) / (double)BRACKETS;
   figure_row(rows, "brackets, a pair", 2, each, "ns", "wksp_client_enter and _leave");
 }
 
@@ -481,12 +270,12 @@ static void pause_rows(bench_rows_t *rows, fixture_t *fix) {
 static void bracket_rows(bench_rows_t *rows, fixture_t *fix) {
   wksp_bracket_t *bracket;
   if (wksp_client_bracket(fix->wksp, &bracket)) bench_die("bracket: %s", wksp_last_error());
-  uint64_t began = now();
+  uint64_t began = peer_now();
   for (ulong i = 0; i < BRACKETS; i++) {
     if (wksp_bracket_enter(bracket)) bench_die("enter: %s", wksp_last_error());
     wksp_bracket_leave(bracket);
   }
-  double each = (double)(now() - began) / (double)BRACKETS;
+  double each = (double)(peer_now() - began) / (double)BRACKETS;
   figure_row(rows, "brackets inline, a pair", 2, each, "ns", "wksp_bracket_enter and _leave");
 }
 
@@ -496,13 +285,15 @@ static void free_row(bench_rows_t *rows, fixture_t *fix) {
   wksp_ckpt_result_t result = take(fix, store, WKSP_CKPT_RAW, WKSP_CKPT_FUZZY, &ours);
   figure_row(rows, "free memory in it", 0, (double)result.live_sz - (double)fix->live, "bytes",
              "live bytes of the checkpoint less those of partitions and blocks");
+  rows->rows[rows->cnt - 1].zero = 1;
   drop(store, result.id);
   store_end(store, fix->tmpfs);
 }
 
 static void usage(FILE *to) {
   fputs("usage: checkpoint [--size MiB] [--rounds N] [--tmpfs FOLDER] [--disk FOLDER] [--cpu] "
-        "[--only tmpfs,disk,raw,lz4,zstd,second,free,size,brackets,idle] [--idle SECONDS] [--json] "
+        "[--only tmpfs,disk,raw,lz4,zstd,second,free,size,brackets,idle] [--seconds N] [--idle "
+        "SECONDS] [--json] "
         "[--check]\n",
         to);
 }
@@ -522,14 +313,15 @@ static int wanted(char const *only, char const *word) {
 
 int main(int argc, char **argv) {
   static struct option const options[] = {
-      {"size", 1, NULL, 's'}, {"rounds", 1, NULL, 'r'}, {"tmpfs", 1, NULL, 't'},
-      {"disk", 1, NULL, 'd'}, {"json", 0, NULL, 'j'},   {"check", 0, NULL, 'c'},
-      {"cpu", 0, NULL, 'u'},  {"only", 1, NULL, 'o'},   {"idle", 1, NULL, 'i'},
-      {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0}};
+      {"size", 1, NULL, 's'},    {"rounds", 1, NULL, 'r'}, {"tmpfs", 1, NULL, 't'},
+      {"disk", 1, NULL, 'd'},    {"json", 0, NULL, 'j'},   {"check", 0, NULL, 'c'},
+      {"cpu", 0, NULL, 'u'},     {"only", 1, NULL, 'o'},   {"idle", 1, NULL, 'i'},
+      {"seconds", 1, NULL, 'S'}, {"help", 0, NULL, 'h'},   {NULL, 0, NULL, 0}};
   char tmpfs[64] = "/dev/shm/wksp-bench-XXXXXX", disk[64] = "/var/tmp/wksp-bench-XXXXXX";
   fixture_t fix = {.size = 2048UL << 20, .rounds = 5};
   char const *only = NULL;
   unsigned idle = 10;
+  ulong seconds = SECONDS;
   int json = 0, check = 0;
   for (int got; (got = getopt_long(argc, argv, "", options, NULL)) != -1;) {
     if (got == 's')
@@ -544,12 +336,14 @@ int main(int argc, char **argv) {
       only = optarg;
     else if (got == 'i')
       idle = (unsigned)number(optarg, "--idle", 0, 3600);
+    else if (got == 'S')
+      seconds = number(optarg, "--seconds", 1, 86400);
     else if (got == 'j')
       json = 1;
     else if (got == 'c')
       check = 1;
     else if (got == 'u')
-      by_cpu = 1;
+      peer_by_cpu = 1;
     else {
       usage(got == 'h' ? stdout : stderr);
       return got == 'h' ? 0 : 2;
@@ -564,14 +358,17 @@ int main(int argc, char **argv) {
   fix.rng = bench_rng(run.seed, "checkpoint");
   fixture_make(&fix);
   snprintf(run.pages, sizeof run.pages, "a workspace of %lu MiB with %lu MiB live, 2 threads%s",
-           fix.size >> 20, fix.live >> 20, by_cpu ? "; times are of the processor" : "");
+           fix.size >> 20, fix.live >> 20, peer_by_cpu ? "; times are of the processor" : "");
+  fix.end = bench_now() + seconds * 1000000000UL;
+  share(&fix, GROUPS);
   if (wanted(only, "tmpfs")) raw_rows(&rows, &fix, fix.tmpfs, 0);
+  share(&fix, GROUPS - 1);
   if (wanted(only, "disk")) raw_rows(&rows, &fix, fix.disk, 1);
-  if (wanted(only, "raw")) codec_rows(&rows, &fix, "raw", WKSP_CKPT_RAW, NULL, NULL, do_copy);
-  if (wanted(only, "lz4"))
-    codec_rows(&rows, &fix, "lz4", WKSP_CKPT_LZ4, do_lz4, do_pack_lz4, do_unlz4);
-  if (wanted(only, "zstd"))
-    codec_rows(&rows, &fix, "zstd -1", WKSP_CKPT_ZSTD, do_zstd, do_pack_zstd, do_unzstd);
+  for (unsigned i = 0; i < sizeof codecs / sizeof codecs[0]; i++) {
+    share(&fix, GROUPS - 2 - i);
+    if (wanted(only, codecs[i].word)) codec_rows(&rows, &fix, &codecs[i]);
+  }
+  share(&fix, 1);
   if (wanted(only, "second")) again_rows(&rows, &fix);
   if (wanted(only, "free")) free_row(&rows, &fix);
   for (uint part = 16; wanted(only, "size") && part >= 2; part /= 2)

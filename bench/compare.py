@@ -8,7 +8,8 @@ ours by a peer or a unit that was measured in turn with it, since these stay whe
 is worse if its median lies beyond the committed spread and the committed median beyond the new one: what a noisy run
 cannot tell apart is no finding. Of a row without a spread it says both figures and does not judge.
 
-Exit status: 0, 1 if a row is worse, 2 if a file has no rows. --svg draws both, logarithmically.
+Exit status: 0, 1 if a row is worse, 2 if a file has no rows. --svg draws both, logarithmically, and
+of checkpoint pauses against size.
 """
 
 import argparse
@@ -123,11 +124,40 @@ def tell(old, new):
     return counts["worse"]
 
 
-LEFT, WIDE, STEP, TOP = 240, 560, 18, 44
+LEFT, WIDE, STEP, TOP, TALL = 240, 560, 18, 44, 200
 
 
-def draw(old, new, title):
-    """Both as dots with their spreads, by row, on a logarithmic axis of ratios."""
+def pauses(text):
+    """[(MiB, ms, least, greatest, ms of the digest)] of the pauses of workspaces of several sizes."""
+    found = re.findall(rf"^pause, of (\d+) MiB +{NUMBER} +{NUMBER}\.\.{NUMBER} +{NUMBER} ", text, re.M)
+    return [(int(size), *(float(ns) / 1e6 for ns in times), float(times[0]) / 1e6 / float(ratio))
+            for size, *times, ratio in found if float(ratio) > 0]
+
+
+def draw_pauses(points, top):
+    """Pauses against size, as lines of SVG below top; both axes are logarithmic."""
+    def scale(values, start, length):
+        low, high = math.log(min(values)), math.log(max(values))
+        return lambda value: start + length * (math.log(value) - low) / max(high - low, 1e-9)
+
+    x = scale([point[0] for point in points], LEFT, WIDE)
+    y = scale([value for point in points for value in point[1:]], top + TALL, -TALL)
+    out = [f'<text x="10" y="{top - 18}" font-size="12">pause with nothing changing, in ms, by MiB of the workspace, '
+           'half of which live: red; the digest of the same bytes by 2 threads: grey</text>']
+    for column, colour in ((4, "#95a5a6"), (1, "#c0392b")):
+        line = " ".join(f"{x(point[0]):.1f},{y(point[column]):.1f}" for point in points)
+        out.append(f'<polyline points="{line}" fill="none" stroke="{colour}"/>')
+    for size, middle, low, high, digest in points:
+        out.append(f'<line x1="{x(size):.1f}" x2="{x(size):.1f}" y1="{y(low):.1f}" y2="{y(high):.1f}" '
+                   f'stroke="#c0392b"/><circle cx="{x(size):.1f}" cy="{y(middle):.1f}" r="3.5" fill="#c0392b"/>'
+                   f'<text x="{x(size):.1f}" y="{top + TALL + 16}" text-anchor="middle">{size}</text>'
+                   f'<text x="{x(size) + 6:.1f}" y="{y(middle) - 6:.1f}" text-anchor="end">{middle:.3g}</text>'
+                   f'<circle cx="{x(size):.1f}" cy="{y(digest):.1f}" r="2.5" fill="#95a5a6"/>')
+    return out
+
+
+def draw(old, new, title, points=()):
+    """Both as dots with their spreads, by row, on a logarithmic axis of ratios; and pauses against size."""
     both = [row for table in (old, new) for row in table.values() if row.ratio > 0]
     ends = [v for row in both for v in (row.ratio, row.low or row.ratio, row.high or row.ratio) if v > 0]
     ends = ends or [1]
@@ -138,7 +168,8 @@ def draw(old, new, title):
 
     names = [*old, *(n for n in new if n not in old)]
     bottom = TOP + STEP * len(names)
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDE + 30}" height="{bottom + 30}" '
+    height = bottom + 30 + (TALL + 80 if points else 0)
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDE + 30}" height="{height}" '
            'font-family="sans-serif" font-size="11">', '<rect width="100%" height="100%" fill="#fff"/>',
            f'<text x="10" y="16" font-size="12">{html.escape(title)}</text>']
     for tens in range(low, high + 1):
@@ -156,6 +187,8 @@ def draw(old, new, title):
                 out.append(f'<line x1="{at(row.low):.1f}" x2="{at(row.high):.1f}" y1="{y + shift}" y2="{y + shift}" '
                            f'stroke="{colour}"/>')
             out.append(f'<circle cx="{at(row.ratio):.1f}" cy="{y + shift}" r="3.5" fill="{colour}"/>')
+    if points:
+        out += draw_pauses(points, bottom + 60)
     return "\n".join([*out, "</svg>", ""])
 
 
@@ -165,11 +198,12 @@ def main(line):
     args.add_argument("new")
     args.add_argument("--svg")
     args = args.parse_args(line)
-    tables = []
+    tables, text = [], ""
     for path in (args.committed, args.new):
         try:
             with open(path, encoding="utf-8") as file:
-                tables.append(rows(file.read()))
+                text = file.read()
+            tables.append(rows(text))
         except OSError as why:
             print(f"compare: {why}", file=sys.stderr)
             return 2
@@ -178,7 +212,7 @@ def main(line):
             return 2
     if args.svg:
         with open(args.svg, "w", encoding="utf-8") as file:
-            file.write(draw(*tables, f"ratios and their spreads: red {args.new}, grey {args.committed}"))
+            file.write(draw(*tables, "ratios and their spreads: new red, committed grey", pauses(text)))
     return 1 if tell(*tables) else 0
 
 

@@ -19,6 +19,7 @@ bench_row_t *bench_row(bench_rows_t *rows, char const *name) {
 }
 
 int bench_row_missed(bench_row_t const *row) {
+  if (row->zero) return row->value[0] != 0;
   return row->goal > 0 && !(row->value[0] >= 0 && row->value[0] <= row->goal);
 }
 
@@ -66,13 +67,13 @@ void bench_report_text(bench_run_t const *run, bench_rows_t const *rows) {
   for (size_t r = 0; r < rows->cnt; r++) {
     bench_row_t const *row = &rows->rows[r];
     char goal[16] = "-";
-    if (row->goal > 0) snprintf(goal, sizeof(goal), "%g", row->goal);
+    if (row->goal > 0 || row->zero) snprintf(goal, sizeof(goal), "%g", row->goal);
     figures(ns, sizeof(ns), row->ns, row->ns[0] < 10000 ? 1 : 0);
     figures(value, sizeof(value), row->value, row->value[0] < 2 ? 3 : 2);
     printf("%-26s %s %s %-6s %6s  %-7s %s\n", row->name, ns, value, row->unit, goal,
-           row->goal <= 0          ? "-"
-           : bench_row_missed(row) ? "no"
-                                   : "yes",
+           row->goal <= 0 && !row->zero ? "-"
+           : bench_row_missed(row)      ? "no"
+                                        : "yes",
            row->note);
   }
 }
@@ -101,7 +102,7 @@ void bench_report_json(bench_run_t const *run, bench_rows_t const *rows) {
     json_figures("ns", row->ns);
     json_figures("figure", row->value);
     printf(", \"unit\": \"%s\", \"goal\": ", row->unit);
-    if (row->goal > 0)
+    if (row->goal > 0 || row->zero)
       printf("%g, \"reached\": %s", row->goal, bench_row_missed(row) ? "false" : "true");
     else
       printf("null, \"reached\": null");

@@ -158,6 +158,17 @@ def compares():
 
 
 @tap.test
+def pauses():
+    """pauses against size are read from a table, with the digest that their ratios imply, and drawn"""
+    text = "".join(f"pause, of {size} MiB    {ns} {ns - 1000000}..{ns + 1000000}  0.500  0.400..0.600 x  -  -  a note\n"
+                   for size, ns in ((64, 2000000), (128, 4000000)))
+    found = comparer().pauses(text)
+    tap.eq(found, [(64, 2.0, 1.0, 3.0, 4.0), (128, 4.0, 3.0, 5.0, 8.0)])
+    tap.contains(comparer().draw({}, {}, "title", found), "polyline")
+    tap.eq(comparer().pauses("pause, nothing changing   -    1.100   1.000..1.200 x   1.2  yes   a note\n"), [])
+
+
+@tap.test
 def committed():
     """results that are committed can be compared, and are no worse than themselves"""
     folder = os.path.join(os.path.dirname(COMPARE), "results")
