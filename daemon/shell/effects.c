@@ -8,12 +8,12 @@
 #include "daemon/shell/effects.h"
 
 #include "daemon/shell/diskq.h"
+#include "daemon/shell/ids.h"
 #include "daemon/shell/lifeline.h"
 #include "daemon/shell/runner.h"
 #include "daemon/shell/serve.h"
 #include "daemon/shell/wsmem.h"
 
-#include <errno.h>
 #include <string.h>
 
 /* The engine's line begins with event=<word>. */
@@ -42,28 +42,7 @@ static void put_log(loop_t *loop, engine_effect_t const *effect) {
   log_event(loop->log, level, word, "%s", text);
 }
 
-/* Ids must be known to be used before anybody sees them. 0, or 1 and the answer is posted. */
-static int cover(loop_t *loop, uint64_t ws_id, uint64_t lease_id) {
-  int err = store_ids_cover(&loop->store, ws_id, lease_id);
-  if (!err) return 0;
-  log_error(loop->log, "ids", "error=%s", log_text(strerror(err)).text);
-  engine_event_t event = {.kind = lease_id ? ENGINE_EV_LEASE_MADE : ENGINE_EV_MEMORY_MADE};
-  char const *detail = "the daemon cannot write its ids file: is the disk full?";
-  if (lease_id) {
-    event.u.lease_made.lease_id = lease_id;
-    event.u.lease_made.err = err;
-    event.u.lease_made.detail = detail;
-  } else {
-    event.u.memory_made.ws_id = ws_id;
-    event.u.memory_made.status = ENGINE_MEMORY_FAILED;
-    event.u.memory_made.node = -1;
-    event.u.memory_made.detail = detail;
-  }
-  loop_post(loop, &event, NULL);
-  return 1;
-}
-
-static void make_lease(loop_t *loop, engine_effect_t const *effect) {
+static int make_lease(loop_t *loop, engine_effect_t const *effect) {
   lifeline_record_t record = {.magic = LIFELINE_MAGIC,
                               .lease_id = effect->u.lease_make.lease_id,
                               .ws_id = effect->u.lease_make.ws_id,
@@ -71,12 +50,27 @@ static void make_lease(loop_t *loop, engine_effect_t const *effect) {
                               .pid = effect->u.lease_make.pid,
                               .uid = effect->u.lease_make.uid,
                               .gid = effect->u.lease_make.gid};
-  if (!cover(loop, 0, record.lease_id)) lifeline_make(loop, &record);
+  lifeline_make(loop, &record);
+  return 0;
 }
 
 static int make_memory(loop_t *loop, engine_effect_t const *effect) {
-  if (cover(loop, effect->u.memory_make.spec.ws_id, 0)) return 0;
   return wsmem_make(loop, &effect->u.memory_make.spec, effect->u.memory_make.part_min);
+}
+
+static int go_on(loop_t *loop, engine_effect_t const *effect) {
+  return effect->kind == ENGINE_FX_LEASE_MAKE ? make_lease(loop, effect)
+                                              : make_memory(loop, effect);
+}
+
+void effects_go_on(loop_t *loop, engine_effect_t const *effect) {
+  if (go_on(loop, effect)) loop_break(loop, "no memory to carry out what was decided");
+}
+
+/* Ids must be known to be used before anybody sees them. */
+static int number(loop_t *loop, engine_effect_t const *effect) {
+  int took = ids_take(loop, effect);
+  return took > 0 ? go_on(loop, effect) : took < 0;
 }
 
 /* 0, or 1: it cannot be answered. */
@@ -98,8 +92,10 @@ static int apply(loop_t *loop, engine_effect_t const *effect) {
     serve_task(loop, effect);
     return 0;
   case ENGINE_FX_MEMORY_MAKE:
-    return make_memory(loop, effect);
+  case ENGINE_FX_LEASE_MAKE:
+    return number(loop, effect);
   case ENGINE_FX_MEMORY_CANCEL:
+    ids_cancel(loop, effect->u.workspace.ws_id);
     wsmem_cancel(loop, effect->u.workspace.ws_id);
     return 0;
   case ENGINE_FX_MEMORY_FILL:
@@ -107,9 +103,6 @@ static int apply(loop_t *loop, engine_effect_t const *effect) {
     return wsmem_resize(loop, effect);
   case ENGINE_FX_MEMORY_DROP:
     wsmem_drop(loop, effect->u.workspace.ws_id);
-    return 0;
-  case ENGINE_FX_LEASE_MAKE:
-    make_lease(loop, effect);
     return 0;
   case ENGINE_FX_LEASE_DROP:
     lifeline_drop(loop, effect->u.lease_drop.lease_id);

@@ -8,4 +8,7 @@
 /* All effects of loop->update, in order. Answers that are known at once are posted, not stepped. */
 void effects_apply(loop_t *loop);
 
+/* A MEMORY_MAKE or LEASE_MAKE that waited for its number (ids.c). Not from within a step. */
+void effects_go_on(loop_t *loop, engine_effect_t const *effect);
+
 #endif

@@ -18,11 +18,13 @@
 #include "daemon/shell/diskq.h"
 #include "daemon/shell/effects.h"
 #include "daemon/shell/fdnames.h"
+#include "daemon/shell/ids.h"
 #include "daemon/shell/lifeline.h"
 #include "daemon/shell/listener.h"
 #include "daemon/shell/recover.h"
 #include "daemon/shell/runner.h"
 #include "daemon/shell/serve.h"
+#include "daemon/shell/survey.h"
 #include "daemon/shell/wsmem.h"
 
 #include <errno.h>
@@ -365,10 +367,12 @@ static int open_all(loop_t *loop, recover_t *recover) {
   loop->notify = notify_open(&loop->uv, loop->log, getenv("NOTIFY_SOCKET"));
   if (loop->notify && recover->supervisor_fd >= 0) notify_answers(loop->notify);
   loop->diskq = diskq_new(loop);
+  loop->ids = ids_new(loop);
+  loop->survey = survey_new(loop);
   loop->declare = declare_new(loop);
   loop->engine = engine_new();
-  if (!loop->notify || !loop->diskq || !loop->declare || !loop->engine ||
-      watch_supervisor(loop, recover->supervisor_fd)) {
+  if (!loop->notify || !loop->diskq || !loop->ids || !loop->survey || !loop->declare ||
+      !loop->engine || watch_supervisor(loop, recover->supervisor_fd)) {
     log_error(loop->log, "start", "error=%s", log_text("no memory").text);
     return 1;
   }
@@ -397,6 +401,8 @@ static void close_all(loop_t *loop) {
   uv_loop_close(&loop->uv);
   wsmem_free(loop);
   diskq_free(loop->diskq);
+  ids_free(loop->ids);
+  survey_free(loop->survey);
   declare_free(loop->declare);
   engine_free(loop->engine);
   fair_free(&loop->fair);

@@ -79,6 +79,8 @@ typedef struct loop {
   idmap_t lifelines;          /* lifeline.c: lease_id -> lifeline_t */
   struct runner *runners;     /* runner.c: running workers */
   struct diskq *diskq;        /* diskq.c */
+  struct ids *ids;            /* ids.c */
+  struct survey *survey;      /* survey.c */
   struct declare *declare;    /* declare.c */
   uint32_t lost_cnt;          /* recover.c: workspaces whose memory nobody kept */
 } loop_t;

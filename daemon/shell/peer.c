@@ -42,6 +42,7 @@ struct peer {
   int events;    /* what the poll watches */
   int timing;    /* the timer runs */
   int paused;    /* it waits for a turn, and the socket is not looked at meanwhile */
+  int on_hold;   /* peer_hold */
   int corked;    /* in a turn: what is to be sent goes at its end */
   uint8_t *rest; /* read and not worked off yet: rest_len bytes from rest_at; NULL: none */
   size_t rest_at, rest_len;
@@ -119,7 +120,8 @@ static void watch(peer_t *peer) {
     uv_timer_stop(&peer->stall);
   else if (!uv_is_active((uv_handle_t *)&peer->stall))
     uv_timer_start(&peer->stall, on_stall, peer->half_frame_ms, 0);
-  if (peer->out.len < PEER_OUT_HIGH && !peer->paused && !peer->rest_len) events |= UV_READABLE;
+  if (peer->out.len < PEER_OUT_HIGH && !peer->paused && !peer->rest_len && !peer->on_hold)
+    events |= UV_READABLE;
   if (peer->out.len) events |= UV_WRITABLE;
   if (events == peer->events) return;
   peer->events = events;
@@ -245,7 +247,8 @@ static int feed(peer_t *peer, uint8_t const *bytes, size_t len, size_t *ret_used
     frames++;
     peer->ops->frame(peer->arg, peer, &frame);
     if (peer->fd < 0) return 1;
-    if (used == len || fair_over(peer->fair) || peer->out.len >= PEER_OUT_HIGH) break;
+    if (used == len || peer->on_hold || fair_over(peer->fair) || peer->out.len >= PEER_OUT_HIGH)
+      break;
   }
   if (ttrpc_reader_wanted(&peer->reader) > PEER_DISCARD_MAX) {
     fail(peer, "an absurd frame", 1);
@@ -302,6 +305,7 @@ static int on_turn(fair_item_t *item) {
   peer_t *peer = (peer_t *)item;
   int more = 0;
   if (peer->out.len >= PEER_OUT_HIGH) return 0; /* on_poll goes on once it has been read */
+  if (peer->on_hold) return 0;                  /* and peer_go_on */
   peer->corked = 1;
   if (peer->rest_len ? feed_rest(peer) : feed_socket(peer, &more)) return 0;
   peer->corked = 0;
@@ -314,7 +318,7 @@ static int on_turn(fair_item_t *item) {
     fail(peer, "the bytes that wait for its user are at their limit", 1);
     return 0;
   }
-  more = (more || peer->rest_len) && peer->out.len < PEER_OUT_HIGH;
+  more = (more || peer->rest_len) && peer->out.len < PEER_OUT_HIGH && !peer->on_hold;
   peer->paused = peer->paused && more;
   watch(peer);
   return more;
@@ -338,6 +342,17 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     peer->paused = peer->item.queued; /* named again: it is not to be named in each round */
     fair_ready(peer->fair, &peer->item);
   }
+  watch(peer);
+}
+
+void peer_hold(peer_t *peer) {
+  peer->on_hold = 1;
+}
+
+void peer_go_on(peer_t *peer) {
+  peer->on_hold = 0;
+  if (peer->fd < 0 || peer->corked) return;
+  fair_ready(peer->fair, &peer->item);
   watch(peer);
 }
 

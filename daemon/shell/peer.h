@@ -65,6 +65,11 @@ uint32_t *peer_last_stream(peer_t *peer);
 int peer_send(peer_t *peer, uint32_t stream, uint8_t type, uint8_t flags, void const *data,
               size_t data_len, int const *fds, unsigned fd_cnt);
 
+/* Its frames wait, and nothing is read of it, until it goes on; what is sent is sent. A frame that
+   is being handed on is the last one till then. */
+void peer_hold(peer_t *peer);
+void peer_go_on(peer_t *peer);
+
 /* Closes it, after one more attempt to send what waits. Its memory goes with a later turn of the
    loop. */
 void peer_close(peer_t *peer);

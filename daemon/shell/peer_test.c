@@ -26,7 +26,7 @@ typedef struct world {
   int oversize;
   char const *why;
   int violation;
-  int close_in_frame;
+  int close_in_frame, hold_in_frame;
   uv_timer_t timer;
 } world_t;
 
@@ -38,6 +38,7 @@ static void on_frame(void *arg, peer_t *peer, ttrpc_frame_t const *frame) {
   if (frame->data && frame->header.length <= sizeof world->data) {
     memcpy(world->data, frame->data, frame->header.length);
   }
+  if (world->hold_in_frame) peer_hold(peer);
   if (world->close_in_frame) {
     peer_close(peer);
     world->peer = NULL;
@@ -104,6 +105,34 @@ static size_t frame_bytes(uint8_t *ret, uint32_t length, uint32_t stream, uint8_
   return TTRPC_HEADER_SIZE;
 }
 
+static void stop_loop(uv_timer_t *timer) {
+  uv_stop(timer->loop);
+}
+
+/* A peer on hold hands nothing on, neither what has been read nor what comes, until it goes on;
+   then all of it, in order. */
+static void held_until_it_goes_on(void **state) {
+  world_t *world = *state;
+  uint8_t bytes[3 * TTRPC_HEADER_SIZE];
+  for (uint32_t i = 0; i < 3; i++)
+    frame_bytes(bytes + i * TTRPC_HEADER_SIZE, 0, 2 * i + 1, TTRPC_REQUEST);
+  world->hold_in_frame = 1;
+  uv_timer_init(&world->uv, &world->timer); /* a loop with nothing to wait for does not turn */
+  uv_timer_start(&world->timer, stop_loop, 3600000, 0);
+  put(world, bytes, 2 * TTRPC_HEADER_SIZE);
+  turn(world);
+  put(world, bytes + 2 * TTRPC_HEADER_SIZE, TTRPC_HEADER_SIZE);
+  turn(world);
+  for (int i = 1; i <= 3; i++) {
+    assert_int_equal(world->frames, i);
+    assert_int_equal(world->last.stream, 2 * i - 1);
+    peer_go_on(world->peer);
+    turn(world);
+  }
+  assert_int_equal(world->frames, 3);
+  uv_close((uv_handle_t *)&world->timer, NULL);
+}
+
 /* A frame that comes byte by byte is handed over once, whole, after its last byte. */
 static void frame_in_pieces(void **state) {
   world_t *world = *state;
@@ -142,10 +171,6 @@ static void half_frame(void **state) {
   assert_true(uv_hrtime() - began >= 29UL * 1000000UL);
   assert_int_equal(world->violation, 1);
   assert_string_equal(world->why, "half a frame and then silence");
-}
-
-static void stop_loop(uv_timer_t *timer) {
-  uv_stop(timer->loop);
 }
 
 /* A client that is silent between frames is left alone. */
@@ -303,6 +328,7 @@ static void close_within(void **state) {
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test_setup_teardown(frame_in_pieces, setup, teardown),
+      cmocka_unit_test_setup_teardown(held_until_it_goes_on, setup, teardown),
       cmocka_unit_test_setup_teardown(hangup, setup, teardown),
       cmocka_unit_test_setup_teardown(half_frame, setup_hasty, teardown),
       cmocka_unit_test_setup_teardown(silence, setup_hasty, teardown),

@@ -15,6 +15,7 @@
 #include "daemon/shell/lifeline.h"
 #include "daemon/shell/peer.h"
 #include "daemon/shell/rpc.h"
+#include "daemon/shell/survey.h"
 #include "daemon/shell/topology.h"
 #include "daemon/shell/wsmem.h"
 
@@ -118,11 +119,7 @@ static uint32_t count_fds(void) {
   return cnt > 3 ? cnt - 3 : 0; /* '.', '..' and the folder itself */
 }
 
-int serve_topology(engine_request_t *req, int cpu, void **ret_own) {
-  topo_t *topo = malloc(sizeof *topo);
-  if (!topo) return 1;
-  topology_read(topo);
-  *ret_own = topo;
+static void put_topology(engine_request_t *req, topo_t const *topo, int cpu) {
   if (req->method == ENGINE_RESTORE) {
     req->u.c.restore.topo = topo;
     req->u.c.restore.cpu = cpu;
@@ -130,24 +127,32 @@ int serve_topology(engine_request_t *req, int cpu, void **ret_own) {
     req->u.create.topo = topo;
     req->u.create.cpu = cpu;
   }
+}
+
+int serve_topology(engine_request_t *req, int cpu, void **ret_own) {
+  topo_t *topo = malloc(sizeof *topo);
+  if (!topo) return 1;
+  topology_read(topo);
+  *ret_own = topo;
+  put_topology(req, topo, cpu);
   return 0;
 }
 
-/* What the shell adds to a request; *ret_own: what it then points into. 0, or 1: there is no memory
-   or no random number. */
-static int complete(conn_t const *conn, engine_request_t *req, void **ret_own) {
+static int wants_topology(int method) {
+  return method == ENGINE_CREATE || method == ENGINE_PLAN || method == ENGINE_RESTORE;
+}
+
+/* What the shell adds to a request at once. 0, or 1: there is no random number. */
+static int complete(conn_t const *conn, engine_request_t *req) {
   loop_t const *loop = conn->loop;
-  clients_who_t who = who_of(conn);
   if (req->method == ENGINE_STATS) {
     req->u.stats.fd_store = notify_active(loop->notify);
     req->u.stats.fd_cnt = count_fds();
     req->u.stats.lost_cnt = loop->lost_cnt;
   } else if (req->method == ENGINE_CREATE) {
-    return serve_uuid(req->u.create.uuid) || serve_topology(req, clients_cpu(&who), ret_own);
+    return serve_uuid(req->u.create.uuid);
   } else if (req->method == ENGINE_RESTORE) {
-    return serve_uuid(req->u.c.restore.uuid) || serve_topology(req, clients_cpu(&who), ret_own);
-  } else if (req->method == ENGINE_PLAN) {
-    return serve_topology(req, clients_cpu(&who), ret_own);
+    return serve_uuid(req->u.c.restore.uuid);
   }
   return 0;
 }
@@ -169,36 +174,62 @@ static void reload(conn_t *conn, uint32_t stream) {
                          "the configuration read again");
 }
 
+static void refuse_short(conn_t *conn, uint32_t stream, char const *what) {
+  rpc_refusal_t refusal = {.code = ENGINE_CODE_INTERNAL, .kind = "memory"};
+  snprintf(refusal.sentence, sizeof refusal.sentence, "the daemon has no %s", what);
+  refuse(conn, stream, &refusal, 0);
+}
+
+/* To the engine, or first to a look at the machine. 1: call has been taken over. */
+static int pass_on(conn_t *conn, uint32_t stream, rpc_call_t const *call) {
+  loop_t *loop = conn->loop;
+  engine_event_t event = {.kind = ENGINE_EV_REQUEST};
+  event.u.request.conn = conn->id;
+  event.u.request.stream = stream;
+  event.u.request.req = call->req;
+  if (call->timeout_ns &&
+      __builtin_add_overflow(uv_hrtime(), call->timeout_ns, &event.u.request.deadline_mono_ns)) {
+    event.u.request.deadline_mono_ns = 0;
+  }
+  if (wants_topology(call->req.method)) {
+    peer_hold(conn->peer);
+    if (!survey_request(loop, &event, call)) return 1;
+    peer_go_on(conn->peer);
+    refuse_short(conn, stream, "memory for a look at this machine");
+    return 0;
+  }
+  /* Who detaches and then removes is not to be told that he is attached. */
+  if (call->req.method == ENGINE_DELETE) lifeline_sweep(loop);
+  if (call->req.method == ENGINE_QUERY || call->req.method == ENGINE_PLACEMENT) loop_look(loop);
+  loop_post(loop, &event, NULL);
+  return 0;
+}
+
+void serve_surveyed(loop_t *loop, engine_event_t *event, topo_t const *topo) {
+  uint64_t id = event->u.request.conn;
+  conn_t *conn = idmap_get(&loop->peers, id);
+  if (!conn) return;
+  clients_who_t who = who_of(conn);
+  put_topology(&event->u.request.req, topo, clients_cpu(&who));
+  loop_post(loop, event, NULL);
+  conn = idmap_get(&loop->peers, id);
+  if (conn) peer_go_on(conn->peer);
+}
+
 static void request(conn_t *conn, ttrpc_frame_t const *frame) {
   rpc_call_t call;
   rpc_refusal_t refusal;
-  loop_t *loop = conn->loop;
-  void *own = NULL;
+  uint32_t stream = frame->header.stream;
   if (rpc_decode(frame->data, frame->header.length, &call, &refusal)) {
-    refuse(conn, frame->header.stream, &refusal, refusal.code != RPC_UNIMPLEMENTED);
+    refuse(conn, stream, &refusal, refusal.code != RPC_UNIMPLEMENTED);
     return;
   }
-  if (call.req.method == RPC_RELOAD) {
-    reload(conn, frame->header.stream);
-  } else if (complete(conn, &call.req, &own)) {
-    refusal = (rpc_refusal_t){.code = ENGINE_CODE_INTERNAL, .kind = "memory"};
-    snprintf(refusal.sentence, sizeof refusal.sentence,
-             "the daemon has no random numbers, or no memory for a look at this machine");
-    refuse(conn, frame->header.stream, &refusal, 0);
-  } else {
-    engine_event_t event = {.kind = ENGINE_EV_REQUEST};
-    event.u.request.conn = conn->id;
-    event.u.request.stream = frame->header.stream;
-    event.u.request.req = call.req;
-    if (call.timeout_ns &&
-        __builtin_add_overflow(uv_hrtime(), call.timeout_ns, &event.u.request.deadline_mono_ns)) {
-      event.u.request.deadline_mono_ns = 0;
-    }
-    /* Who detaches and then removes is not to be told that he is attached. */
-    if (call.req.method == ENGINE_DELETE) lifeline_sweep(loop);
-    if (call.req.method == ENGINE_QUERY || call.req.method == ENGINE_PLACEMENT) loop_look(loop);
-    loop_post(loop, &event, own);
-  }
+  if (call.req.method == RPC_RELOAD)
+    reload(conn, stream);
+  else if (complete(conn, &call.req))
+    refuse_short(conn, stream, "random numbers");
+  else if (pass_on(conn, stream, &call))
+    return;
   rpc_call_free(&call);
 }
 

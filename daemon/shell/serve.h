@@ -42,6 +42,10 @@ int serve_uuid(uint8_t ret_uuid[16]);
    after it. 0, or 1: no memory. */
 int serve_topology(engine_request_t *req, int cpu, void **ret_own);
 
+/* A request that waited for a look at the machine (survey.c), which is this; if its connection is
+   still there, which then reads on. Not from within a step. */
+void serve_surveyed(loop_t *loop, engine_event_t *event, topo_t const *topo);
+
 /* Answers a Reload: with what has been noted, or with a refusal. A connection that has gone
    meanwhile is nothing. */
 void serve_reloaded(loop_t *loop, uint64_t conn, uint32_t stream, char **notes, size_t note_cnt,

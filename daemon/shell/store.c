@@ -76,26 +76,30 @@ static int ids_text(uint64_t ws, uint64_t lease, char ret_text[IDS_TEXT_MAX]) {
                         crc_of(ret_text, (size_t)len));
 }
 
-static int put_ids(store_t *store, uint64_t ws, uint64_t lease) {
+int store_ids_put(store_t const *store, uint64_t ws_id, uint64_t lease_id) {
   char text[IDS_TEXT_MAX];
   char const *call;
-  int len = ids_text(ws, lease, text);
-  int err = file_put(store->dir_fd, "ids", text, (size_t)len, &call);
+  int len = ids_text(ws_id, lease_id, text);
+  return file_put(store->dir_fd, "ids", text, (size_t)len, &call);
+}
+
+uint64_t store_ids_block(uint64_t reserved, uint64_t id, uint64_t block) {
+  return id > reserved ? id + block : reserved;
+}
+
+int store_ids_cover(store_t *store, uint64_t ws_id, uint64_t lease_id) {
+  uint64_t ws = store_ids_block(store->ws_reserved, ws_id, STORE_WS_BLOCK);
+  uint64_t lease = store_ids_block(store->lease_reserved, lease_id, STORE_LEASE_BLOCK);
+  if (ws == store->ws_reserved && lease == store->lease_reserved) return 0;
+  int err = store_ids_put(store, ws, lease);
   if (err) return err;
   store->ws_reserved = ws;
   store->lease_reserved = lease;
   return 0;
 }
 
-int store_ids_cover(store_t *store, uint64_t ws_id, uint64_t lease_id) {
-  uint64_t ws = store->ws_reserved, lease = store->lease_reserved;
-  if (ws_id <= ws && lease_id <= lease) return 0;
-  if (ws_id > ws) ws = ws_id + STORE_WS_BLOCK;
-  if (lease_id > lease) lease = lease_id + STORE_LEASE_BLOCK;
-  return put_ids(store, ws, lease);
-}
-
-/* 1 and both numbers if text is one that put_ids writes, or version 1, which had no checksum. */
+/* 1 and both numbers if text is one that store_ids_put writes, or version 1, which had no checksum.
+ */
 static int read_ids(char const *text, uint64_t *ret_ws, uint64_t *ret_lease) {
   uint64_t ws, lease;
   char again[IDS_TEXT_MAX];

@@ -82,6 +82,11 @@ int store_lost_end(store_t const *store, char *ret_detail);
  * they are beyond what is reserved. */
 int store_ids_cover(store_t *store, uint64_t ws_id, uint64_t lease_id);
 
+/* The two halves of it (ids.c): up to where ids are to be reserved so that id is, and the write
+   alone. Any thread, one at a time; beside writes of specs. 0 or errno. */
+uint64_t store_ids_block(uint64_t reserved, uint64_t id, uint64_t block);
+int store_ids_put(store_t const *store, uint64_t ws_id, uint64_t lease_id);
+
 /* Each spec file: spec, or NULL and the line that is wrong (0: the file cannot be read, or its name
    does not agree with its id) for one that was set aside just now. */
 typedef void (*store_each_t)(void *arg, uint64_t ws_id, spec_t const *spec, int bad_line);

@@ -8,6 +8,7 @@ one some of each, chosen by the seed.
 import mmap
 import os
 import random
+import select
 import struct
 import sys
 
@@ -38,17 +39,22 @@ class Faults:
         with open(path, "w+b") as f:
             f.truncate(size)
             self.page = mmap.mmap(f.fileno(), size)
+        os.mkfifo(path + ".go")
         self.disarm()
 
     def disarm(self):
         # Not by pack_into, which writes zeroes first: the daemon looks meanwhile.
         self.page[:4] = struct.pack("i", -1)
 
-    def arm(self, at, left):
-        """The call of that function fails that comes after so many others."""
+    def arm(self, at, left, waits=False):
+        """The call of that function fails that comes after so many others; or waits until go."""
         self.disarm()
-        self.page[8:24] = struct.pack("qQ", left, 0)
+        self.page[4:24] = struct.pack("=iqQ", waits, left, 0)
         self.page[:4] = struct.pack("i", at)
+
+    def go(self):
+        with open(self.path + ".go", "r+b", buffering=0) as f:
+            f.write(b"!")
 
     def hits(self):
         return self.HEAD.unpack_from(self.page, 0)[3]
@@ -203,6 +209,35 @@ def pidfds_of_its_own():
         for c in some:
             c.close()
         tap.until(lambda: wire.stats(d.socket)["fds"] == before, WAIT_S, "they are closed")
+
+
+def waits(d, name, service, method, message):
+    """That request comes to a call of that function, which takes its time; meanwhile others are answered."""
+    at = next(at for at, (one, _) in d.faults.calls().items() if one == name)
+    with wire.Wire(d.socket) as slow, wire.Wire(d.socket) as other:
+        tap.eq(other.call("Workspaces", "Get", {1: "w"}).code, 0)
+        d.faults.arm(at, 0, waits=True)
+        slow.start(service, method, message)
+        tap.until(lambda: d.faults.hits() == 1, WAIT_S, f"{method} comes to {name}")
+        d.faults.disarm()
+        for _ in range(3):
+            tap.eq(other.call("Workspaces", "Get", {1: "w"}).code, 0, f"Get while {name} takes its time")
+        tap.eq(select.select([slow.sock], [], [], 0)[0], [], f"{method} is answered before {name} is done")
+        d.faults.go()
+        reply = slow.reply(slow.frame())
+        tap.eq(reply.code, 0, f"{method}: {reply.message}")
+        for fd in reply.fds:
+            os.close(fd)
+
+
+@tap.test
+def nobody_waits_for_the_disk():
+    """what one request waits for, a write or a look at the machine, no other does; and it is not answered before"""
+    with Spoilt() as d:
+        d.ok("create", "w", "--size", "1M", "--page", "4k")
+        waits(d, "fsync", "Workspaces", "Open", {1: "w"})  # the first: numbers of leases are reserved
+        waits(d, "fsync", "Workspaces", "Create", {1: "v", 2: 1 << 20, 3: 4096})
+        waits(d, "open64", "Workspaces", "Plan", {2: 1 << 20, 3: 4096})
 
 
 tap.run()

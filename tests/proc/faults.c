@@ -32,13 +32,16 @@
 
 static faults_t *page;
 
-/* 1: this call is the one. */
+static int wait_go(void);
+
+/* 1: this call is the one, and fails. */
 static int fails(unsigned at) {
   if (!page) return 0;
   page->of[at].calls++;
   if (page->at != (int32_t)at || page->left-- != 0) return 0;
+  int waits = page->waits; /* before the test is told that it has come to that */
   page->hits++;
-  return 1;
+  return waits ? wait_go() : 1;
 }
 
 /* name, its type, what it returns when it fails, errno or 0, parameters, arguments */
@@ -155,9 +158,20 @@ static char const names[AT_CNT][FAULTS_NAME_MAX] = {
 WRAPPED(X)
 #undef X
 
+int __real_close(int fd);
+
+/* Until the test says so. 0: the call goes on as ever. */
+static int wait_go(void) {
+  char path[256], byte;
+  snprintf(path, sizeof path, "%s" FAULTS_GO, getenv(FAULTS_ENV));
+  int fd = __real_open64(path, O_RDWR | O_CLOEXEC, 0);
+  if (fd < 0 || __real_read(fd, &byte, 1) != 1) abort();
+  __real_close(fd);
+  return 0;
+}
+
 int __real_uv_spawn(uv_loop_t *loop, uv_process_t *process, uv_process_options_t const *options);
 int __wrap_uv_spawn(uv_loop_t *loop, uv_process_t *process, uv_process_options_t const *options);
-int __real_close(int fd);
 int __wrap_close(int fd);
 
 /* The handle is a handle also when there is no process, as libuv says. */
