@@ -125,6 +125,8 @@ static char const *call_check(call_t const *call) {
   int things = (call->ws != NULL) + (call->lease != NULL) + (call->job != NULL) +
                (call->plan != NULL) + (call->later != NULL) + call->watching;
   if (things != 1) return "a call waits for exactly one thing";
+  if (call->waits && (!call->later || call->waits->waiter != call))
+    return "a workspace that goes calls back to the call that waits";
   if (call->ws && call->ws->call != call) return "a workspace calls back to the call that waits";
   if (call->lease && call->lease->call != call) return "a lease calls back to the call that waits";
   if (call->job && call->job->call != call) return "a job calls back to the call that waits";

@@ -53,9 +53,11 @@ typedef struct call {
   struct lease *lease;
   struct job *job;
   struct plan *plan;
-  engine_request_t *later; /* to be begun when it is known what checkpoints there are; owned, and
-                              what it points to is in the same piece of memory */
-  engine_reply_t *fault;   /* decided already, to be sent once what was begun is undone; owned */
+  engine_request_t
+      *later;            /* to be begun when it is known what checkpoints there are, or that ws has
+                            gone; owned, and what it points to is in the same piece of memory */
+  struct ws *waits;      /* later: NULL, or this */
+  engine_reply_t *fault; /* decided already, to be sent once what was begun is undone; owned */
   int watching;
   uint64_t watched_job;         /* JobWatch */
   char name[SPEC_NAME_MAX + 1]; /* Watch: "" all */

@@ -32,8 +32,7 @@ static void fault_unknown_yet(engine_t const *e, engine_reply_t *ret_fault) {
              ENGINE_DISK_RETRY_NS / 1000000000UL);
 }
 
-/* A copy of the request with what it points to behind it: a text; or tags and the machine. */
-static engine_request_t *request_copy(engine_request_t const *req) {
+engine_request_t *request_copy(engine_request_t const *req) {
   char const *info = req->method == ENGINE_CHECKPOINT ? req->u.c.checkpoint.info : NULL;
   int restore = req->method == ENGINE_RESTORE;
   topo_t const *topo = restore ? req->u.c.restore.topo : NULL;
@@ -77,7 +76,7 @@ static void wake_calls(engine_t *e, int known) {
     for (call_t *call = conn->calls, *next; call; call = next) {
       next = call->next;
       engine_request_t *req = call->later;
-      if (!req) continue;
+      if (!req || call->waits) continue;
       call->later = NULL;
       if (known) {
         engine_route(e, call, req);

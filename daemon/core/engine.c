@@ -81,7 +81,9 @@ static int engine_start(engine_t *e, engine_event_t const *event) {
 
 /* Lets go of what the call waits for. It is then to be answered or removed. */
 static void call_abandon(engine_t *e, call_t *call) {
-  if (call->plan)
+  if (call->waits)
+    (void)replace_waiter(call->waits);
+  else if (call->plan)
     cadence_abandon(e, call);
   else if (call->ws && (call->method == ENGINE_CREATE || call->method == ENGINE_RESTORE))
     create_abandon(e, call);
@@ -334,7 +336,7 @@ static void engine_stop(engine_t *e) {
   for (conn_t *conn; (conn = idmap_next(&e->calls.conns, &place));) {
     for (call_t *call = conn->calls, *next; call; call = next) {
       next = call->next;
-      if (call->method == ENGINE_DELETE || call->fault) continue;
+      if ((call->method == ENGINE_DELETE && !call->later) || call->fault) continue;
       call_abandon(e, call);
       call_fail(e, call, &fault);
     }

@@ -329,6 +329,10 @@ void work_cancel(engine_t *e, job_t *job);
  * ------------------------------------------------------------------------------------------------
  */
 
+/* A copy of the request with what it points to behind it: a text; or tags and the machine. NULL: no
+   memory. */
+engine_request_t *request_copy(engine_request_t const *req);
+
 /* A request that wants to know what checkpoints there are, before that is known: keeps it, or
    refuses it. 1: so; 0: it is known. */
 int ckpt_not_yet(engine_t *e, call_t *call, engine_request_t const *req);
@@ -393,6 +397,9 @@ int watch_progress(engine_t *e, engine_event_t const *event); /* WORKER_PROGRESS
 /* The memory of a restore has been made: it is filled. */
 void restore_fill(engine_t *e, ws_t *ws);
 
+/* What a restore's workspace is to be called. */
+char const *restore_name(engine_request_t const *req);
+
 /* The worker of a restore has ended. */
 void restore_worked(engine_t *e, ws_t *ws, job_t *job, engine_event_t const *event);
 
@@ -420,6 +427,15 @@ int fault_replaced(engine_t const *e, ws_t const *ws, engine_reply_t *ret_fault)
 int fault_replacing(engine_t const *e, ws_t const *ws, engine_reply_t *ret_fault);
 int fault_replace(engine_t const *e, conn_t const *conn, ws_t const *old,
                   engine_reply_t *ret_fault);
+
+/* A removal or restore of ws, whose predecessor is just going: begins when that has gone. 1: so; 0:
+   it has gone, or it is not known when it will, or another one waits already. */
+int replace_not_yet(engine_t *e, call_t *call, ws_t const *ws, engine_request_t const *req);
+
+/* What waits for ws does so no more: NULL, or it; to be begun since ws has gone, or refused since
+   it could not go. */
+call_t *replace_waiter(ws_t *ws);
+void replace_wake(engine_t *e, call_t *call, int gone);
 
 /* ws, in the making and without a name, is to take the place of old. */
 void replace_begin(ws_t *ws, ws_t *old);

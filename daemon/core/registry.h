@@ -110,6 +110,7 @@ typedef struct ws {
   resize_t resize;
   struct call
       *call; /* the Create, Restore, Delete or Resize that waits for this workspace, or NULL */
+  struct call *waiter;  /* UNSPEC: what begins when it has gone, or NULL */
   struct lease *leases; /* in the making or held */
   uint32_t rw_cnt, ro_cnt, making_cnt;
   struct lease *ended; /* read-write ones that have hung up and wait for a reap */

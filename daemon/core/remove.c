@@ -74,8 +74,12 @@ void remove_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
   ws_t *ws = ws_lookup(e, req->u.del.name, &fault);
 
-  if (!ws || fault_rights(&ws->spec, call->conn, WANT_DELETE, &fault) ||
-      fault_replaced(e, ws, &fault) || fault_replacing(e, ws, &fault) ||
+  if (!ws || fault_rights(&ws->spec, call->conn, WANT_DELETE, &fault)) {
+    call_fail(e, call, &fault);
+    return;
+  }
+  if (replace_not_yet(e, call, ws, req)) return;
+  if (fault_replaced(e, ws, &fault) || fault_replacing(e, ws, &fault) ||
       fault_removable(ws, req->u.del.force, &fault) || fault_resizing(e, ws, &fault)) {
     call_fail(e, call, &fault);
     return;
@@ -254,13 +258,17 @@ int remove_done(engine_t *e, engine_event_t const *event) {
     retry_later(e, ws);
     if (ws->call && !ws->spec_known) fault_unfinished(e, ws, event);
     answer_rest(e, ws);
+    call_t *waiter = replace_waiter(ws);
+    if (waiter) replace_wake(e, waiter, 0);
     return 0;
   }
   answer_rest(e, ws);
   char name[SPEC_NAME_MAX + 1];
   memcpy(name, ws->spec.name, sizeof(name));
   replace_undone(e, ws);
+  call_t *waiter = replace_waiter(ws);
   registry_remove(&e->registry, ws);
+  if (waiter) replace_wake(e, waiter, 1);
   if (!registry_by_name(&e->registry, name)) restore_again(e, name);
   return 0;
 }

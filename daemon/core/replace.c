@@ -15,12 +15,13 @@
    in again when nothing on disk can say any more that it was replaced.
 
    A workspace whose predecessor has not gone yet is neither removed nor replaced: with its spec
-   would go what keeps the predecessor from coming back.
+   would go what keeps the predecessor from coming back. One such request waits for that.
 
    Refuses to look at what is in either. */
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/core/engine_priv.h"
@@ -43,14 +44,47 @@ int fault_replaced(engine_t const *e, ws_t const *ws, engine_reply_t *ret_fault)
   return 1;
 }
 
+static void fault_unreplaced(char const *name, engine_reply_t *ret_fault) {
+  fault_set(ret_fault, ENGINE_CODE_UNAVAILABLE, "busy",
+            "what workspace \"%s\" was before it was restored in place has not gone yet", name);
+  fault_workspace(ret_fault, name);
+  fault_hint(ret_fault, "try again in a moment");
+}
+
 int fault_replacing(engine_t const *e, ws_t const *ws, engine_reply_t *ret_fault) {
   if (!ws->spec.replaces || !registry_by_id(&e->registry, ws->spec.replaces)) return 0;
-  fault_set(ret_fault, ENGINE_CODE_UNAVAILABLE, "busy",
-            "what workspace \"%s\" was before it was restored in place has not gone yet",
-            ws->spec.name);
-  fault_workspace(ret_fault, ws->spec.name);
-  fault_hint(ret_fault, "try again in a moment");
+  fault_unreplaced(ws->spec.name, ret_fault);
   return 1;
+}
+
+int replace_not_yet(engine_t *e, call_t *call, ws_t const *ws, engine_request_t const *req) {
+  ws_t *old = ws->spec.replaces ? registry_by_id(&e->registry, ws->spec.replaces) : NULL;
+  if (!old || old->state != WS_UNSPEC || !old->awaiting || old->waiter) return 0;
+  call->later = request_copy(req);
+  if (!call->later) e->err = WKSP_E_NOMEM;
+  call->waits = old;
+  old->waiter = call;
+  return 1;
+}
+
+call_t *replace_waiter(ws_t *ws) {
+  call_t *call = ws->waiter;
+  if (call) call->waits = NULL;
+  ws->waiter = NULL;
+  return call;
+}
+
+void replace_wake(engine_t *e, call_t *call, int gone) {
+  engine_request_t *req = call->later;
+  engine_reply_t fault;
+  call->later = NULL;
+  if (gone) {
+    if (!repeat_answer(e, call, req)) engine_route(e, call, req);
+  } else {
+    fault_unreplaced(req->method == ENGINE_DELETE ? req->u.del.name : restore_name(req), &fault);
+    call_fail(e, call, &fault);
+  }
+  free(req);
 }
 
 /* Those who are attached, by name. */

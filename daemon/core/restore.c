@@ -274,13 +274,25 @@ static int fault_in_place(engine_t *e, conn_t const *conn, want_t *want,
          fault_kept(e, ret_fault);
 }
 
+char const *restore_name(engine_request_t const *req) {
+  return req->u.c.restore.as[0] ? req->u.c.restore.as : req->u.c.restore.name;
+}
+
+/* What is there was restored in place itself, and the one before it is just going. */
+static int not_yet(engine_t *e, call_t *call, engine_request_t const *req) {
+  engine_reply_t fault;
+  ws_t const *ws = ws_lookup(e, restore_name(req), &fault);
+  return ws && !fault_rights(&ws->spec, call->conn, WANT_READ | WANT_DELETE, &fault) &&
+         replace_not_yet(e, call, ws, req);
+}
+
 void restore_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
   int in_place = req->u.c.restore.in_place;
-  if (!in_place && adopt(e, call, req)) return;
+  if (in_place ? not_yet(e, call, req) : adopt(e, call, req)) return;
   engine_ckpt_t *ckpt = pick(e, call->conn, req, &fault);
   want_t want = {.ckpt = ckpt,
-                 .name = req->u.c.restore.as[0] ? req->u.c.restore.as : req->u.c.restore.name,
+                 .name = restore_name(req),
                  .uuid = req->u.c.restore.uuid,
                  .uid = call->conn->uid,
                  .gid = call->conn->gid,

@@ -184,6 +184,61 @@ static void test_old_stays(void **state) {
   sim_free(sim);
 }
 
+/* Who removes it, or restores it again, while the old one is just going waits for that; a second
+   one is told to try again, and who waits is told if the disk refuses. */
+static void test_waits(void **state) {
+  for (int how = 0; how < 3; how++) {
+    sim_t *sim = sim_new(1, NULL);
+    uint64_t conn = sim_conn(sim, 0, 0);
+    begin(sim, conn);
+    engine_request_t req = in_place(sim, "w", 1), again = in_place(sim, "w", 0);
+    sim->hold[SIM_REMOVED] = 1;
+    assert_int_equal(sim_code(sim_ask(sim, conn, &req)), ENGINE_CODE_OK);
+    uint64_t was = id_of(sim, conn);
+    uint32_t waits = how == 1 ? sim_send(sim, conn, &again, 0)
+                              : sim_send_named(sim, conn, ENGINE_DELETE, "w", 0);
+    sim_settle(sim);
+    sim_unanswered(sim, conn, waits);
+    assert_int_equal(sim_code(sim_delete(sim, conn, "w", 0)), ENGINE_CODE_UNAVAILABLE);
+    assert_int_equal(id_of(sim, conn), was);
+    sim->fail_next[SIM_REMOVED] = how == 2;
+    sim->hold[SIM_REMOVED] = 0;
+    sim_settle(sim);
+    assert_int_equal(sim_reply(sim, conn, waits)->code,
+                     how == 2 ? ENGINE_CODE_UNAVAILABLE : ENGINE_CODE_OK);
+    if (how == 0)
+      assert_int_equal(sim_code(sim_get(sim, conn, "w")), ENGINE_CODE_NOT_FOUND);
+    else
+      assert_int_equal(id_of(sim, conn) == was, how == 2);
+    sim_free(sim);
+  }
+}
+
+/* Who waited and went, by his own will or at a stop, is no removal. */
+static void test_waits_no_more(void **state) {
+  for (int stop = 0; stop < 2; stop++) {
+    sim_t *sim = sim_new(1, NULL);
+    uint64_t conn = sim_conn(sim, 0, 0), other = sim_conn(sim, 0, 0);
+    begin(sim, conn);
+    engine_request_t req = in_place(sim, "w", 1);
+    sim->hold[SIM_REMOVED] = 1;
+    assert_int_equal(sim_code(sim_ask(sim, conn, &req)), ENGINE_CODE_OK);
+    uint32_t waits = sim_send_named(sim, other, ENGINE_DELETE, "w", 0);
+    sim_unanswered(sim, other, waits);
+    if (stop)
+      sim_step_kind(sim, ENGINE_EV_STOP);
+    else
+      sim_close(sim, other);
+    if (stop) assert_int_equal(sim_reply(sim, other, waits)->code, ENGINE_CODE_UNAVAILABLE);
+    sim->hold[SIM_REMOVED] = 0;
+    sim_settle(sim);
+    if (stop) sim_restart(sim);
+    sim_settle(sim);
+    (void)id_of(sim, sim_conn(sim, 0, 0));
+    sim_free(sim);
+  }
+}
+
 /* A schedule goes on as it was, and its checkpoints go to the same store. */
 static void test_schedule(void **state) {
   sim_t *sim = sim_new(1, NULL);
@@ -204,9 +259,10 @@ static void test_schedule(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(test_replaces),  cmocka_unit_test(test_refused),
-      cmocka_unit_test(test_meanwhile), cmocka_unit_test(test_fails),
-      cmocka_unit_test(test_killed),    cmocka_unit_test(test_old_stays),
-      cmocka_unit_test(test_schedule)};
+      cmocka_unit_test(test_replaces),     cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_meanwhile),    cmocka_unit_test(test_fails),
+      cmocka_unit_test(test_killed),       cmocka_unit_test(test_old_stays),
+      cmocka_unit_test(test_schedule),     cmocka_unit_test(test_waits),
+      cmocka_unit_test(test_waits_no_more)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
