@@ -102,6 +102,8 @@ static void write_daemon(writer_t *w, sample_t const *s) {
       {"wkspd_workspaces", GAUGE, t->workspace_cnt, "Workspaces that there are."},
       {"wkspd_workspaces_quarantined", GAUGE, t->quarantined_cnt,
        "Workspaces that are kept and not served."},
+      {"wkspd_workspaces_damaged", GAUGE, t->damaged_cnt,
+       "Workspaces in which a worker of the daemon has met damage."},
       {"wkspd_workspaces_removing", GAUGE, (double)s->removing_cnt,
        "Workspaces that were removed by force while in use."},
       {"wkspd_workspaces_lost", GAUGE, t->lost_cnt,
@@ -130,6 +132,7 @@ typedef enum fact {
   PAGE_SIZE,
   CREATED,
   QUARANTINED,
+  DAMAGED,
   ATTACHED_RW,
   ATTACHED_RO,
   READABLE,
@@ -158,6 +161,8 @@ static double value_of(sample_t const *s, sample_wksp_t const *wksp, fact_t fact
     return (double)info->created_ns / 1e9;
   case QUARANTINED:
     return info->quarantined;
+  case DAMAGED:
+    return info->damaged;
   case ATTACHED_RW:
     return info->attached_rw;
   case ATTACHED_RO:
@@ -195,6 +200,8 @@ static void write_workspaces(writer_t *w, sample_t const *s) {
       {"wkspd_workspace_page_size_bytes", PAGE_SIZE, "Size of its pages.", NULL},
       {"wkspd_workspace_created_timestamp_seconds", CREATED, "When it was made.", NULL},
       {"wkspd_workspace_quarantined", QUARANTINED, "1 if it is kept and not served.", NULL},
+      {"wkspd_workspace_damaged", DAMAGED,
+       "1 if a worker of the daemon has met damage in it, until a verify finds none.", NULL},
       {"wkspd_workspace_leases", ATTACHED_RW, "Leases by what they allow.", "rw"},
       {"wkspd_workspace_leases", ATTACHED_RO, NULL, "ro"},
       {"wkspd_workspace_readable", READABLE,

@@ -12,6 +12,7 @@
 static char const *state_of(wksp_info_t const *info) {
   return info->removing      ? "removing"
          : info->quarantined ? "quarantined"
+         : info->damaged     ? "damaged"
          : info->read_only   ? "read-only"
                              : "ok";
 }
@@ -19,7 +20,7 @@ static char const *state_of(wksp_info_t const *info) {
 static json_t *info_json(wksp_info_t const *info) {
   return json_pack(
       "{s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:s, s:I, s:s, s:I, s:s, s:o, s:I, "
-      "s:I, s:b, s:b, s:b, s:o, s:o}",
+      "s:I, s:b, s:b, s:b, s:b, s:o, s:o}",
       "name", render_json_text(info->name), "uuid", render_uuid(info->uuid).s, "size",
       render_json_figure(info->size), "max_size", render_json_figure(info->max_size), "page_size",
       render_json_figure(info->page_size), "data_max", render_json_figure(info->data_max),
@@ -29,9 +30,10 @@ static json_t *info_json(wksp_info_t const *info) {
       render_time(info->created_ns).s, "created_ns", render_json_figure(info->created_ns),
       "attached_rw", (json_int_t)info->attached_rw, "attached_ro", (json_int_t)info->attached_ro,
       "removing", (int)info->removing, "quarantined", (int)info->quarantined, "read_only",
-      (int)info->read_only, "reason",
-      info->quarantined || info->read_only ? render_json_text(info->reason) : json_null(), "excess",
-      render_json_figure(info->excess));
+      (int)info->read_only, "damaged", (int)info->damaged, "reason",
+      info->quarantined || info->read_only || info->damaged ? render_json_text(info->reason)
+                                                            : json_null(),
+      "excess", render_json_figure(info->excess));
 }
 
 int cli_arg_sizes(cli_t const *cli, cli_args_t const *args, wksp_create_t *create) {
@@ -161,7 +163,7 @@ static int show_facts(cli_t const *cli, wksp_info_t const *info, wksp_holder_t c
   if (holder) holder_fact(holder);
   if (info->excess) render_fact("excess", "%s", render_size_exact(info->excess).s);
   render_fact("state", "%s", state_of(info));
-  if (info->quarantined || info->read_only) {
+  if (info->quarantined || info->read_only || info->damaged) {
     char *reason = render_safe(info->reason);
     if (!reason) return cli_fail_memory(cli);
     render_fact("reason", "%s", reason);

@@ -52,8 +52,8 @@ static cli_command_t const commands[] = {
     .run = cmd_plan },
   { .name = "ls",
     .what = "list workspaces",
-    .text = "State: ok, read-only (by its layout), quarantined (kept, not served),\n"
-            "removing (rm --force, in use).\n"
+    .text = "State: ok, read-only (by its layout), damaged (as the daemon has seen, until a\n"
+            "verify finds nothing), quarantined (not served), removing (rm --force, in use).\n"
             "RW and RO: how many are attached.\n",
     .examples = "  wkspctl ls\n"
                 "  wkspctl ls --json\n",
@@ -289,7 +289,8 @@ static cli_command_t const commands[] = {
   { .name = "watch", .operands = {"[NAME]"},
     .options = {{"count", "N", "end after N events", 0, 0}},
     .what = "print events as they happen",
-    .text = "created, removed, attached, detached, quarantined, resized; of NAME if given.\n"
+    .text = "created, removed, attached, detached, quarantined, damaged, sound, resized, and\n"
+            "what becomes of checkpoints; of NAME if given.\n"
             "Ends after --timeout (1h); that is a failure only if --count was not reached.\n"
             "With --json each line is one object.\n",
     .examples = "  wkspctl watch\n"

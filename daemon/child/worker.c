@@ -121,6 +121,21 @@ static void query_holder(job_t *job, fd_wksp_t *wksp) {
   job->head.holder = holder;
 }
 
+/* The first of what is wrong is what is told. */
+static void on_finding(void *arg, char const *sentence) {
+  job_t *job = arg;
+  if (!job->head.sentence[0])
+    snprintf(job->head.sentence, sizeof job->head.sentence, "%s", sentence);
+}
+
+static int verify(job_t *job, fd_wksp_t *wksp) {
+  int err = fd_wksp_verify(wksp, on_finding, job);
+  if (err != WKSP_E_CORRUPT || !job->head.sentence[0]) return err;
+  char said[sizeof job->head.sentence];
+  memcpy(said, job->head.sentence, sizeof said);
+  return wksp__fail(err, "%s", said);
+}
+
 static int query(job_t *job, fd_wksp_t *wksp) {
   job->head.part_cnt = job->head.root_cnt = 0;
   job->head.next_page_gaddr = 0;
@@ -178,7 +193,7 @@ static int resize(job_t *job, fd_wksp_t *wksp) {
 static int work(job_t *job, fd_wksp_t *wksp) {
   switch (job->ask.op) {
   case RESULT_QUERY:
-    return query(job, wksp);
+    return job->ask.verify ? verify(job, wksp) : query(job, wksp);
   case RESULT_COMPACT:
     return fd_wksp_compact(wksp, &job->head.compacted);
   case RESULT_RESIZE:

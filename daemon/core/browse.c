@@ -16,6 +16,7 @@ static void view_fill(ws_t const *ws, engine_workspace_t *ret_view) {
   ret_view->removing = ws->state == WS_REMOVING;
   ret_view->quarantined = ws->quarantined;
   ret_view->read_only = ws->read_only;
+  ret_view->damaged = ws->damaged;
   ret_view->excess = charge_excess(ws);
   memcpy(ret_view->reason, ws->reason, sizeof(ret_view->reason));
   memcpy(ret_view->note, ws->note, sizeof(ret_view->note));
@@ -162,6 +163,7 @@ void browse_stats(engine_t *e, call_t *call, engine_request_t const *req) {
     if (!ws_visible(ws) && ws->state != WS_REMOVING) continue;
     stats.workspace_cnt++;
     stats.quarantined_cnt += (uint32_t)ws->quarantined;
+    stats.damaged_cnt += (uint32_t)ws->damaged;
     stats.lease_cnt += ws->rw_cnt + ws->ro_cnt;
   }
   stats.quota_cnt = charge_rows(e, &stats.quotas);

@@ -190,6 +190,7 @@ int engine_route(engine_t *e, call_t *call, engine_request_t const *req) {
     open_begin(e, call, req);
     return 0;
   case ENGINE_QUERY:
+  case ENGINE_VERIFY:
   case ENGINE_COMPACT:
   case ENGINE_PLACEMENT:
     work_begin(e, call, req);

@@ -40,6 +40,7 @@
 #include "daemon/core/engine_audit.h"
 #include "daemon/core/engine_ckpt.h"
 #include "daemon/core/engine_reply.h"
+#include "daemon/core/engine_watch.h"
 #include "daemon/core/limits.h"
 #include "daemon/core/placement.h"
 #include "daemon/core/quota.h"
@@ -75,24 +76,13 @@ enum engine_method {
   ENGINE_SCHEDULE_GET,
   ENGINE_JOB_LIST,
   ENGINE_JOB_WATCH,
-  ENGINE_JOB_CANCEL
+  ENGINE_JOB_CANCEL,
+  /* Workspaces */
+  ENGINE_VERIFY
 };
 
-/* Values of proto/wkspd.proto's OpenMode and EventKind. */
+/* Values of proto/wkspd.proto's OpenMode. */
 enum { ENGINE_OPEN_RW = 0, ENGINE_OPEN_RO = 1 };
-enum {
-  ENGINE_EVENT_CREATED = 1,
-  ENGINE_EVENT_REMOVED = 2, /* the name is gone; with force the memory may stay for a while */
-  ENGINE_EVENT_ATTACHED = 3,
-  ENGINE_EVENT_DETACHED = 4,
-  ENGINE_EVENT_QUARANTINED = 5,
-  ENGINE_EVENT_RESIZED = 6,
-  ENGINE_EVENT_CHECKPOINTED = 7,
-  ENGINE_EVENT_CHECKPOINT_FAILED = 8,
-  ENGINE_EVENT_RESTORED = 9, /* after its CREATED */
-  ENGINE_EVENT_RESTORE_FAILED = 10,
-  ENGINE_EVENT_SCHEDULED = 11
-};
 
 /* Requests
  * ------------------------------------------------------------------------------------------------
@@ -141,7 +131,7 @@ typedef struct engine_request {
       uint64_t page_gaddr;
       uint32_t page_size;
       int holder_only;
-    } query;
+    } query; /* Verify too, which has a name only */
     struct {
       char name[ENGINE_TEXT_MAX];
     } compact; /* Placement too */
@@ -523,6 +513,7 @@ typedef struct engine_effect {
       uint64_t page_gaddr;
       uint32_t page_size; /* QUERY: 1 to ENGINE_QUERY_PAGE_MAX */
       int holder_only;    /* QUERY: only who holds the lock */
+      int verify;         /* QUERY: all of it is checked instead, and nothing told */
       uint64_t const
           *leases; /* REAP: lease_cnt (1 to ENGINE_REAP_LEASES_MAX) leases that have ended */
       size_t lease_cnt;

@@ -9,7 +9,8 @@
      repeat.c   calls that were made before
      open.c     leases, from the open to the reap
      resize.c   growing and shrinking a workspace
-     work.c     jobs: query, compact, reap, resize
+     work.c     jobs: query, verify, compact, reap, resize
+     mark.c     those in which a worker has met damage
      ckpt.c     tasks: taking, listing, checking and removing checkpoints
      sound.c    which checkpoints are known to be good
      restore.c  a workspace from a checkpoint
@@ -316,6 +317,9 @@ void work_cancel_workspace(engine_t *e, ws_t *ws, engine_reply_t const *fault);
 
 /* No more work: queued reaps are forgotten, running workers cancelled. */
 void work_stop(engine_t *e);
+
+/* A worker has ended: what that says of its workspace. */
+void mark_worked(engine_t *e, job_t const *job, engine_event_t const *event);
 
 /* Starts what there is room for. */
 void work_dispatch(engine_t *e);

@@ -53,9 +53,9 @@ enum engine_worker_status {
 typedef struct engine_workspace {
   spec_t spec;
   uint32_t attached_rw, attached_ro; /* leases */
-  int removing, quarantined, read_only;
+  int removing, quarantined, read_only, damaged;
   uint64_t excess;                /* bytes held beyond its size */
-  char reason[ENGINE_REASON_MAX]; /* why it is quarantined or read-only, else "" */
+  char reason[ENGINE_REASON_MAX]; /* why it is that, quarantined or read-only, else "" */
   char note[ENGINE_NOTE_MAX];     /* how its pages were taken, "" if another daemon has */
 } engine_workspace_t;
 
@@ -81,7 +81,7 @@ typedef struct engine_stats {
   uint64_t uptime_ns;
   int fd_store;
   uint32_t workspace_cnt; /* READY, quarantined and removing */
-  uint32_t quarantined_cnt, lease_cnt, connection_cnt;
+  uint32_t quarantined_cnt, damaged_cnt, lease_cnt, connection_cnt;
   uint32_t job_cnt; /* running or queued */
   uint64_t bytes;   /* of memory held by workspaces */
   uint64_t request_cnt;
@@ -109,7 +109,7 @@ typedef struct engine_reply {
   char detail_hint[ENGINE_HINT_MAX]; /* "" if none */
   /* code == OK: */
   union {
-    engine_workspace_t const *workspace; /* Create, Get, Resize */
+    engine_workspace_t const *workspace; /* Create, Get, Resize, Verify */
     struct {
       int deferred;
     } del;

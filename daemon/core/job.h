@@ -57,7 +57,7 @@ typedef struct job {
   size_t tag_cnt;
   uint64_t page_gaddr;
   uint32_t page_size;
-  int holder_only;
+  int holder_only, verify;
   uint64_t resize_to;
   task_t *task; /* owned; NULL: none */
   int held;     /* not to be started: its memory is being made, or its worker has ended well */

@@ -92,6 +92,7 @@ typedef struct ws {
   int maybe_ready; /* being rolled back, and the disk may say READY: hold the name until it is gone
                     */
   int quarantined;
+  int damaged;   /* a worker has met damage in it (mark.c) */
   int read_only; /* by its layout: neither opened read-write nor worked on; leases of before go on
                   */
   char reason[ENGINE_REASON_MAX];

@@ -1,5 +1,5 @@
-/* work: what a worker does on a workspace: query, compact, placement, reap, resize; and the queue,
-   places and ends of all jobs, those of checkpoints (ckpt.c) included.
+/* work: what a worker does on a workspace: query, verify, compact, placement, reap, resize; and the
+   queue, places and ends of all jobs, those of checkpoints (ckpt.c) included.
 
    Jobs wait in one queue for one of few places, which every uid gets in turn (job.h). A request
    that gives up takes its job along: out of the queue, or its worker is killed (which the format
@@ -55,7 +55,8 @@ static int job_query(job_t *job, engine_request_t const *req) {
 }
 
 void work_begin(engine_t *e, call_t *call, engine_request_t const *req) {
-  int query = req->method == ENGINE_QUERY, compact = req->method == ENGINE_COMPACT;
+  int verify = req->method == ENGINE_VERIFY, query = verify || req->method == ENGINE_QUERY;
+  int compact = req->method == ENGINE_COMPACT;
   int op = query ? ENGINE_OP_QUERY : compact ? ENGINE_OP_COMPACT : ENGINE_OP_PLACE;
   engine_reply_t fault;
   ws_t *ws = ws_lookup(e, query ? req->u.query.name : req->u.compact.name, &fault);
@@ -75,6 +76,7 @@ void work_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   }
   call->job = job;
   job->deadline_mono_ns = call->deadline.place ? call->deadline.due_ns : 0;
+  job->verify = verify;
   if (query && job_query(job, req)) e->err = WKSP_E_NOMEM;
 }
 
@@ -183,6 +185,7 @@ static void job_start(engine_t *e, job_t *job) {
   start->u.worker_start.page_gaddr = job->page_gaddr;
   start->u.worker_start.page_size = job->page_size;
   start->u.worker_start.holder_only = job->holder_only;
+  start->u.worker_start.verify = job->verify;
   if (!job->tag_cnt) return;
   uint64_t *tags = emit_alloc(e, job->tag_cnt, sizeof(*tags));
   if (!tags) return;
@@ -287,6 +290,7 @@ int work_done(engine_t *e, engine_event_t const *event) {
 
   if (!job || !job->running) return WKSP_E_INVAL;
   if (status < ENGINE_WORKER_OK || status >= ENGINE_WORKER_STATUSES) return WKSP_E_INVAL;
+  mark_worked(e, job, event);
   if (job->task) {
     ckpt_done(e, job, event);
     return 0;
@@ -305,6 +309,11 @@ int work_done(engine_t *e, engine_event_t const *event) {
     engine_reply_t *reply = call_answer(e, call);
     reply->u.placement.workspace = view;
     reply->u.placement.worker_result = event->u.worker_done.result;
+    return 0;
+  }
+  if (status == ENGINE_WORKER_OK && call->method == ENGINE_VERIFY) {
+    engine_workspace_t *view = browse_view(e, ws);
+    call_answer(e, call)->u.workspace = view;
     return 0;
   }
   if (status == ENGINE_WORKER_OK) {

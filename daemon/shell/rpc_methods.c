@@ -62,6 +62,7 @@ void rpc_put_workspace(engine_workspace_t const *from, Wkspd__V1__Workspace *ret
   ret->reason = text(from->reason);
   ret->max_size = from->spec.max_size;
   ret->excess = from->excess;
+  ret->damaged = from->damaged;
 }
 
 /* What is left out where there are thousands of them. */
@@ -390,6 +391,18 @@ static uint8_t *encode_placement(engine_reply_t const *reply, size_t *ret_len) {
   return bytes;
 }
 
+static void fill_verify(ProtobufCMessage const *message, engine_request_t *ret_req) {
+  put_text(ret_req->u.query.name, ((Wkspd__V1__VerifyRequest const *)message)->name);
+}
+
+static uint8_t *encode_verify(engine_reply_t const *reply, size_t *ret_len) {
+  Wkspd__V1__VerifyResponse to = WKSPD__V1__VERIFY_RESPONSE__INIT;
+  Wkspd__V1__Workspace workspace;
+  put_placed(reply->u.workspace, &workspace);
+  to.workspace = &workspace;
+  return rpc_pack(&to.base, ret_len);
+}
+
 static void fill_watch(ProtobufCMessage const *message, engine_request_t *ret_req) {
   put_text(ret_req->u.watch.name, ((Wkspd__V1__WatchRequest const *)message)->name);
 }
@@ -435,6 +448,7 @@ static uint8_t *encode_stats(engine_reply_t const *reply, size_t *ret_len) {
   to.violation_cnt = from->violation_cnt;
   to.fd_cnt = from->fd_cnt;
   to.lost_cnt = from->lost_cnt;
+  to.damaged_cnt = from->damaged_cnt;
   Wkspd__V1__Limit limits[ENGINE_LIMITS_MAX], *limit_at[ENGINE_LIMITS_MAX];
   for (size_t i = 0; i < from->limit_cnt; i++) {
     limit_at[i] = &limits[i];
@@ -477,6 +491,7 @@ rpc_method_t const rpc_methods[] = {
     {WORKSPACES, "List",    ENGINE_LIST,    &wkspd__v1__list_request__descriptor,    fill_list,    encode_list},
     {WORKSPACES, "Open",    ENGINE_OPEN,    &wkspd__v1__open_request__descriptor,    fill_open,    encode_open},
     {WORKSPACES, "Query",   ENGINE_QUERY,   &wkspd__v1__query_request__descriptor,   fill_query,   encode_query},
+    {WORKSPACES, "Verify",  ENGINE_VERIFY,  &wkspd__v1__verify_request__descriptor,  fill_verify,  encode_verify},
     {WORKSPACES, "Compact", ENGINE_COMPACT, &wkspd__v1__compact_request__descriptor, fill_compact, encode_compact},
     {WORKSPACES, "Resize",  ENGINE_RESIZE,  &wkspd__v1__resize_request__descriptor,  fill_resize,  encode_resize},
     {WORKSPACES, "Plan",    ENGINE_PLAN,    &wkspd__v1__create_request__descriptor,  fill_create,  encode_plan},

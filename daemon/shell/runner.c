@@ -387,6 +387,7 @@ static void put_ask(runner_t *runner, engine_effect_t const *effect, wsmem_t con
                                .tag_cnt = (uint32_t)effect->u.worker_start.tag_cnt,
                                .lease_cnt = (uint32_t)effect->u.worker_start.lease_cnt,
                                .holder_only = (uint32_t)effect->u.worker_start.holder_only,
+                               .verify = (uint32_t)effect->u.worker_start.verify,
                                .resize_to = effect->u.worker_start.resize_to,
                                .size_min = effect->u.worker_start.size_min,
                                .page_bytes = effect->u.worker_start.page_bytes};

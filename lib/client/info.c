@@ -60,6 +60,7 @@ char const *wksp__info_of(Wkspd__V1__Workspace const *message, wksp_info_t *ret_
       .quarantined = message->quarantined ? 1 : 0,
       .read_only = message->read_only ? 1 : 0,
       .excess = message->excess,
+      .damaged = message->damaged ? 1 : 0,
   };
   memcpy(info.uuid, message->uuid.data, sizeof info.uuid);
   wksp__text_copy(info.name, sizeof info.name, message->name);

@@ -40,6 +40,9 @@ static wksp__method_t const method_resize = {.service = WKSP__WORKSPACES,
                                              .response = &wkspd__v1__resize_response__descriptor,
                                              .changing = 1,
                                              .with_id = 1};
+static wksp__method_t const method_verify = {.service = WKSP__WORKSPACES,
+                                             .name = "Verify",
+                                             .response = &wkspd__v1__verify_response__descriptor};
 static wksp__method_t const method_version = {
     .service = WKSP__HOST, .name = "Version", .response = &wkspd__v1__version_response__descriptor};
 static wksp__method_t const method_stats = {
@@ -231,6 +234,18 @@ int wksp_client_resize(wksp_client_t *client, char const *name, ulong size, wksp
   return err;
 }
 
+int wksp_client_verify(wksp_client_t *client, char const *name) {
+  int err = wksp__name_check("verify", name);
+  if (err < 0) return err;
+  Wkspd__V1__VerifyRequest request = WKSPD__V1__VERIFY_REQUEST__INIT;
+  request.name = (char *)name;
+  ProtobufCMessage *message;
+  err = wksp__rpc_call(client, &method_verify, WKSP__BASE(&request), &message);
+  if (err < 0) return err;
+  protobuf_c_message_free_unpacked(message, NULL);
+  return 0;
+}
+
 int wksp_client_version(wksp_client_t *client, wksp_version_t *ret_version) {
   if (!ret_version) return wksp__fail(WKSP_E_INVAL, "version: where the answer should go is NULL");
   Wkspd__V1__VersionRequest request = WKSPD__V1__VERSION_REQUEST__INIT;
@@ -268,6 +283,7 @@ int wksp_client_status(wksp_client_t *client, wksp_status_t *ret_status) {
       .violation_cnt = response->violation_cnt,
       .fd_cnt = response->fd_cnt,
       .lost_cnt = response->lost_cnt,
+      .damaged_cnt = response->damaged_cnt,
   };
   for (size_t i = 0; i < response->n_quota && ret_status->quota_cnt < WKSP_QUOTAS_MAX; i++) {
     Wkspd__V1__Quota const *from = response->quota[i];

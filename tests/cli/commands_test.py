@@ -16,7 +16,7 @@ from clilib import Held, fails, hand, keys, looks
 from daemon import Daemon, binary
 
 INFO = ("name uuid size max_size page_size data_max part_max mode uid owner gid group seed created created_ns "
-        "attached_rw attached_ro removing quarantined read_only reason excess")
+        "attached_rw attached_ro removing quarantined read_only damaged reason excess")
 USAGE = "total_max total_cnt total_size free_cnt free_size free_size_max used_cnt used_size"
 
 
@@ -278,6 +278,7 @@ restart loses all workspaces
 stop loses all workspaces
 workspaces 0, 0 bytes
 quarantined 0
+damaged     0
 leases 0
 connections <n>
 jobs <n>
@@ -287,7 +288,7 @@ descriptors <n>""")
         tap.contains("\n".join(said), "requests of a connection: 1 of 64")
         d.ok("create", "demo", "--size", "4M", "--page", "4k")
         first = d.status()
-        keys(first, "pid uptime_ns fd_store workspace_cnt quarantined_cnt lease_cnt connection_cnt job_cnt bytes "
+        keys(first, "pid uptime_ns fd_store workspace_cnt quarantined_cnt damaged_cnt lease_cnt connection_cnt job_cnt bytes "
                     "request_cnt refused_cnt violation_cnt fd_cnt lost_cnt quotas limits")
         tap.eq((first["workspace_cnt"], first["bytes"], first["lease_cnt"]), (1, 4 << 20, 0))
         tap.eq((first["pid"], first["fd_store"]), (d.proc.pid, False))

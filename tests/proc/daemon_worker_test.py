@@ -3,6 +3,7 @@
 Every test has a daemon, socket and state folder of its own.
 """
 
+import ctypes
 import mmap
 import os
 import random
@@ -38,6 +39,15 @@ class Mapped:
         self.mem.close()
         for fd in self.fds:
             os.close(fd)
+
+
+def limit(d, what):
+    """What is in use of that limit."""
+    with wire.Wire(d.socket) as c:
+        for one in map(wire.decode, c.call("Host", "Stats", {}).fields[41]):
+            if one[1] == [what.encode()]:
+                return (one[2] or [0])[0]
+    return None
 
 
 @tap.test
@@ -107,6 +117,47 @@ def header_gone():
             tap.eq(reply.code, wire.DATA_LOSS, reply.message)
             tap.contains(reply.message, "w")
         m.close()
+
+
+def punch(fd, at, length):
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    tap.eq(libc.fallocate(fd, 1 | 2, at, length), 0, "fallocate(PUNCH_HOLE)")  # its size stays
+
+
+def state(c):
+    """(damaged, reason) of w"""
+    of = wire.decode(c.call("Workspaces", "Get", {1: "w"}).fields[1][0])
+    return bool(of[24] and of[24][0]), b"".join(of[16]).decode()
+
+
+@tap.test
+def marked():
+    """a hole under a workspace marks it; it is served all the same, and a verify that finds it mended ends that"""
+    with Daemon() as d, wire.Wire(d.socket) as c, wire.Wire(d.socket) as watch:
+        tap.eq(c.call("Workspaces", "Create", create("w")).code, 0)
+        tap.eq(c.call("Workspaces", "Verify", {1: "w"}).code, 0)
+        watch.start("Workspaces", "Watch", {1: "w"})
+        tap.until(lambda: limit(d, "watches") == 1, WAIT_S, "the watch is on")
+        m = Mapped(d, "w")
+        front = m.mem[:1 << 17]
+        punch(m.fds[0], 0, 1 << 17)
+        tap.eq(c.call("Workspaces", "Query", {1: "w"}).code, wire.DATA_LOSS)
+        tap.eq(state(c)[0], True, "damaged")
+        tap.true(state(c)[1], "no reason")
+        tap.eq(wire.stats(d.socket)["damaged"], 1, "status counts it")
+        tap.eq(c.call("Workspaces", "Verify", {1: "w"}).code, wire.DATA_LOSS)
+        Mapped(d, "w").close()
+        m.mem[:1 << 17] = front
+        tap.eq(c.call("Workspaces", "Query", {1: "w"}).code, 0)
+        tap.eq(state(c)[0], True, "damaged after a query that went well")
+        reply = c.call("Workspaces", "Verify", {1: "w"})
+        tap.eq((reply.code, state(c)), (0, (False, "")), reply.message)
+        m.close()
+        kinds = []
+        while 13 not in kinds:
+            kinds.append(wire.decode(watch.frame().data)[1][0])
+        tap.eq([kind for kind in kinds if kind in (12, 13)], [12, 13], "events: damaged, sound")
 
 
 @tap.test

@@ -62,6 +62,8 @@ typedef struct wksp_info {
   ulong excess;   /* bytes that it holds beyond its size: pages that were not given to it */
   char note[256]; /* how its pages were taken: why of this size, how many are elsewhere than wanted;
                      "" in a list, and if a daemon before the present one took them */
+  uint damaged; /* 1: a worker of the daemon has met damage in it, as reason says; it is served all
+                   the same. A verify that finds nothing takes it back */
 } wksp_info_t;
 
 typedef struct wksp_create {
@@ -205,6 +207,12 @@ WKSP_API int wksp_client_query(wksp_client_t *client, char const *name, ulong co
 WKSP_API int wksp_client_holder(wksp_client_t *client, char const *name, wksp_holder_t *ret_holder);
 WKSP_API void wksp_query_free(wksp_query_t *query);
 
+/* Has the daemon's worker check all of it. If nothing is wrong, damaged goes. 0; E_CORRUPT: it is
+   damaged, and marked as that; the sentence has the first finding. E_NOTFOUND, E_PERM, E_AGAIN (a
+   writer was in the way), E_TIMEDOUT, ... fd_wksp_verify tells all findings to who has it attached.
+ */
+WKSP_API int wksp_client_verify(wksp_client_t *client, char const *name);
+
 typedef struct wksp_compacted {
   ulong freed_sz;    /* bytes given back to the workspace by its fd_allocs */
   ulong skipped_cnt; /* threads stopped inside a call */
@@ -226,7 +234,9 @@ enum {
   WKSP_EVENT_CHECKPOINT_FAILED = 8,
   WKSP_EVENT_RESTORED = 9, /* after its CREATED */
   WKSP_EVENT_RESTORE_FAILED = 10,
-  WKSP_EVENT_SCHEDULED = 11
+  WKSP_EVENT_SCHEDULED = 11,
+  WKSP_EVENT_DAMAGED = 12, /* a worker of the daemon has met damage in it */
+  WKSP_EVENT_SOUND = 13    /* it was damaged, and a verify has found nothing */
 };
 
 typedef struct wksp_event {
@@ -283,6 +293,7 @@ typedef struct wksp_status {
   uint lost_cnt;       /* workspaces whose memory nobody had kept when it started */
   uint quota_cnt;      /* rules that count for users who have workspaces: the first of them */
   wksp_quota_t quota[WKSP_QUOTAS_MAX];
+  uint damaged_cnt; /* workspaces in which a worker has met damage */
 } wksp_status_t;
 
 WKSP_API int wksp_client_status(wksp_client_t *client, wksp_status_t *ret_status);

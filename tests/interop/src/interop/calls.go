@@ -23,6 +23,7 @@ var calls = map[string]func(b *bed) error{
 	"wkspd.v1.Workspaces.List":      list,
 	"wkspd.v1.Workspaces.Open":      open,
 	"wkspd.v1.Workspaces.Query":     query,
+	"wkspd.v1.Workspaces.Verify":    verify,
 	"wkspd.v1.Workspaces.Compact":   compact,
 	"wkspd.v1.Workspaces.Resize":    resize,
 	"wkspd.v1.Workspaces.Plan":      plan,
@@ -227,6 +228,20 @@ func query(b *bed) error {
 		return fail("%v, %v", holder, err)
 	}
 	_, err = b.workspaces.Query(b.ctx, &wkspd.QueryRequest{Name: "go-nobody"})
+	return refused(err, codes.NotFound, "go-nobody")
+}
+
+func verify(b *bed) error {
+	end, err := b.with("go-verify")
+	if err != nil {
+		return err
+	}
+	defer end()
+	done, err := b.workspaces.Verify(b.ctx, &wkspd.VerifyRequest{Name: "go-verify"})
+	if err != nil || done.Workspace.GetName() != "go-verify" || done.Workspace.Damaged {
+		return fail("%v, %v", done, err)
+	}
+	_, err = b.workspaces.Verify(b.ctx, &wkspd.VerifyRequest{Name: "go-nobody"})
 	return refused(err, codes.NotFound, "go-nobody")
 }
 
