@@ -8,35 +8,53 @@
 #include <stdlib.h>
 #include <string.h>
 
+static json_t *quota_json(wksp_quota_t const *quota) {
+  return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "uid",
+                   quota->tag[0] ? json_null() : json_integer(quota->uid), "tag",
+                   quota->tag[0] ? render_json_text(quota->tag) : json_null(), "page_size",
+                   quota->page_size ? render_json_figure(quota->page_size) : json_null(), "node",
+                   quota->node < 0 ? json_null() : json_integer(quota->node), "workspaces",
+                   (int)quota->workspaces, "limit", render_json_figure(quota->limit), "used",
+                   render_json_figure(quota->used));
+}
+
 static json_t *quotas_json(wksp_status_t const *s) {
   json_t *quotas = json_array();
   for (uint i = 0; quotas && i < s->quota_cnt; i++) {
-    wksp_quota_t const *quota = &s->quota[i];
-    if (!json_array_append_new(quotas,
-                               json_pack("{s:I, s:o, s:o, s:o, s:o}", "uid", (json_int_t)quota->uid,
-                                         "page_size", render_json_figure(quota->page_size), "node",
-                                         quota->node < 0 ? json_null() : json_integer(quota->node),
-                                         "limit", render_json_figure(quota->limit), "used",
-                                         render_json_figure(quota->used))))
-      continue;
+    if (!json_array_append_new(quotas, quota_json(&s->quota[i]))) continue;
     json_decref(quotas);
     quotas = NULL;
   }
   return quotas;
 }
 
+/* Bytes, or so many workspaces. */
+static render_text_t quota_figure(wksp_quota_t const *quota, ulong figure) {
+  if (!quota->workspaces) return render_size(figure);
+  render_text_t text = render_number(figure);
+  size_t const len = strlen(text.s);
+  snprintf(text.s + len, sizeof text.s - len, " workspace%s", figure == 1 ? "" : "s");
+  return text;
+}
+
 static int quotas_print(cli_t const *cli, wksp_status_t const *s) {
   static render_column_t const columns[] = {
-      {"USER", 0}, {"PAGE", 1}, {"NODE", 1}, {"MAY HAVE", 1}, {"HAS", 1}};
+      {"WHOSE", 0}, {"PAGE", 1}, {"NODE", 1}, {"MAY HAVE", 1}, {"HAS", 1}};
   if (!s->quota_cnt) return CLI_OK;
   putchar('\n');
   render_table_t *table = render_table_new(columns, sizeof columns / sizeof *columns);
   for (uint i = 0; i < s->quota_cnt; i++) {
     wksp_quota_t const *quota = &s->quota[i];
-    render_table_row(table,
-                     (char const *[]){render_user(quota->uid).s, render_size(quota->page_size).s,
-                                      quota->node < 0 ? "all" : render_number((ulong)quota->node).s,
-                                      render_size(quota->limit).s, render_size(quota->used).s});
+    char whose[96];
+    if (quota->tag[0])
+      snprintf(whose, sizeof whose, "tag %s", quota->tag);
+    else
+      snprintf(whose, sizeof whose, "%s", render_user(quota->uid).s);
+    render_table_row(
+        table,
+        (char const *[]){whose, quota->page_size ? render_size(quota->page_size).s : "all",
+                         quota->node < 0 ? "all" : render_number((ulong)quota->node).s,
+                         quota_figure(quota, quota->limit).s, quota_figure(quota, quota->used).s});
   }
   return render_table_print(table) ? cli_fail_memory(cli) : CLI_OK;
 }

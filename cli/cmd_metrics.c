@@ -319,19 +319,32 @@ static void write_jobs(writer_t *w, sample_t const *s) {
 /* Quotas and pages
  * ---------------------------------------------------------------------------------------------- */
 
+static void write_quota(writer_t *w, wksp_quota_t const *quota, ulong figure) {
+  render_text_t const uid = render_number(quota->uid), page = render_number(quota->page_size);
+  render_text_t const node =
+      quota->node < 0 ? (render_text_t){"all"} : render_number((ulong)quota->node);
+  label_t const whose = quota->tag[0] ? (label_t){"tag", quota->tag} : (label_t){"uid", uid.s};
+  sample(w,
+         (label_t[LABELS_MAX]){
+             whose, {"page_size", quota->page_size ? page.s : "all"}, {"node", node.s}},
+         (double)figure);
+}
+
 static void write_quotas(writer_t *w, sample_t const *s) {
-  for (int limit = 0; limit < 2; limit++) {
-    if (limit)
-      family(w, GAUGE, "wkspd_quota_limit_bytes", "What a user's workspaces may take by a quota.");
-    else
-      family(w, GAUGE, "wkspd_quota_used_bytes", "What they can grow to.");
-    for (uint i = 0; i < s->status.quota_cnt; i++) {
-      wksp_quota_t const *quota = &s->status.quota[i];
-      render_text_t const uid = render_number(quota->uid), page = render_number(quota->page_size);
-      render_text_t const node =
-          quota->node < 0 ? (render_text_t){"all"} : render_number((ulong)quota->node);
-      sample(w, (label_t[LABELS_MAX]){{"uid", uid.s}, {"page_size", page.s}, {"node", node.s}},
-             (double)(limit ? quota->limit : quota->used));
+  static char const *const names[2][2] = {
+      {"wkspd_quota_used_bytes", "wkspd_quota_limit_bytes"},
+      {"wkspd_quota_used_workspaces", "wkspd_quota_limit_workspaces"}};
+  static char const *const helps[2][2] = {
+      {"What workspaces of a user, or of a tag, can grow to.", "What they may by a quota."},
+      {"Workspaces of a user, or of a tag.", "How many there may be of them by a quota."}};
+  for (int i = 0; i < 4; i++) {
+    uint const workspaces = (uint)i / 2;
+    int const limit = i % 2;
+    family(w, GAUGE, names[workspaces][limit], helps[workspaces][limit]);
+    for (uint k = 0; k < s->status.quota_cnt; k++) {
+      wksp_quota_t const *quota = &s->status.quota[k];
+      if (quota->workspaces == workspaces)
+        write_quota(w, quota, limit ? quota->limit : quota->used);
     }
   }
 }

@@ -20,7 +20,7 @@ static char const *state_of(wksp_info_t const *info) {
 static json_t *info_json(wksp_info_t const *info) {
   return json_pack(
       "{s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:s, s:I, s:s, s:I, s:s, s:o, s:I, "
-      "s:I, s:b, s:b, s:b, s:b, s:o, s:o}",
+      "s:I, s:b, s:b, s:b, s:b, s:o, s:o, s:o}",
       "name", render_json_text(info->name), "uuid", render_uuid(info->uuid).s, "size",
       render_json_figure(info->size), "max_size", render_json_figure(info->max_size), "page_size",
       render_json_figure(info->page_size), "data_max", render_json_figure(info->data_max),
@@ -33,7 +33,8 @@ static json_t *info_json(wksp_info_t const *info) {
       (int)info->read_only, "damaged", (int)info->damaged, "reason",
       info->quarantined || info->read_only || info->damaged ? render_json_text(info->reason)
                                                             : json_null(),
-      "excess", render_json_figure(info->excess));
+      "excess", render_json_figure(info->excess), "tag",
+      info->tag[0] ? render_json_text(info->tag) : json_null());
 }
 
 int cli_arg_sizes(cli_t const *cli, cli_args_t const *args, wksp_create_t *create) {
@@ -60,7 +61,7 @@ int cli_arg_sizes(cli_t const *cli, cli_args_t const *args, wksp_create_t *creat
 }
 
 int cmd_create(cli_t *cli, cli_args_t const *args) {
-  wksp_create_t create = {.name = args->operands[0]};
+  wksp_create_t create = {.name = args->operands[0], .tag = cli_arg(args, "tag")};
   char const *mode = cli_arg(args, "mode"), *seed = cli_arg(args, "seed"), *why;
   int status = cli_arg_sizes(cli, args, &create);
   if (status) return status;
@@ -156,6 +157,7 @@ static int show_facts(cli_t const *cli, wksp_info_t const *info, wksp_holder_t c
   render_fact("mode", "%s", render_mode(info->mode).s);
   render_fact("owner", "%s:%s (%u:%u)", render_user(info->uid).s, render_group(info->gid).s,
               info->uid, info->gid);
+  if (info->tag[0]) render_fact("tag", "%s", info->tag);
   render_fact("uuid", "%s", render_uuid(info->uuid).s);
   render_fact("seed", "%u", info->seed);
   render_fact("created", "%s", render_time(info->created_ns).s);

@@ -30,6 +30,7 @@ static cli_command_t const commands[] = {
       {"numa", "NODES", "where its pages are to be (near, if possible)", 0, 0},
       {"preferred", NULL, "pages may be elsewhere if there are none there", 0, 0},
       {"mode", "MODE", "who may attach, in octal (0660)", 0, 0},
+      {"tag", "TAG", "what it is for, by which quotas may count it", 0, 0},
       {"seed", "N", "a number kept for the programs that use it (0)", 0, 0}},
     .what = "create a workspace",
     .text = "Its memory is taken when this returns; of --max-size only addresses and tables.\n"

@@ -1,4 +1,4 @@
-/* charge: quotas of users, and memory that is held beyond what was given.
+/* charge: quotas of users and tags, and memory that is held beyond what was given.
 
    A create is looked at twice: when it comes, if it says which pages it wants, so that none are
    taken in vain; and when they have been taken, for only then is it known of which size they are.
@@ -41,94 +41,183 @@ int charge_rules(engine_t *e, engine_event_t const *event) {
   return 0;
 }
 
-/* Adds what a workspace of this placement can grow to. */
-static void use_add(quota_use_t *use, char const *nodes, int size, uint64_t max_size) {
-  uint64_t page = topo_page_size(size);
-  place_layout_t layout = {.size = size, .total = (max_size + page - 1) / page};
+/* Adds a workspace: what one of this placement can grow to. Of what size its pages are may not be
+   known yet. */
+static void use_add(quota_use_t *use, spec_t const *spec) {
+  int size = topo_size_of(spec->page_size);
 
-  use->all[size] += layout.total * page;
-  if (place_read(nodes, &layout.policy)) return;
-  for (uint32_t node = 0; node < TOPO_NODES_MAX; node++)
-    use->node[size][node] += place_cnt(&layout, node, 0, layout.total) * page;
+  use->workspace_cnt++;
+  if (size < 0) return;
+  uint64_t page = topo_page_size(size);
+  place_layout_t layout = {.size = size, .total = (spec->max_size + page - 1) / page};
+  use->bytes.all[size] += layout.total * page;
+  use->cnt.all[size]++;
+  if (place_read(spec->nodes, &layout.policy)) return;
+  for (uint32_t node = 0; node < TOPO_NODES_MAX; node++) {
+    uint64_t pages = place_cnt(&layout, node, 0, layout.total);
+    use->bytes.node[size][node] += pages * page;
+    use->cnt.node[size][node] += pages != 0;
+  }
 }
 
-/* All that a user's workspaces can grow to; but not the one of id without, and not the one that it
+static int is_of(spec_t const *spec, quota_whom_t const *whom) {
+  return whom->of == QUOTA_OF_TAG ? !strcmp(spec->tag, whom->tag) : spec->uid == whom->uid;
+}
+
+/* All that their workspaces can grow to; but not the one of id without, and not the one that it
    replaces, which goes when it comes. */
-static void use_of(engine_t const *e, uint32_t uid, uint64_t without, uint64_t replaces,
+static void use_of(engine_t const *e, quota_whom_t const *whom, uint64_t without, uint64_t replaces,
                    quota_use_t *ret_use) {
   size_t place = 0;
 
   memset(ret_use, 0, sizeof(*ret_use));
   for (ws_t const *ws; (ws = idmap_next(&e->registry.by_id, &place));) {
-    int size = topo_size_of(ws->spec.page_size);
-    if (ws->spec.uid != uid || ws->spec.ws_id == without || size < 0 || !ws->spec_known) continue;
+    if (!ws->spec_known || ws->spec.ws_id == without || !is_of(&ws->spec, whom)) continue;
     if (replaces && ws->spec.ws_id == replaces) continue;
-    use_add(ret_use, ws->spec.nodes, size, ws->spec.max_size);
+    use_add(ret_use, &ws->spec);
   }
 }
 
-int charge_fault(engine_t const *e, spec_t const *spec, engine_reply_t *ret_fault) {
-  static quota_use_t const none;
-  int size = topo_size_of(spec->page_size);
-  quota_use_t use = none, had;
+/* " in pages of 2M on node 1" */
+static void rule_where(quota_rule_t const *rule, char ret_where[48]) {
+  int len = 0;
 
-  if (!e->quota || !e->quota->cnt || size < 0) return 0;
-  use_of(e, spec->uid, spec->ws_id, spec->replaces, &use);
-  had = use;
-  use_add(&use, spec->nodes, size, spec->max_size);
-  quota_rule_t const *rule = quota_broken(e->quota, spec->uid, &use);
-  /* What is over another rule is nothing to this create. */
-  if (!rule || quota_used(rule, &use) == quota_used(rule, &had)) return 0;
+  ret_where[0] = 0;
+  if (rule->size >= 0) len = snprintf(ret_where, 48, " in pages of %s", topo_size_name(rule->size));
+  if (rule->node >= 0) snprintf(ret_where + len, 48 - (size_t)len, " on node %d", rule->node);
+}
 
-  uint64_t wanted = quota_used(rule, &use) - quota_used(rule, &had), taken = quota_used(rule, &had);
-  uint64_t free = rule->bytes > taken ? rule->bytes - taken : 0;
-  char where[32] = "";
-  if (rule->node >= 0) snprintf(where, sizeof(where), " on node %d", rule->node);
-  fault_set(ret_fault, ENGINE_CODE_RESOURCE_EXHAUSTED, "quota",
-            "workspace \"%s\" would take %" PRIu64
-            " bytes in pages of %s%s (its max-size), but uid "
-            "%" PRIu32 " may have %" PRIu64 " and has %" PRIu64,
-            spec->name, wanted, topo_size_name(rule->size), where, spec->uid, rule->bytes, taken);
+static void fault_rule(quota_rule_t const *rule, quota_whom_t const *whom, spec_t const *spec,
+                       uint64_t wanted, uint64_t taken, engine_reply_t *ret_fault) {
+  uint64_t free = rule->limit > taken ? rule->limit - taken : 0;
+  char where[48], who[SPEC_TAG_MAX + 16];
+
+  rule_where(rule, where);
+  if (whom->of == QUOTA_OF_TAG)
+    snprintf(who, sizeof(who), "tag \"%s\"", whom->tag);
+  else
+    snprintf(who, sizeof(who), "uid %" PRIu32, whom->uid);
+  if (rule->counts)
+    fault_set(ret_fault, ENGINE_CODE_RESOURCE_EXHAUSTED, "quota",
+              "workspace \"%s\" would be one more%s, but %s may have %" PRIu64
+              " workspaces and has %" PRIu64,
+              spec->name, where, who, rule->limit, taken);
+  else
+    fault_set(ret_fault, ENGINE_CODE_RESOURCE_EXHAUSTED, "quota",
+              "workspace \"%s\" would take %" PRIu64
+              " bytes%s (its max-size), but %s may have %" PRIu64 " and has %" PRIu64,
+              spec->name, wanted, where, who, rule->limit, taken);
   fault_figures(ret_fault, wanted, free);
   fault_workspace(ret_fault, spec->name);
   ret_fault->detail_node = rule->node;
-  fault_hint(ret_fault, "remove a workspace, give a smaller max-size, or ask for a larger quota");
+  fault_hint(ret_fault, "remove a workspace%s%s, or ask for a larger quota",
+             whom->of == QUOTA_OF_TAG ? " of that tag" : "",
+             rule->counts ? "" : ", give a smaller max-size");
+}
+
+static int fault_whom(engine_t const *e, quota_whom_t const *whom, spec_t const *spec,
+                      engine_reply_t *ret_fault) {
+  quota_use_t use, had;
+
+  use_of(e, whom, spec->ws_id, spec->replaces, &use);
+  had = use;
+  use_add(&use, spec);
+  quota_rule_t const *rule = quota_broken(e->quota, whom, &use);
+  /* What is over another rule is nothing to this create. */
+  if (!rule || quota_used(rule, &use) == quota_used(rule, &had)) return 0;
+  fault_rule(rule, whom, spec, quota_used(rule, &use) - quota_used(rule, &had),
+             quota_used(rule, &had), ret_fault);
   return 1;
 }
 
-/* One row for each rule that counts for a user who has workspaces. */
-static size_t rows_of(engine_t const *e, uint32_t uid, engine_quota_t *rows, size_t cnt) {
+static quota_whom_t whom_uid(uint32_t uid) {
+  return (quota_whom_t){.of = QUOTA_OF_UID, .uid = uid};
+}
+
+static quota_whom_t whom_tag(char const *tag) {
+  quota_whom_t whom = {.of = QUOTA_OF_TAG};
+  memcpy(whom.tag, tag, sizeof(whom.tag));
+  return whom;
+}
+
+int charge_fault(engine_t const *e, spec_t const *spec, engine_reply_t *ret_fault) {
+  quota_whom_t owner = whom_uid(spec->uid), tag = whom_tag(spec->tag);
+
+  if (!e->quota || !e->quota->cnt) return 0;
+  return fault_whom(e, &owner, spec, ret_fault) ||
+         (tag.tag[0] && fault_whom(e, &tag, spec, ret_fault));
+}
+
+int charge_tag(engine_t const *e, conn_t const *conn, char const *tag, engine_reply_t *ret_fault) {
+  if (!spec_tag_ok(tag)) {
+    fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "tag",
+              "\"%s\" is not a tag: it takes 1 to %u letters, digits, '_' or '-', the first a "
+              "letter or digit",
+              tag, SPEC_TAG_MAX);
+    fault_hint(ret_fault, "give another tag, or none");
+    return 1;
+  }
+  quota_tag_t const *kept = tag[0] && e->quota ? quota_tag(e->quota, tag) : NULL;
+  if (!kept || conn->admin || rights_member(conn, kept->gid)) return 0;
+  fault_set(ret_fault, ENGINE_CODE_PERMISSION_DENIED, "tag",
+            "uid %" PRIu32 " may not use the tag \"%s\", which is kept for group %" PRIu32,
+            conn->uid, tag, kept->gid);
+  fault_hint(ret_fault, "give another tag, or none");
+  return 1;
+}
+
+/* One row for each rule that counts for them. */
+static size_t rows_of(engine_t const *e, quota_whom_t const *whom, engine_quota_t *rows,
+                      size_t cnt) {
   quota_use_t use;
 
-  use_of(e, uid, 0, 0, &use);
+  use_of(e, whom, 0, 0, &use);
   for (uint32_t i = 0; i < e->quota->cnt && cnt < ENGINE_QUOTA_ROWS_MAX; i++) {
     quota_rule_t const *rule = &e->quota->rule[i];
-    if (quota_find(e->quota, uid, rule->size, rule->node) != rule) continue;
-    rows[cnt++] = (engine_quota_t){.uid = uid,
-                                   .page_size = topo_page_size(rule->size),
-                                   .node = rule->node,
-                                   .limit = rule->bytes,
-                                   .used = quota_used(rule, &use)};
+    if (!quota_counts(e->quota, rule, whom)) continue;
+    engine_quota_t row = {.uid = whom->uid,
+                          .page_size = rule->size < 0 ? 0 : topo_page_size(rule->size),
+                          .node = rule->node,
+                          .counts = rule->counts,
+                          .limit = rule->limit,
+                          .used = quota_used(rule, &use)};
+    memcpy(row.tag, whom->tag, sizeof(row.tag));
+    rows[cnt++] = row;
+  }
+  return cnt;
+}
+
+/* Whether what these have has been told already. */
+static int has_rows(engine_quota_t const *rows, size_t cnt, quota_whom_t const *whom) {
+  for (size_t i = 0; i < cnt; i++)
+    if (rows[i].uid == whom->uid && !strcmp(rows[i].tag, whom->tag)) return 1;
+  return 0;
+}
+
+/* Those of users, or of tags, behind cnt that are there. */
+static size_t rows_put(engine_t const *e, int of, engine_quota_t *rows, size_t cnt) {
+  size_t place = 0, from = cnt;
+
+  for (ws_t const *ws;
+       cnt < ENGINE_QUOTA_ROWS_MAX && (ws = idmap_next(&e->registry.by_id, &place));) {
+    quota_whom_t whom = of == QUOTA_OF_TAG ? whom_tag(ws->spec.tag) : whom_uid(ws->spec.uid);
+    if (!ws->spec_known || (of == QUOTA_OF_TAG && !whom.tag[0]) ||
+        has_rows(rows + from, cnt - from, &whom))
+      continue;
+    cnt = rows_of(e, &whom, rows, cnt);
   }
   return cnt;
 }
 
 size_t charge_rows(engine_t *e, engine_quota_t const **ret_rows) {
   engine_quota_t *rows;
-  size_t place = 0, cnt = 0;
 
   *ret_rows = NULL;
   if (!e->quota || !e->quota->cnt) return 0;
   rows = emit_alloc(e, ENGINE_QUOTA_ROWS_MAX, sizeof(*rows));
   if (!rows) return 0;
-  for (ws_t const *ws;
-       cnt < ENGINE_QUOTA_ROWS_MAX && (ws = idmap_next(&e->registry.by_id, &place));) {
-    int known = !ws->spec_known;
-    for (size_t i = 0; i < cnt && !known; i++) known = rows[i].uid == ws->spec.uid;
-    if (!known) cnt = rows_of(e, ws->spec.uid, rows, cnt);
-  }
   *ret_rows = rows;
-  return cnt;
+  return rows_put(e, QUOTA_OF_UID, rows, rows_put(e, QUOTA_OF_TAG, rows, 0));
 }
 
 /* Excess

@@ -55,6 +55,7 @@ static int fault_quota(engine_t const *e, call_t const *call, engine_request_t c
 
   if (spec.max_size < spec.size) spec.max_size = spec.size;
   text_printable(req->u.create.name, spec.name, sizeof(spec.name));
+  memcpy(spec.tag, req->u.create.tag, sizeof(spec.tag)); /* not longer: it is one */
   (void)place_text(policy, spec.nodes);
   return charge_fault(e, &spec, ret_fault);
 }
@@ -83,7 +84,7 @@ void create_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
   place_policy_t policy;
 
-  if (fault_create(e, req, &fault) ||
+  if (fault_create(e, req, &fault) || charge_tag(e, call->conn, req->u.create.tag, &fault) ||
       fault_admission(e, call->conn, req->u.create.name, req->u.create.uuid, &fault) ||
       plan_policy(req, &policy, &fault) || fault_quota(e, call, req, &policy, &fault)) {
     call_fail(e, call, &fault);
@@ -110,6 +111,7 @@ void create_begin(engine_t *e, call_t *call, engine_request_t const *req) {
   memcpy(ws->spec.numa, req->u.create.numa, sizeof(ws->spec.numa)); /* not longer: it was read */
   (void)place_text(&policy, ws->spec.nodes);                        /* none: it stays "" */
   ws->spec.strict = plan_strict(req);
+  memcpy(ws->spec.tag, req->u.create.tag, sizeof(ws->spec.tag));
   spec_done_add(&ws->spec, req->call_id, SPEC_DONE_CREATE, ENGINE_CODE_OK);
   ws->spec_known = 1;
   ws->state = WS_SPEC_MAKING;

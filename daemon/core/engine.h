@@ -103,6 +103,7 @@ typedef struct engine_request {
       uint32_t mode, seed;
       char numa[SPEC_NUMA_MAX + 2]; /* placement.h; one more than is allowed shows that it is */
       int preferred;                /* pages may be elsewhere than numa says */
+      char tag[ENGINE_TEXT_MAX];    /* "": none */
       topo_t const *topo;           /* from the shell: the machine; NULL: not known, and pages are
                                        placed as the shell sees fit */
       int cpu;                      /* from the shell: that of the caller, -1: not known */

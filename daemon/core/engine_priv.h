@@ -3,7 +3,7 @@
      engine.c   events, connections, deadlines, stop; the invariants
      recover.c  what a start finds
      create.c   making a workspace, and unmaking it
-     charge.c   quotas of users; memory held beyond what was given
+     charge.c   quotas of users and tags; memory held beyond what was given
      plan.c     where it is to be placed; a create that is only tried
      remove.c   removing one, quarantine
      repeat.c   calls that were made before
@@ -205,9 +205,13 @@ int plan_strict(engine_request_t const *req);
 /* The rules of quotas, anew. */
 int charge_rules(engine_t *e, engine_event_t const *event);
 
-/* A workspace of that spec beside all others of its owner: 1 and *ret_fault if that is more than he
-   may have. One whose page size is not known yet is not counted. */
+/* A workspace of that spec beside all others of its owner, and of its tag: 1 and *ret_fault if that
+   is more than there may be. Of one whose page size is not known yet, that it is one more counts.
+ */
 int charge_fault(engine_t const *e, spec_t const *spec, engine_reply_t *ret_fault);
+
+/* 1 and *ret_fault if it is no tag, or not for that peer. */
+int charge_tag(engine_t const *e, conn_t const *conn, char const *tag, engine_reply_t *ret_fault);
 
 /* What Stats says of quotas, in the update. */
 size_t charge_rows(engine_t *e, engine_quota_t const **ret_rows);

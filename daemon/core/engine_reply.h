@@ -68,12 +68,14 @@ typedef struct engine_plan_node {
   uint64_t free, total;
 } engine_plan_node_t;
 
-/* One rule of a quota for one user. */
+/* One rule of a quota for one user, or one tag. */
 typedef struct engine_quota {
   uint32_t uid;
-  uint64_t page_size;
-  int32_t node;         /* -1: all together */
-  uint64_t limit, used; /* bytes */
+  char tag[SPEC_TAG_MAX + 1]; /* "": of the user */
+  uint64_t page_size;         /* 0: all together */
+  int32_t node;               /* -1: all together */
+  int counts;                 /* 1: workspaces; 0: bytes */
+  uint64_t limit, used;
 } engine_quota_t;
 
 typedef struct engine_stats {

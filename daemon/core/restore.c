@@ -147,6 +147,11 @@ static job_t *job_of(engine_t *e, ws_t *ws, want_t const *want) {
   return job;
 }
 
+/* That of the one whose place it takes; else that of the one that was checkpointed. */
+static char const *tag_of(want_t const *want) {
+  return want->old ? want->old->spec.tag : want->ckpt->spec.tag;
+}
+
 /* Begins it; all has been checked. Its workspace, or NULL (and err). */
 static ws_t *begin(engine_t *e, want_t const *want) {
   engine_ckpt_t const *ckpt = want->ckpt;
@@ -172,6 +177,7 @@ static ws_t *begin(engine_t *e, want_t const *want) {
   memcpy(ws->spec.numa, want->numa, strlen(want->numa) + 1);
   memcpy(ws->spec.nodes, want->nodes, sizeof(ws->spec.nodes));
   ws->spec.strict = want->strict;
+  memcpy(ws->spec.tag, tag_of(want), sizeof(ws->spec.tag));
   ws->spec_known = 1;
   ws->state = WS_SPEC_MAKING;
   ws->restore_data_max = ckpt->data_max;
@@ -254,6 +260,7 @@ static int fault_charge(engine_t const *e, want_t const *want, engine_reply_t *r
   spec.uid = want->uid;
   if (want->page_size) spec.page_size = want->page_size;
   spec.max_size = sizes_of(want).max_size;
+  memcpy(spec.tag, tag_of(want), sizeof(spec.tag));
   memcpy(spec.name, want->name, strlen(want->name) + 1);
   memcpy(spec.nodes, want->nodes, sizeof(spec.nodes));
   return charge_fault(e, &spec, ret_fault);
@@ -316,7 +323,8 @@ void restore_begin(engine_t *e, call_t *call, engine_request_t const *req) {
     want.uid = ckpt->spec.uid;
     want.gid = ckpt->spec.gid;
   }
-  if (fault_charge(e, &want, &fault)) {
+  if ((!in_place && charge_tag(e, call->conn, tag_of(&want), &fault)) ||
+      fault_charge(e, &want, &fault)) {
     call_fail(e, call, &fault);
     return;
   }

@@ -41,14 +41,15 @@ enum {
   LINE_NODES,
   LINE_STRICT,
   LINE_REPLACES,
+  LINE_TAG,
   LINE_CRC
 };
 
-#define VERSION 5 /* 4 if nothing was replaced */
+#define VERSION 6 /* 5 if there is no tag, 4 if nothing was replaced either */
 
 /* The line of the checksum, by version. */
-static int const crc_lines[VERSION + 1] = {0,         LINE_MAX_SIZE, LINE_REMOVED,
-                                           LINE_NUMA, LINE_REPLACES, LINE_CRC};
+static int const crc_lines[VERSION + 1] = {
+    0, LINE_MAX_SIZE, LINE_REMOVED, LINE_NUMA, LINE_REPLACES, LINE_TAG, LINE_CRC};
 
 static char const *const spec_states[] = {"", "making", "ready", "removing", "gone"};
 static char const spec_ops[] = {0, 'c', 'd', 'r'};
@@ -128,6 +129,11 @@ int spec_name_ok(char const *name) {
   return 0;
 }
 
+int spec_tag_ok(char const *tag) {
+  size_t len = strnlen(tag, SPEC_TAG_MAX + 1);
+  return len <= SPEC_TAG_MAX && !strchr(tag, '.') && (!len || spec_name_ok(tag));
+}
+
 /* Letters, digits and punctuation of placements: whatever else the text says. */
 static int numa_ok(char const text[SPEC_NUMA_MAX + 1]) {
   size_t len = strnlen(text, SPEC_NUMA_MAX + 1);
@@ -161,7 +167,8 @@ int spec_check(spec_t const *spec) {
   if (!numa_ok(spec->numa)) return LINE_NUMA;
   if (!numa_ok(spec->nodes)) return LINE_NODES;
   if (spec->strict & ~1) return LINE_STRICT;
-  return spec->replaces >= spec->ws_id ? LINE_REPLACES : 0;
+  if (spec->replaces >= spec->ws_id) return LINE_REPLACES;
+  return spec_tag_ok(spec->tag) ? 0 : LINE_TAG;
 }
 
 __attribute__((format(printf, 3, 4))) static void
@@ -176,7 +183,7 @@ int spec_encode(spec_t const *spec, char ret_text[SPEC_TEXT_MAX]) {
   size_t len = 0;
   if (spec_check(spec)) return WKSP_E_INVAL;
 
-  spec_line(ret_text, &len, "wkspd-spec=%d\n", spec->replaces ? VERSION : VERSION - 1);
+  spec_line(ret_text, &len, "wkspd-spec=%d\n", spec->tag[0] ? 6 : spec->replaces ? 5 : 4);
   spec_line(ret_text, &len, "id=%" PRIu64 "\n", spec->ws_id);
   spec_line(ret_text, &len, "state=%s\n", spec_states[spec->state]);
   spec_line(ret_text, &len, "name=%s\nuuid=", spec->name);
@@ -203,7 +210,9 @@ int spec_encode(spec_t const *spec, char ret_text[SPEC_TEXT_MAX]) {
   spec_line(ret_text, &len, "\nnuma=%s\n", spec->numa);
   spec_line(ret_text, &len, "nodes=%s\n", spec->nodes);
   spec_line(ret_text, &len, "strict=%d\n", spec->strict);
-  if (spec->replaces) spec_line(ret_text, &len, "replaces=%" PRIu64 "\n", spec->replaces);
+  if (spec->replaces || spec->tag[0])
+    spec_line(ret_text, &len, "replaces=%" PRIu64 "\n", spec->replaces);
+  if (spec->tag[0]) spec_line(ret_text, &len, "tag=%s\n", spec->tag);
   spec_line(ret_text, &len, "crc=%08" PRIx32 "\n", crc_of(ret_text, len));
   return (int)len;
 }
@@ -349,8 +358,10 @@ static int spec_read_fields(reader_t *reader, int version, spec_t *spec) {
   uint64_t strict = 0;
   if (version > 3 && !reader_number(reader, "strict", 10, 0, 1, &strict)) return LINE_STRICT;
   spec->strict = (int)strict;
-  if (version > 4 && (!reader_u64(reader, "replaces", &spec->replaces) || !spec->replaces))
-    return LINE_REPLACES;
+  if (version > 4 && !reader_u64(reader, "replaces", &spec->replaces)) return LINE_REPLACES;
+  if (version == 5 && !spec->replaces) return LINE_REPLACES;
+  if (version > 5 && (!reader_text(reader, "tag", SPEC_TAG_MAX, spec->tag) || !spec->tag[0]))
+    return LINE_TAG;
   return 0;
 }
 

@@ -20,7 +20,8 @@
    Version 1, before workspaces could grow, had no max_size, and version 2, before calls had ids, no
    removed_ns and done; version 3, before workspaces were placed, had no numa, nodes and strict.
    They are read, with max_size that of size and the others empty, and written no more. Version 5
-   has one line more, replaces, and is written exactly if that is not 0.
+   has one line more, replaces, and is written exactly if that is not 0 and there is no tag; version
+   6 has replaces and tag, and is written exactly if there is one.
 
    The last calls that changed the workspace and had ids of their own stand in its spec, for a call
    is done when the spec that says so is on disk. So whoever asks again after a restart is told what
@@ -52,6 +53,9 @@
 
 #define SPEC_MODE_MAX 0777U
 
+/* A tag: 1 to 31 of letters, digits, '_', '-', the first a letter or digit. */
+#define SPEC_TAG_MAX 31U
+
 /* Calls that a spec remembers: whoever lost an answer asks again within seconds, and others rarely
  * change the same workspace as often meanwhile. */
 #define SPEC_DONE_MAX 4U
@@ -62,8 +66,8 @@
 #define SPEC_NUMA_MAX 255U
 
 /* Bytes of the longest text, its NUL included: 20 lines of at most 60 bytes, that of calls with 36
-   for each, and two of placements. */
-#define SPEC_TEXT_MAX 1920U
+   for each, two of placements, and a tag. */
+#define SPEC_TEXT_MAX 1984U
 
 enum spec_state {
   SPEC_MAKING = 1,   /* an intent: memory, if any, and spec are thrown away at the next start */
@@ -105,6 +109,7 @@ typedef struct spec {
   int strict;                    /* pages are on those nodes or there is no workspace */
   uint32_t done_cnt;
   spec_done_t done[SPEC_DONE_MAX]; /* oldest first; zeroes behind done_cnt */
+  char tag[SPEC_TAG_MAX + 1];      /* what it counts as beside its owner's (quota.h); "": none */
   uint64_t replaces;               /* the workspace whose name it has taken; below ws_id, 0: none */
 } spec_t;
 
@@ -125,6 +130,9 @@ void spec_settle(spec_t *specs, uint8_t const *has_memory, size_t cnt);
 
 /* 1 if name is one for a workspace, else 0. NULL: 0. Reads at most SPEC_NAME_MAX + 1 bytes. */
 int spec_name_ok(char const *name);
+
+/* 1 if tag is one, or "". Reads at most SPEC_TAG_MAX + 1 bytes. */
+int spec_tag_ok(char const *tag);
 
 /* 0 if the fields are in their ranges and agree with the state, else the number of the line at
    fault in its text (a positive number; the line of id is 2). */

@@ -88,6 +88,8 @@ static void test_round_trip(void **state) {
   specs[4].state = SPEC_GONE;
   specs[4].removed_ns = UINT64_MAX;
   specs[4].page_size = 1UL << 30;
+  specs[4].replaces = UINT64_MAX - 1;
+  memset(specs[4].tag, 'z', SPEC_TAG_MAX);
   memset(specs[4].numa, 'z', SPEC_NUMA_MAX);
   memset(specs[4].nodes, '9', SPEC_NUMA_MAX);
   memset(specs[2].numa, 0, sizeof(specs[2].numa));
@@ -299,7 +301,7 @@ static void test_lines(void **state) {
     int line;
   } const ways[] = {
       {"wkspd-spec=4", "wkspd-spec=5", 23},
-      {"wkspd-spec=4", "wkspd-spec=6", 1},
+      {"wkspd-spec=4", "wkspd-spec=7", 1},
       {"wkspd-spec=4", "wkspd-spec=0", 1},
       {"wkspd-spec=4", "wkspd-spec=1", 17},
       {"wkspd-spec=4", "wkspd-spec=2", 18},
@@ -440,15 +442,41 @@ static void test_names(void **state) {
   }
 }
 
+/* A tag has a line of its own, and that of replaces before it; what is none is refused by its line,
+   in the text and in the struct. */
+static void test_tag(void **state) {
+  static char const *const bad[] = {"-a",  ".a",  "a.b",
+                                    "a b", "a/b", "a2345678901234567890123456789012"};
+  spec_t spec = spec_example(), decoded;
+  char text[SPEC_TEXT_MAX];
+  memcpy(spec.tag, "red-1_", 7);
+  size_t len = (size_t)spec_encode(&spec, text);
+  assert_memory_equal(text, "wkspd-spec=6\n", 13);
+  assert_non_null(strstr(text, "\nreplaces=0\ntag=red-1_\ncrc="));
+  assert_int_equal(spec_decode(text, len, &decoded), 0);
+  assert_memory_equal(&decoded, &spec, sizeof(spec));
+  for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+    assert_false(spec_tag_ok(bad[i]));
+    if (strlen(bad[i]) > SPEC_TAG_MAX) continue;
+    memcpy(spec.tag, bad[i], strlen(bad[i]) + 1);
+    assert_int_equal(spec_check(&spec), 24);
+  }
+  char *line = strstr(text, "tag=red");
+  line[sizeof("tag=") - 1] = '-';
+  assert_int_equal(spec_decode(text, len, &decoded), 24);
+  assert_true(spec_tag_ok(""));
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(test_round_trip), cmocka_unit_test(test_text),
       cmocka_unit_test(test_version_1),  cmocka_unit_test(test_version_2),
       cmocka_unit_test(test_version_3),  cmocka_unit_test(test_done),
       cmocka_unit_test(test_bit_flips),  cmocka_unit_test(test_lengths),
-      cmocka_unit_test(test_replaces),   cmocka_unit_test(test_settle),
-      cmocka_unit_test(test_lines),      cmocka_unit_test(test_nul),
-      cmocka_unit_test(test_check),      cmocka_unit_test(test_names),
+      cmocka_unit_test(test_replaces),   cmocka_unit_test(test_tag),
+      cmocka_unit_test(test_settle),     cmocka_unit_test(test_lines),
+      cmocka_unit_test(test_nul),        cmocka_unit_test(test_check),
+      cmocka_unit_test(test_names),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,26 +61,47 @@ static char const *set_share(reader_t *reader, char const *name, char const *val
   return NULL;
 }
 
+/* A tag that members of one group alone may use. */
+static void on_tag_group(confile_t *file, quota_t *quota, char const *tag, char const *value) {
+  uint32_t gid, i = 0;
+  if (!declared_group(value, &gid)) {
+    confile_refuse(file, "tag.%s.group = '%.200s' is not a group or gid of this machine", tag,
+                   value);
+    return;
+  }
+  while (i < quota->tag_cnt && strcmp(quota->tag[i].tag, tag) != 0) i++;
+  if (i == QUOTA_TAGS_MAX) {
+    confile_refuse(file, "more than %u tags that are kept for a group", QUOTA_TAGS_MAX);
+    return;
+  }
+  if (i == quota->tag_cnt) quota->tag_cnt++;
+  quota->tag[i].gid = gid;
+  memcpy(quota->tag[i].tag, tag, sizeof quota->tag[i].tag);
+}
+
 /* Rules of quotas: what a later file says about the same takes the place of what was said. */
 static void on_quota(confile_t *file, quota_t *quota, char const *name, char const *value) {
   quota_rule_t rule;
   uint64_t bytes = 0;
   uint32_t i = 0;
+  char tag[SPEC_TAG_MAX + 1];
+  if (quota_read_tag(name, tag)) {
+    on_tag_group(file, quota, tag, value);
+    return;
+  }
   if (strcmp(value, "0") != 0 && !declared_bytes(value, &bytes)) {
     confile_refuse(file, "%s = '%.200s' is not a size such as 4G, or 0", name, value);
     return;
   }
   if (quota_read(name, bytes, &rule)) {
     confile_refuse(file,
-                   "'%.100s' is no quota (known: default.2M, uid1000.2M, default.2M.node0, ... for "
-                   "pages of 4k, 2M, 1G)",
+                   "'%.100s' is no quota (known: default.2M, uid1000.2M, tag.NAME.2M, "
+                   "default.2M.node0, ... for pages of 4k, 2M, 1G; any of them with .workspaces; "
+                   "tag.NAME.group)",
                    name);
     return;
   }
-  while (i < quota->cnt &&
-         (quota->rule[i].everybody != rule.everybody || quota->rule[i].uid != rule.uid ||
-          quota->rule[i].size != rule.size || quota->rule[i].node != rule.node))
-    i++;
+  while (i < quota->cnt && !quota_same(&quota->rule[i], &rule)) i++;
   if (i == QUOTA_RULES_MAX) {
     confile_refuse(file, "more than %u quotas", QUOTA_RULES_MAX);
     return;

@@ -171,6 +171,7 @@ static void create(struct declare *declare) {
   req.u.create.seed = item->seed;
   snprintf(req.u.create.numa, sizeof req.u.create.numa, "%s", item->numa);
   req.u.create.preferred = item->preferred;
+  memcpy(req.u.create.tag, item->tag, sizeof item->tag);
   void *own = NULL;
   if (serve_uuid(req.u.create.uuid) || serve_topology(&req, topology_cpu_of(0), &own))
     loop_break(declare->loop, "no random numbers, or no memory for the machine's topology");
@@ -230,6 +231,9 @@ static void compare(struct declare *declare, spec_t const *spec) {
     note(declare, LOG_LEVEL_WARN,
          "%s: numa is '%s' and cannot become '%s': create it anew for that", item->name, spec->numa,
          item->numa);
+  if (strcmp(item->tag, spec->tag) != 0)
+    note(declare, LOG_LEVEL_WARN, "%s: tag is '%s' and cannot become '%s': create it anew for that",
+         item->name, spec->tag, item->tag);
   if (item->mode != spec->mode) note_kept(declare, "mode", spec->mode, item->mode, 1);
   if (item->uid != spec->uid) note_kept(declare, "owner", spec->uid, item->uid, 0);
   if (item->gid != spec->gid) note_kept(declare, "group", spec->gid, item->gid, 0);

@@ -28,11 +28,13 @@ enum {
   KEY_PART_MAX,
   KEY_NUMA,
   KEY_PREFERRED,
+  KEY_TAG,
   KEYS
 };
 
-static char const *const keys[KEYS] = {"size",  "max_size", "page_size", "mode", "owner",
-                                       "group", "seed",     "part_max",  "numa", "preferred"};
+static char const *const keys[KEYS] = {"size",  "max_size",  "page_size", "mode",
+                                       "owner", "group",     "seed",      "part_max",
+                                       "numa",  "preferred", "tag"};
 
 typedef struct reader {
   declared_t *declared;
@@ -145,6 +147,10 @@ static char const *set_key(reader_t *reader, int key, char const *value) {
   case KEY_PREFERRED:
     to->preferred = !strcmp(value, "yes");
     return to->preferred || !strcmp(value, "no") ? NULL : "yes or no";
+  case KEY_TAG:
+    if (!value[0] || !spec_tag_ok(value)) return "1 to 31 letters, digits, '_' or '-'";
+    memcpy(to->tag, value, strlen(value) + 1);
+    return NULL;
   default:
     if (!number(value, 10, SPEC_PART_MAX, &part_max) || part_max < SPEC_PART_MIN)
       return "a number from 8 to 2147483647";
@@ -184,7 +190,7 @@ static void on_key(confile_t *file, char const *section, char const *name, char 
   if (key == KEYS) {
     confile_refuse(file,
                    "unknown key '%.100s' (known: size, max_size, page_size, mode, owner, group, "
-                   "seed, part_max, numa, preferred)",
+                   "seed, part_max, numa, preferred, tag)",
                    name);
     return;
   }

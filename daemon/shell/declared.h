@@ -4,6 +4,7 @@
      size = 64M
      max_size = 1G       ; default: size
      page_size = 2M      ; auto (default), 4k, 2M, 1G
+     tag = trading       ; by which quotas may count it; default: none
      numa = split:0,1    ; where its pages are to be, as wkspctl create --numa; default: anywhere
    near preferred = yes     ; they may be elsewhere; default: no mode = 0660         ; the default
      owner = alice       ; a user or uid; default: the daemon's
@@ -38,6 +39,7 @@ typedef struct declared {
   uint64_t part_max;       /* 0 an estimate */
   uint32_t mode, seed, uid, gid;
   char numa[SPEC_NUMA_MAX + 1];
+  char tag[SPEC_TAG_MAX + 1];
   int preferred;
   int scheduled; /* there is a [checkpoint] */
   uint64_t every_ns, jitter_ns;

@@ -63,6 +63,7 @@ void rpc_put_workspace(engine_workspace_t const *from, Wkspd__V1__Workspace *ret
   ret->max_size = from->spec.max_size;
   ret->excess = from->excess;
   ret->damaged = from->damaged;
+  ret->tag = text(from->spec.tag);
 }
 
 /* What is left out where there are thousands of them. */
@@ -89,6 +90,7 @@ static void fill_create(ProtobufCMessage const *message, engine_request_t *ret_r
   ret_req->u.create.seed = from->seed;
   snprintf(ret_req->u.create.numa, sizeof ret_req->u.create.numa, "%s", from->numa);
   ret_req->u.create.preferred = from->preferred;
+  put_text(ret_req->u.create.tag, from->tag);
 }
 
 static uint8_t *encode_create(engine_reply_t const *reply, size_t *ret_len) {
@@ -471,6 +473,8 @@ static uint8_t *encode_stats(engine_reply_t const *reply, size_t *ret_len) {
     quota[i].node = from->quotas[i].node;
     quota[i].limit = from->quotas[i].limit;
     quota[i].used = from->quotas[i].used;
+    quota[i].tag = text(from->quotas[i].tag);
+    quota[i].workspaces = from->quotas[i].counts;
     at[i] = &quota[i];
   }
   if (quota && at) {

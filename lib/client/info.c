@@ -66,6 +66,7 @@ char const *wksp__info_of(Wkspd__V1__Workspace const *message, wksp_info_t *ret_
   wksp__text_copy(info.name, sizeof info.name, message->name);
   wksp__text_copy(info.reason, sizeof info.reason, message->reason);
   wksp__text_copy(info.note, sizeof info.note, message->note);
+  wksp__text_copy(info.tag, sizeof info.tag, message->tag);
   *ret_info = info;
   return NULL;
 }

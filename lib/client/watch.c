@@ -22,8 +22,7 @@ static int event_of(wksp_client_t *client, Wkspd__V1__Event const *message,
   if (strnlen(message->name, FD_WKSP_NAME_MAX + 1) > FD_WKSP_NAME_MAX ||
       !wksp__name_ok(message->name))
     return wksp__rpc_broken(client, &method_watch, "an event of a workspace whose name is none");
-  if (message->kind < (int)WKSP_EVENT_CREATED || message->kind > (int)WKSP_EVENT_SOUND)
-    return 0;
+  if (message->kind < (int)WKSP_EVENT_CREATED || message->kind > (int)WKSP_EVENT_SOUND) return 0;
   wksp_event_t event = {.kind = (uint)message->kind, .time_ns = message->time_ns};
   wksp__text_copy(event.name, sizeof event.name, message->name);
   *ret_event = event;

@@ -78,6 +78,7 @@ int wksp_client_create(wksp_client_t *client, wksp_create_t const *create, wksp_
   request.part_max = create->part_max;
   if (create->numa) request.numa = (char *)create->numa;
   request.preferred = create->preferred != 0;
+  if (create->tag) request.tag = (char *)create->tag;
   uint8_t id[WKSP__CALL_ID_SIZE];
   err = wksp__call_id(id);
   if (err < 0) return err;
@@ -287,11 +288,14 @@ int wksp_client_status(wksp_client_t *client, wksp_status_t *ret_status) {
   };
   for (size_t i = 0; i < response->n_quota && ret_status->quota_cnt < WKSP_QUOTAS_MAX; i++) {
     Wkspd__V1__Quota const *from = response->quota[i];
-    ret_status->quota[ret_status->quota_cnt++] = (wksp_quota_t){.uid = from->uid,
-                                                                .page_size = from->page_size,
-                                                                .node = from->node,
-                                                                .limit = from->limit,
-                                                                .used = from->used};
+    wksp_quota_t *to = &ret_status->quota[ret_status->quota_cnt++];
+    *to = (wksp_quota_t){.uid = from->uid,
+                         .page_size = from->page_size,
+                         .node = from->node,
+                         .limit = from->limit,
+                         .used = from->used,
+                         .workspaces = from->workspaces ? 1 : 0};
+    wksp__text_copy(to->tag, sizeof to->tag, from->tag);
   }
   wkspd__v1__stats_response__free_unpacked(response, NULL);
   return 0;

@@ -16,7 +16,7 @@ from clilib import Held, fails, hand, keys, looks
 from daemon import Daemon, binary
 
 INFO = ("name uuid size max_size page_size data_max part_max mode uid owner gid group seed created created_ns "
-        "attached_rw attached_ro removing quarantined read_only damaged reason excess")
+        "attached_rw attached_ro removing quarantined read_only damaged reason excess tag")
 USAGE = "total_max total_cnt total_size free_cnt free_size free_size_max used_cnt used_size"
 
 

@@ -155,8 +155,8 @@ def quotas():
         for part in (f"on node {node}", f"uid {uid} may have {48 * M} and has {40 * M}", "quota"):
             tap.contains(result.err, part, "error")
         tap.eq(d.json("status")["quotas"],
-               [{"uid": uid, "page_size": 4096, "node": None, "limit": 64 * M, "used": 40 * M},
-                {"uid": uid, "page_size": 4096, "node": node, "limit": 48 * M, "used": 40 * M}], "quotas")
+               [{"uid": uid, "tag": None, "page_size": 4096, "node": on, "workspaces": False, "limit": limit * M,
+                 "used": 40 * M} for on, limit in ((None, 64), (node, 48))], "quotas")
         tap.contains(d.ok("status"), "MAY HAVE", "status")
         # the size of whose pages is known only when they have been taken
         result = d.ctl("create", "other", "--size", "1M", "--max-size", "9M", "--page", "auto", "--numa", node)
@@ -176,6 +176,40 @@ def quotas():
             done = d.ctl("reload")
             tap.contains(done.out, f"{path}:2:", f"a reload of {bad}")
             tap.eq(done.rc, 1, f"exit status of a reload of {bad}")
+
+
+@tap.test
+def quotas_of_tags():
+    """workspaces of a tag are counted together, whosesoever they are, in bytes and in number; a restart and a reload
+    keep the tag; one that is kept for a group is for its members"""
+    d, uid = Daemon(supervise=True), os.getuid()
+    path = configured(d, "[quota]\ntag.red.4k = 16M\ntag.red.workspaces = 2\ntag.blue.4k.workspaces = 0\n"
+                         f"uid{uid}.workspaces = 4\n")
+    with d:
+        d.ok("create", "a", "--size", "4M", "--page", "4k", "--tag", "red")
+        tap.eq(d.json("show", "a")["tag"], "red", "tag")
+        tap.contains(d.ok("show", "a"), "red", "show")
+        result = d.ctl("create", "b", "--size", "13M", "--page", "4k", "--tag", "red")
+        tap.contains(result.err, f'tag "red" may have {16 * M} and has {4 * M}', "bytes of a tag")
+        tap.contains(d.ctl("create", "b", "--size", "1M", "--tag", "blue").err,
+                     'tag "blue" may have 0 workspaces and has 0', "none of a tag")
+        tap.contains(d.ctl("create", "b", "--size", "1M", "--tag", "no.tag").err, "is not a tag", "what is none")
+        d.ok("create", "b", "--size", "4M", "--page", "4k", "--tag", "red")
+        d.wait_restart(d.kill_child())
+        tap.contains(d.ctl("create", "c", "--size", "1M", "--page", "4k", "--tag", "red").err,
+                     'tag "red" may have 2 workspaces and has 2', "workspaces of a tag")
+        for name in ("c", "d"):
+            d.ok("create", name, "--size", "1M", "--page", "4k")
+        tap.contains(d.ctl("create", "e", "--size", "1M", "--page", "4k").err,
+                     f"uid {uid} may have 4 workspaces and has 4", "workspaces of a user")
+        rows = {(q["uid"], q["tag"], q["page_size"], q["workspaces"]): (q["limit"], q["used"])
+                for q in d.json("status")["quotas"]}
+        tap.eq(rows, {(None, "red", 4096, False): (16 * M, 8 * M), (None, "red", None, True): (2, 2),
+                      (uid, None, None, True): (4, 4)}, "quotas")
+        tap.contains(d.ok("status"), "tag red", "status")
+        with open(path, "w", encoding="ascii") as f:
+            f.write("[quota]\ntag.red.group = no-such-group\n")
+        tap.contains(d.ctl("reload").out, "is not a group", "a reload of a group that is not there")
 
 
 def touch(d, at, size, all_held):

@@ -64,6 +64,7 @@ typedef struct wksp_info {
                      "" in a list, and if a daemon before the present one took them */
   uint damaged; /* 1: a worker of the daemon has met damage in it, as reason says; it is served all
                    the same. A verify that finds nothing takes it back */
+  char tag[32]; /* what it is for, by which quotas may count it; "": none */
 } wksp_info_t;
 
 typedef struct wksp_create {
@@ -81,6 +82,8 @@ typedef struct wksp_create {
                        "split:0,1,1": in contiguous parts, as even as possible; "cpu:0-4:2,10": in
                        parts on the nodes of these cpus */
   int preferred;    /* 1: pages may be elsewhere if there are none; 0: that is an error */
+  char const *tag;  /* what it is for, by which quotas may count it: 1 to 31 letters, digits, '_',
+                       '-', the first a letter or digit; NULL or "": none */
 } wksp_create_t;
 
 /* Creates a workspace: its pages are taken and it is formatted when this returns. ret_info may be
@@ -266,12 +269,14 @@ WKSP_API char const *wksp_library_version(void);
    (ret_geometry_hash may be NULL); to be compared with a daemon's. */
 WKSP_API uint wksp_library_layout(ulong *ret_geometry_hash);
 
-/* A rule about what a user's workspaces may take. */
+/* A rule about what a user's workspaces, or those of a tag, may take. */
 typedef struct wksp_quota {
   uint uid;
   ulong page_size;
   int node;          /* -1: all nodes together */
   ulong limit, used; /* bytes; used: what they can grow to */
+  char tag[32];      /* not "": it is about workspaces of this tag, whosesoever; page_size 0: all */
+  uint workspaces;   /* 1: limit and used are numbers of workspaces */
 } wksp_quota_t;
 
 #define WKSP_QUOTAS_MAX 64
