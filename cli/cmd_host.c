@@ -1,7 +1,6 @@
-/* cmd_host: status, reload, version, watch - the daemon itself. */
+/* cmd_host: status, reload, version - the daemon itself. */
 
 #include "cli.h"
-#include "parse.h"
 #include "render.h"
 
 #include <stdio.h>
@@ -177,88 +176,4 @@ int cmd_version(cli_t *cli, cli_args_t const *args) {
   render_fact("daemon", "%s", version.daemon);
   render_fact("layout", "%u, geometry %s", version.layout, render_hex(version.geometry_hash).s);
   return CLI_OK;
-}
-
-static char const *event_word(uint kind) {
-  switch (kind) {
-  case WKSP_EVENT_CREATED:
-    return "created";
-  case WKSP_EVENT_REMOVED:
-    return "removed";
-  case WKSP_EVENT_ATTACHED:
-    return "attached";
-  case WKSP_EVENT_DETACHED:
-    return "detached";
-  case WKSP_EVENT_QUARANTINED:
-    return "quarantined";
-  case WKSP_EVENT_RESIZED:
-    return "resized";
-  case WKSP_EVENT_CHECKPOINTED:
-    return "checkpointed";
-  case WKSP_EVENT_CHECKPOINT_FAILED:
-    return "checkpoint-failed";
-  case WKSP_EVENT_RESTORED:
-    return "restored";
-  case WKSP_EVENT_RESTORE_FAILED:
-    return "restore-failed";
-  case WKSP_EVENT_SCHEDULED:
-    return "scheduled";
-  case WKSP_EVENT_DAMAGED:
-    return "damaged";
-  case WKSP_EVENT_SOUND:
-    return "sound";
-  default:
-    return "unknown";
-  }
-}
-
-typedef struct watching {
-  cli_t *cli;
-  char const *name;   /* NULL: all */
-  ulong seen, wanted; /* wanted 0: no end */
-  int status;
-} watching_t;
-
-/* Non-zero ends the watch: enough was seen, or what was seen could not be printed. */
-enum { WATCH_ON = 0, WATCH_ENOUGH = 1 };
-
-static int watch_one(void *arg, wksp_event_t const *event) {
-  watching_t *watching = arg;
-  if (watching->name && strcmp(watching->name, event->name)) return WATCH_ON;
-  cli_t *cli = watching->cli;
-  if (cli->json) {
-    watching->status = render_json_line(
-        cli, json_pack("{s:s, s:o, s:s, s:o}", "event", event_word(event->kind), "name",
-                       render_json_text(event->name), "time", render_time(event->time_ns).s,
-                       "time_ns", render_json_figure(event->time_ns)));
-  } else {
-    printf("%s %s %s\n", render_time(event->time_ns).s, event_word(event->kind), event->name);
-    watching->status = cli_flush(cli, CLI_OK);
-  }
-  watching->seen++;
-  return watching->status || watching->seen == watching->wanted ? WATCH_ENOUGH : WATCH_ON;
-}
-
-/* A watch has no deadline of its own to be surprised by: without --timeout the longest there is. */
-#define WATCH_MS_MAX 3600000L
-
-int cmd_watch(cli_t *cli, cli_args_t const *args) {
-  watching_t watching = {.cli = cli, .name = args->operands[0]};
-  char const *count = cli_arg(args, "count");
-  char const *why = count ? parse_number(count, &watching.wanted) : NULL;
-  if (!why && count && !watching.wanted) why = "would watch for nothing; ask for 1 or more";
-  if (why) return cli_fail_usage(cli, "--count '%s' %s", count, why);
-  if (!cli->timeout_ms) cli->timeout_ms = WATCH_MS_MAX;
-
-  int const status = cli_connect(cli);
-  if (status) return status;
-  int const err = wksp_client_watch(cli->client, watch_one, &watching);
-  if (watching.status) return watching.status;
-  if (err == WATCH_ENOUGH || (err == WKSP_E_TIMEDOUT && !count)) return CLI_OK;
-  if (err == WKSP_E_TIMEDOUT)
-    return cli_fail(cli, "WKSP_E_TIMEDOUT",
-                    "saw %lu of %lu events before the time was over; --timeout sets how long to "
-                    "watch",
-                    watching.seen, watching.wanted);
-  return cli_fail_wksp(cli, err);
 }

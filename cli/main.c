@@ -288,13 +288,16 @@ static cli_command_t const commands[] = {
                 "  wkspctl version --json\n",
     .run = cmd_version },
   { .name = "watch", .operands = {"[NAME]"},
-    .options = {{"count", "N", "end after N events", 0, 0}},
+    .options = {{"count", "N", "end after N events", 0, 0},
+                {"pressure", NULL, "tell what is nearly used up, too", 0, 0}},
     .what = "print events as they happen",
     .text = "created, removed, attached, detached, quarantined, damaged, sound, resized, and\n"
-            "what becomes of checkpoints; of NAME if given.\n"
+            "what becomes of checkpoints; of NAME if given. With --pressure also limits,\n"
+            "quotas and pools of which nine tenths are used, and when less than eight are.\n"
             "Ends after --timeout (1h); that is a failure only if --count was not reached.\n"
             "With --json each line is one object.\n",
     .examples = "  wkspctl watch\n"
+                "  wkspctl watch --pressure --timeout 1h\n"
                 "  wkspctl watch demo --count 1 --timeout 10s --json\n",
     .shows = 1, .run = cmd_watch },
   { .topic = "machine", .name = "topology",

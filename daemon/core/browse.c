@@ -133,6 +133,8 @@ void browse_watch(engine_t *e, call_t *call, engine_request_t const *req) {
   }
   text_printable(req->u.watch.name, call->name, sizeof(call->name));
   calls_watch(&e->calls, call);
+  call->pressed = req->u.watch.pressure;
+  if (call->pressed) press_watch(e, call);
 }
 
 void browse_version(engine_t *e, call_t *call) {

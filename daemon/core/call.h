@@ -59,6 +59,7 @@ typedef struct call {
   struct ws *waits;      /* later: NULL, or this */
   engine_reply_t *fault; /* decided already, to be sent once what was begun is undone; owned */
   int watching;
+  int pressed;                  /* Watch: pressure is told too */
   uint64_t watched_job;         /* JobWatch */
   char name[SPEC_NAME_MAX + 1]; /* Watch: "" all */
   struct call *prev, *next;     /* in conn->calls */

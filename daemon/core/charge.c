@@ -194,6 +194,12 @@ static int has_rows(engine_quota_t const *rows, size_t cnt, quota_whom_t const *
   return 0;
 }
 
+static int has_rules(quota_t const *quota, quota_whom_t const *whom) {
+  for (uint32_t i = 0; i < quota->cnt; i++)
+    if (quota_counts(quota, &quota->rule[i], whom)) return 1;
+  return 0;
+}
+
 /* Those of users, or of tags, behind cnt that are there. */
 static size_t rows_put(engine_t const *e, int of, engine_quota_t *rows, size_t cnt) {
   size_t place = 0, from = cnt;
@@ -202,8 +208,8 @@ static size_t rows_put(engine_t const *e, int of, engine_quota_t *rows, size_t c
        cnt < ENGINE_QUOTA_ROWS_MAX && (ws = idmap_next(&e->registry.by_id, &place));) {
     quota_whom_t whom = of == QUOTA_OF_TAG ? whom_tag(ws->spec.tag) : whom_uid(ws->spec.uid);
     if (!ws->spec_known || (of == QUOTA_OF_TAG && !whom.tag[0]) ||
-        has_rows(rows + from, cnt - from, &whom))
-      continue;
+        has_rows(rows + from, cnt - from, &whom) || !has_rules(e->quota, &whom))
+      continue; /* so each is summed up once */
     cnt = rows_of(e, &whom, rows, cnt);
   }
   return cnt;

@@ -293,6 +293,8 @@ static void timers_fire(engine_t *e) {
       cadence_due(e, node->owner);
     else if (node->kind == TIMER_CATALOG)
       catalog_again(e);
+    else if (node->kind == TIMER_PRESSURE)
+      press_due(e);
     else
       remove_retry(e, node->owner);
   }
@@ -332,6 +334,7 @@ static void engine_stop(engine_t *e) {
   }
   e->stopping = 1;
   timers_stop(&e->timers, &e->catalog_timer);
+  timers_stop(&e->timers, &e->press_timer);
   fault_set(&fault, ENGINE_CODE_UNAVAILABLE, "stopping", "the daemon is stopping");
   fault_hint(&fault, "try again once it has been started anew");
   for (conn_t *conn; (conn = idmap_next(&e->calls.conns, &place));) {
@@ -412,6 +415,8 @@ static int event_route(engine_t *e, engine_event_t const *event) {
     return remove_quarantine(e, event);
   case ENGINE_EV_QUOTA:
     return charge_rules(e, event);
+  case ENGINE_EV_POOLS:
+    return press_pools(e, event);
   case ENGINE_EV_HELD:
     return charge_held(e, event);
   case ENGINE_EV_VIOLATION:
@@ -449,6 +454,7 @@ int engine_step(engine_t *e, engine_event_t const *event, engine_update_t *updat
   }
   if (outcome < 0) e->err = outcome;
   work_dispatch(e);
+  press_stepped(e, event->kind);
   e->update = NULL;
   if (e->err) {
     engine_update_reset(update);
@@ -541,6 +547,7 @@ char const *engine_check(engine_t const *e) {
     await_cnt += (uint64_t)e->agenda.plans[i]->writing;
   }
   timer_cnt += e->catalog_timer.place != 0;
+  timer_cnt += e->press_timer.place != 0;
   if (timer_cnt != e->timers.cnt) return "running timers are those of calls, retries and slots";
   if (await_cnt != e->await_cnt) return "answers under way are counted";
   if (e->phase != ENGINE_PHASE_NEW &&

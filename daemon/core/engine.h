@@ -142,6 +142,7 @@ typedef struct engine_request {
     } resize;
     struct {
       char name[ENGINE_TEXT_MAX]; /* "": all */
+      int pressure;               /* and what is nearly used up */
     } watch;
     engine_ckpt_request_t c; /* of checkpoints, schedules and jobs */
     struct {
@@ -223,6 +224,8 @@ enum engine_event_kind {
   ENGINE_EV_QUOTA,
   /* What the memory of a workspace holds. At any time; the engine judges whether it may. */
   ENGINE_EV_HELD,
+  /* The machine, whose pools of huge pages are looked at. At any time after START. */
+  ENGINE_EV_POOLS,
   /* A peer broke the framing; counted. conn 0: from no known connection. The shell then closes it.
    */
   ENGINE_EV_VIOLATION,
@@ -359,6 +362,7 @@ typedef struct engine_event {
       char const *reason;
     } quarantine;
     quota_t const *quota; /* copied by the engine */
+    topo_t const *pools;  /* POOLS */
     struct {
       uint64_t ws_id, bytes;
       uint64_t top;   /* of ordinary pages: where the last one that is there ends */
@@ -503,7 +507,8 @@ typedef struct engine_effect {
       uint32_t stream;
       int kind; /* ENGINE_EVENT_* */
       char name[SPEC_NAME_MAX + 1];
-      uint64_t time_ns; /* since 1970 */
+      uint64_t time_ns;                  /* since 1970 */
+      engine_pressure_t const *pressure; /* PRESSURE, which has no name */
     } stream_event;
     struct {
       uint64_t job_id, ws_id;

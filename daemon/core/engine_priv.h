@@ -20,6 +20,7 @@
      browse.c   get, list, watch, version, stats
      audit.c    who holds what, what is used of each limit, who was refused
      share.c    what one user may have; connections that come
+     press.c    what is nearly used up
      rights.c   who may do what, and know what
      fault.c    what is wrong with a request, in words
      update.c   the effects of a step
@@ -38,6 +39,7 @@
 #include "daemon/core/history.h"
 #include "daemon/core/job.h"
 #include "daemon/core/lease.h"
+#include "daemon/core/pressure.h"
 #include "daemon/core/quota.h"
 #include "daemon/core/registry.h"
 #include "daemon/core/timers.h"
@@ -45,7 +47,7 @@
 enum { ENGINE_PHASE_NEW = 0, ENGINE_PHASE_RECOVERING, ENGINE_PHASE_SERVING };
 
 /* Timer kinds; the owner is a call_t, a ws_t, a plan_t or the engine. */
-enum { TIMER_DEADLINE = 1, TIMER_RETRY, TIMER_SCHEDULE, TIMER_CATALOG };
+enum { TIMER_DEADLINE = 1, TIMER_RETRY, TIMER_SCHEDULE, TIMER_CATALOG, TIMER_PRESSURE };
 
 /* Whether it is known what checkpoints there are. */
 enum { CATALOG_UNKNOWN = 0, CATALOG_KNOWN, CATALOG_FAILED };
@@ -72,6 +74,11 @@ struct engine {
                          LEASE_MADE, SCHEDULE_WRITTEN */
   uint64_t request_cnt, refused_cnt, violation_cnt, repeat_cnt;
   uint64_t refused_conn_cnt;
+  pressure_t pressure;
+  timer_node_t press_timer;
+  uint64_t pressed_ns,
+      pressed_cnt; /* when it was last looked at; what there was at the last step */
+  topo_pool_t pools[TOPO_NODES_MAX][TOPO_SIZE_CNT];
   engine_update_t *update;        /* of the step */
   engine_effect_t scratch_effect; /* where effects go that had no memory */
   engine_reply_t scratch_reply;
@@ -324,6 +331,12 @@ void work_stop(engine_t *e);
 
 /* A worker has ended: what that says of its workspace. */
 void mark_worked(engine_t *e, job_t const *job, engine_event_t const *event);
+
+/* press.c: after a step; the timer's; a watch that wants to know begins; POOLS. */
+void press_stepped(engine_t *e, int kind);
+void press_due(engine_t *e);
+void press_watch(engine_t *e, call_t *call);
+int press_pools(engine_t *e, engine_event_t const *event);
 
 /* Starts what there is room for. */
 void work_dispatch(engine_t *e);

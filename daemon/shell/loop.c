@@ -123,14 +123,18 @@ void loop_post(loop_t *loop, engine_event_t const *event, void *own) {
 /* Each so many looks tell of all memories, also of what has not changed. */
 #define LOOK_ALL 12U
 
-static void on_look(uv_timer_t *timer) {
-  loop_t *loop = timer->data;
+static void look(loop_t *loop) {
   loop->looked_ns = uv_hrtime();
   wsmem_look(loop, ++loop->look_cnt % LOOK_ALL == 0);
 }
 
+static void on_look(uv_timer_t *timer) {
+  look(timer->data);
+  survey_pools(timer->data);
+}
+
 void loop_look(loop_t *loop) {
-  if (uv_hrtime() - loop->looked_ns >= LOOK_NEAR_NS) on_look(&loop->look_timer);
+  if (uv_hrtime() - loop->looked_ns >= LOOK_NEAR_NS) look(loop);
 }
 
 /* Signals and the supervisor

@@ -207,10 +207,23 @@ uint8_t *rpc_encode_reload(char **notes, size_t note_cnt, uint32_t mistake_cnt, 
   return bytes;
 }
 
-uint8_t *rpc_encode_event(int kind, char const *name, uint64_t time_ns, size_t *ret_len) {
+uint8_t *rpc_encode_event(engine_effect_t const *effect, size_t *ret_len) {
+  engine_pressure_t const *from = effect->u.stream_event.pressure;
   Wkspd__V1__Event event = WKSPD__V1__EVENT__INIT;
-  event.kind = (Wkspd__V1__EventKind)kind;
-  event.name = (char *)(uintptr_t)name;
-  event.time_ns = time_ns;
+  Wkspd__V1__Pressure pressure = WKSPD__V1__PRESSURE__INIT;
+  event.kind = (Wkspd__V1__EventKind)effect->u.stream_event.kind;
+  event.name = (char *)(uintptr_t)effect->u.stream_event.name;
+  event.time_ns = effect->u.stream_event.time_ns;
+  if (!from) return rpc_pack(&event.base, ret_len);
+  pressure.what = (char *)(uintptr_t)from->what;
+  pressure.high = from->high;
+  pressure.used = from->used;
+  pressure.limit = from->limit;
+  pressure.of_uid = from->of == ENGINE_PRESSURE_OF_UID;
+  pressure.uid = from->uid;
+  pressure.tag = (char *)(uintptr_t)from->tag;
+  pressure.page_size = from->page_size;
+  pressure.node = from->node;
+  event.pressure = &pressure;
   return rpc_pack(&event.base, ret_len);
 }

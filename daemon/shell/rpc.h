@@ -68,7 +68,7 @@ uint8_t *rpc_encode_reload(char **notes, size_t note_cnt, uint32_t mistake_cnt, 
 uint8_t *rpc_encode_task(engine_task_t const *task, size_t *ret_len);
 
 /* The bare Event message of a stream. */
-uint8_t *rpc_encode_event(int kind, char const *name, uint64_t time_ns, size_t *ret_len);
+uint8_t *rpc_encode_event(engine_effect_t const *effect, size_t *ret_len);
 
 /* Packs any message, malloc'ed. */
 uint8_t *rpc_pack(ProtobufCMessage const *message, size_t *ret_len);

@@ -406,7 +406,9 @@ static uint8_t *encode_verify(engine_reply_t const *reply, size_t *ret_len) {
 }
 
 static void fill_watch(ProtobufCMessage const *message, engine_request_t *ret_req) {
-  put_text(ret_req->u.watch.name, ((Wkspd__V1__WatchRequest const *)message)->name);
+  Wkspd__V1__WatchRequest const *from = (Wkspd__V1__WatchRequest const *)message;
+  put_text(ret_req->u.watch.name, from->name);
+  ret_req->u.watch.pressure = from->pressure;
 }
 
 /* Host

@@ -426,8 +426,7 @@ void serve_reload_refused(loop_t *loop, uint64_t id, uint32_t stream, int code, 
 
 void serve_event(loop_t *loop, engine_effect_t const *effect) {
   size_t len;
-  uint8_t *bytes = rpc_encode_event(effect->u.stream_event.kind, effect->u.stream_event.name,
-                                    effect->u.stream_event.time_ns, &len);
+  uint8_t *bytes = rpc_encode_event(effect, &len);
   if (!bytes) {
     loop_break(loop, "no memory for an event");
     return;

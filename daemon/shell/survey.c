@@ -25,8 +25,9 @@ struct survey {
   loop_t *loop;
   uv_work_t work;
   int looking;
-  waiter_t *head, **tail; /* for the next look */
-  waiter_t *decided;      /* by the one under way */
+  int pools_wanted, pools; /* the engine is to be told: by the next look; by the one under way */
+  waiter_t *head, **tail;  /* for the next look */
+  waiter_t *decided;       /* by the one under way */
   topo_t topo;
 };
 
@@ -69,12 +70,19 @@ static void on_done(uv_work_t *work, int status) {
     serve_surveyed(survey->loop, &waiter->event, &survey->topo);
     drop(waiter);
   }
+  if (survey->pools) {
+    engine_event_t event = {.kind = ENGINE_EV_POOLS};
+    event.u.pools = &survey->topo;
+    if (!survey->loop->stopped) loop_post(survey->loop, &event, NULL);
+  }
   survey->looking = 0;
   start(survey);
 }
 
 static void start(struct survey *survey) {
-  if (survey->looking || !survey->head) return;
+  if (survey->looking || (!survey->head && !survey->pools_wanted)) return;
+  survey->pools = survey->pools_wanted;
+  survey->pools_wanted = 0;
   survey->decided = survey->head;
   survey->head = NULL;
   survey->tail = &survey->head;
@@ -92,4 +100,9 @@ int survey_request(loop_t *loop, engine_event_t const *event, rpc_call_t const *
   survey->tail = &waiter->next;
   start(survey);
   return 0;
+}
+
+void survey_pools(loop_t *loop) {
+  loop->survey->pools_wanted = 1;
+  start(loop->survey);
 }

@@ -17,4 +17,7 @@ void survey_free(struct survey *survey);
    0, or 1: no memory, nothing is taken over. */
 int survey_request(loop_t *loop, engine_event_t const *event, rpc_call_t const *call);
 
+/* The engine is to be told the pools of huge pages, as they are soon. */
+void survey_pools(loop_t *loop);
+
 #endif

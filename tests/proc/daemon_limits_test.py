@@ -1,18 +1,21 @@
 """What one user can take from another, or from the daemon: a bounded part, and it is said who did it."""
 
+import json
 import os
 import resource
 import select
 import signal
 import struct
+import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
 import tap
 import users
 import wire
-from daemon import Daemon
+from daemon import Daemon, binary
 from users import ALICE, BOB
 
 WAIT_S = 60
@@ -277,6 +280,86 @@ def out_of_descriptors():
                     {**before, "connections": 0, "fds": before["fds"]})
 
         tap.until(same, WAIT_S, f"all as before: {before}")
+
+
+def configured(text):
+    """A daemon with that configuration."""
+    d = Daemon()
+    path = os.path.join(d.dir, "wkspd.conf")
+    with open(path, "w", encoding="ascii") as f:
+        f.write(text)
+    d.args[:] = ["--config", path]
+    return d
+
+
+def next_line(proc, says):
+    """The next line of a watch that says so; others are of what others do to this machine's pools."""
+    while True:
+        line = proc.stdout.readline().decode()
+        tap.true(line, "the watch has ended")
+        if says in line:
+            return line
+
+
+@tap.test
+def pressure():
+    """watch --pressure tells when nine tenths of a quota are used, first of all if they are already, and when less than
+    eight are; as a line and as JSON"""
+    uid = os.getuid()
+    with configured(f"[quota]\nuid{uid}.4k.workspaces = 2\n") as d:
+        for args in ((), ("--json",)):
+            for name in ("a", "b"):
+                d.ok("create", name, "--size", "1M", "--page", "4k")
+            proc = d.popen(binary("cli/wkspctl"), "watch", "--pressure", *args, stdout=subprocess.PIPE)
+            high = next_line(proc, "quota of workspaces")
+            for name in ("a", "b"):
+                d.ok("rm", name)
+            low = next_line(proc, "quota of workspaces")
+            proc.terminate()
+            proc.communicate(timeout=WAIT_S)
+            if not args:
+                tap.contains(high, " pressure high: quota of workspaces of ", "line")
+                tap.contains(high, ", pages of 4 KiB: 2 of 2", "line")
+                tap.contains(low, " pressure low: quota of workspaces of ", "line")
+                continue
+            high, low = json.loads(high), json.loads(low)
+            tap.eq((high["event"], high["name"]), ("pressure", None))
+            tap.eq(high["pressure"], {"what": "quota of workspaces", "high": True, "used": 2, "limit": 2, "uid": uid,
+                                      "tag": None, "page_size": 4096, "node": None})
+            tap.eq((low["pressure"]["high"], low["pressure"]["used"] < 2), (False, True))
+
+
+@tap.test
+def leases_of_the_dead():
+    """the lease of a process that is killed ends, and Watch tells it; how long that took from its death is noted"""
+    took = []
+    with Daemon() as d, wire.Wire(d.socket) as watch:
+        d.ok("create", "w", "--size", "1M", "--page", "4k")
+        watch.start("Workspaces", "Watch", {1: "w"})
+        for _ in range(11):
+            hear, told = os.pipe()
+            pid = os.fork()
+            if not pid:
+                with wire.Wire(d.socket) as c:
+                    c.call("Workspaces", "Open", {1: "w"})
+                    os.write(told, b"x")
+                    signal.pause()
+                os._exit(1)
+            os.read(hear, 1)
+            os.close(hear)
+            os.close(told)
+            pidfd = os.pidfd_open(pid)
+            os.kill(pid, signal.SIGKILL)
+            select.select([pidfd], [], [])
+            since = time.monotonic()
+            while wire.decode(watch.frame().data)[1][0] != 4:  # detached
+                pass
+            took.append((time.monotonic() - since) * 1000)
+            os.close(pidfd)
+            os.waitpid(pid, 0)
+        tap.until(lambda: wire.stats(d.socket)["leases"] == 0, WAIT_S, "no lease is left")
+    took.sort()
+    tap.diag(f"a lease ended {took[len(took) // 2]:.2f} ms after its process (median of 11), {took[-1]:.2f} ms at most")
 
 
 tap.run()

@@ -239,13 +239,29 @@ enum {
   WKSP_EVENT_RESTORE_FAILED = 10,
   WKSP_EVENT_SCHEDULED = 11,
   WKSP_EVENT_DAMAGED = 12, /* a worker of the daemon has met damage in it */
-  WKSP_EVENT_SOUND = 13    /* it was damaged, and a verify has found nothing */
+  WKSP_EVENT_SOUND = 13,   /* it was damaged, and a verify has found nothing */
+  WKSP_EVENT_PRESSURE = 14 /* of no workspace: wksp_client_watch_pressure */
 };
+
+enum { WKSP_PRESSURE_OF_ALL = 0, WKSP_PRESSURE_OF_UID, WKSP_PRESSURE_OF_TAG };
+
+/* A bound of the daemon's that is nearly used up, or was. */
+typedef struct wksp_pressure {
+  char what[48]; /* "connections", "workspaces", "quota of bytes", "pages" (of a pool), ... */
+  uint high;     /* 1: nine tenths of it are used; 0: they were, and less than eight are now */
+  int of;        /* WKSP_PRESSURE_OF_*: of all users together, of uid, of tag */
+  uint uid;
+  char tag[32];
+  ulong page_size; /* 0: not of concern, or all together */
+  int node;        /* -1: likewise */
+  ulong used, limit;
+} wksp_pressure_t;
 
 typedef struct wksp_event {
   uint kind;
   char name[FD_WKSP_NAME_MAX + 1];
-  ulong time_ns; /* since 1970 */
+  ulong time_ns;                   /* since 1970 */
+  wksp_pressure_t const *pressure; /* PRESSURE, which has no name; valid during the call */
 } wksp_event_t;
 
 /* Streams events to on_event until it returns non-zero (which is then returned), the client's
@@ -253,6 +269,13 @@ typedef struct wksp_event {
    on this client wait meanwhile: use one of its own. */
 WKSP_API int wksp_client_watch(wksp_client_t *client,
                                int (*on_event)(void *arg, wksp_event_t const *event), void *arg);
+
+/* The same, and PRESSURE too: first for each bound that is nearly used up now, then whenever one
+   comes to that or is so no more, at most once a second. Told are bounds of all, of this process's
+   uid, and of tags with workspaces that it may know of; to who administers wkspd, all. */
+WKSP_API int wksp_client_watch_pressure(wksp_client_t *client,
+                                        int (*on_event)(void *arg, wksp_event_t const *event),
+                                        void *arg);
 
 typedef struct wksp_version {
   char daemon[32];     /* "0.1.0" */
