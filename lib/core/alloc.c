@@ -50,13 +50,12 @@ static fd_wksp_t *find_wksp(void const *laddr, uint64_t *ret_gaddr) {
 }
 
 /* Gives the alloc an id of its own in the directory. */
-static int enter_home(fd_wksp_t *wksp, struct fd_alloc *alloc) {
-  uint64_t *dir = wksp__heap_dir(wksp);
-  for (uint32_t id = 1; id < wksp->heap_max; id++) {
+static int enter_home(wksp__call_t const *call, struct fd_alloc *alloc) {
+  fd_wksp_t *wksp = call->wksp;
+  for (uint32_t id = 1; (id = wksp__dir_free(call, id)) != 0;) {
     uint64_t none = 0;
-    if (wksp__ld(&dir[id])) continue;
     wksp__st(&alloc->home, id);
-    if (wksp__cas(&dir[id], &none, alloc->self | DIR_HOME)) return 0;
+    if (wksp__cas(&wksp__heap_dir(wksp)[id], &none, alloc->self | DIR_HOME)) return 0;
   }
   return wksp__fail(WKSP_E_LIMIT,
                     "fd_alloc_new: all %u entries of the workspace's heap directory are taken; "
@@ -68,7 +67,8 @@ static int enter_home(fd_wksp_t *wksp, struct fd_alloc *alloc) {
    called: what it holds is freed. 0, or E_BUSY for one that lives. */
 static int clear_former(wksp__call_t *call, struct fd_alloc *alloc, uint64_t gaddr) {
   uint64_t *dir = wksp__heap_dir(call->wksp);
-  for (uint32_t id = 1; id < call->wksp->heap_max; id++) {
+  uint32_t end = wksp__heap_end(wksp__call_own(call), call->wksp);
+  for (uint32_t id = 1; id < end; id++) {
     if (wksp__ld_acquire(&dir[id]) != (gaddr | DIR_HOME)) continue;
     if (wksp__ld_acquire(&alloc->magic) == WKSP_ALLOC_MAGIC && alloc->home == id)
       return wksp__fail(
@@ -138,7 +138,7 @@ void *fd_alloc_new_flags(void *shmem, ulong tag, ulong flags) {
      the directory. Until then the token says that somebody is at it. */
   wksp__st(&alloc->compactor, call.name);
   wksp__st(&alloc->magic, WKSP_ALLOC_DELETING);
-  int err = enter_home(wksp, alloc);
+  int err = enter_home(&call, alloc);
   if (!err) {
     /* release: who joins sees the rest; pairs with the acquire in wksp__alloc_of */
     wksp__st_release(&alloc->magic, WKSP_ALLOC_MAGIC);

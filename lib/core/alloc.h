@@ -526,8 +526,7 @@ int wksp__heap_listed(fd_wksp_t const *wksp, uint32_t id, uint64_t const *owner)
 /* Compacting, for who deletes (alloc_compact.c). The token: who has it is the only one to compact
    or delete the alloc; 0, E_TIMEDOUT, or if it is to be alive E_NOTFOUND (reported). grace waits
    until every other thread that is now inside a call has been outside: 1, or 0 if one stays there
-   too long. region_gone (arg: the workspace) makes the spans
-   of a partition that goes NONE. */
+   too long. region_gone (arg: the workspace) makes the spans of a partition that goes NONE. */
 int wksp__compact(wksp__op_t *op, fd_alloc_compacted_t *sum);
 int wksp__token_get(wksp__op_t *op, int alive);
 void wksp__token_put(wksp__op_t *op);

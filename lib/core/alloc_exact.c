@@ -76,6 +76,8 @@ typedef struct exact {
   uint64_t open;     /* the intent while it is open */
 } exact_t;
 
+#define SLOTS_MOST 1024U /* that a mark has room for */
+
 static uint64_t mark_of(uint32_t slot_idx, uint64_t intent, uint64_t gaddr, uint64_t mark) {
   uint64_t seq = SEQ(intent);
   return gaddr | mark | (seq & 3UL) << 2 | (uint64_t)slot_idx << 47 | (seq >> 2 & 127UL) << 57;
@@ -302,6 +304,11 @@ static int begin(fd_alloc_t *join, ulong *dst, char const *what, wksp__op_t *op,
     return wksp__fail(WKSP_E_INVAL, "%s: the %s is NULL", what, join ? "word" : "join");
   int err = wksp__op_begin(join, op);
   if (err) return err;
+  if (op->wksp->slot_max > SLOTS_MOST) {
+    wksp__op_end(op);
+    return wksp__fail(WKSP_E_UNSUPPORTED, "%s: workspace %s has slots for too many threads", what,
+                      op->wksp->name);
+  }
   uint64_t at = (uintptr_t)dst - (uintptr_t)op->wksp;
   if ((uintptr_t)dst % 8 || at < op->wksp->data_lo || at > op->wksp->data_hi - 8) {
     wksp__op_end(op);

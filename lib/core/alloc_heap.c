@@ -155,36 +155,53 @@ static int left_behind(wksp__op_t *op, uint64_t owner) {
   return wksp__name_dead(op->wksp, name) && wksp__slot_settle(&op->call, name);
 }
 
+/* Takes the heap of that id if it is the alloc's and nobody has it, and has the hint, if that is
+   not NULL. 1 taken. */
+static int take_one(wksp__op_t *op, uint32_t id, uint32_t const *hint, uint64_t word) {
+  wksp__heap_t *heap = wksp__heap_of(op->wksp, id, op->alloc_gaddr);
+  if (!heap || (hint && wksp__ld(&heap->hint) != *hint)) return 0;
+  uint64_t owner = wksp__ld_acquire(&heap->owner);
+  /* acquire within the CAS: the caches as the former owner left them; pairs with the release of
+     his owner word, or with the kernel's mark that he is dead */
+  if (!left_behind(op, owner) || !wksp__cas(&heap->owner, &owner, word)) return 0;
+  if (!wksp__heap_listed(op->wksp, id,
+                         &heap->owner)) { /* a compactor was about to free it, and will */
+    wksp__st(&heap->owner, 0UL);
+    return 0;
+  }
+  op->heap = heap;
+  op->heap_id = id;
+  wksp__st(&heap->id, id);
+  if (owner) wksp__heap_rebuild(op, heap, id);
+  return 1;
+}
+
 /* Takes a heap of the alloc that nobody has, rather one with the hint. 1 taken. */
 static int take_left(wksp__op_t *op, uint32_t hint, uint64_t word) {
-  for (int any = 0; any < 2; any++) {
-    for (uint32_t id = 1; id < op->wksp->heap_max; id++) {
-      wksp__heap_t *heap = wksp__heap_of(op->wksp, id, op->alloc_gaddr);
-      if (!heap || (!any && wksp__ld(&heap->hint) != hint)) continue;
-      uint64_t owner = wksp__ld_acquire(&heap->owner);
-      /* acquire within the CAS: the caches as the former owner left them; pairs with the release of
-         his owner word, or with the kernel's mark that he is dead */
-      if (!left_behind(op, owner) || !wksp__cas(&heap->owner, &owner, word)) continue;
-      if (!wksp__heap_listed(op->wksp, id,
-                             &heap->owner)) { /* a compactor was about to free it, and will */
-        wksp__st(&heap->owner, 0UL);
-        continue;
-      }
-      op->heap = heap;
-      op->heap_id = id;
-      wksp__st(&heap->id, id);
-      if (owner) wksp__heap_rebuild(op, heap, id);
-      return 1;
-    }
-  }
+  uint32_t end = wksp__heap_end(wksp__call_own(&op->call), op->wksp);
+  for (int any = 0; any < 2; any++)
+    for (uint32_t id = 1; id < end; id++)
+      if (take_one(op, id, any ? NULL : &hint, word)) return 1;
   return 0;
 }
 
-/* A free entry of the directory, from `id` on; 0 if there is none. */
-static uint32_t dir_free(fd_wksp_t *wksp, uint32_t id) {
-  uint64_t *dir = wksp__heap_dir(wksp);
-  while (id < wksp->heap_max && wksp__ld(&dir[id])) id++;
-  return id < wksp->heap_max ? id : 0;
+/* A call through the shared slot gives its heap back at its end. The next one rather takes that
+   than look at a thousand others; the slot remembers it. */
+static int take_lent(wksp__op_t *op, uint32_t hint, uint64_t word) {
+  uint32_t id = op->call.seat ? 0 : wksp__ld(&op->call.slot->lent_id);
+  return id && take_one(op, id, &hint, word);
+}
+
+uint32_t wksp__dir_free(wksp__call_t const *call, uint32_t id) {
+  uint64_t *dir = wksp__heap_dir(call->wksp);
+  wksp__own_t *own = wksp__call_own(call);
+  uint32_t end;
+  do {
+    end = wksp__heap_end(own, call->wksp);
+    while (id < end && wksp__ld(&dir[id])) id++;
+    if (id < end) return id;
+  } while (wksp__heap_more(own, call->wksp, end));
+  return 0;
 }
 
 static int dir_full(fd_wksp_t *wksp) {
@@ -198,7 +215,7 @@ static int dir_full(fd_wksp_t *wksp) {
    only he knows that nobody is about to enter one. */
 static int make_new(wksp__op_t *op, uint64_t word) {
   uint64_t gaddr, size;
-  uint32_t id = dir_free(op->wksp, 1);
+  uint32_t id = wksp__dir_free(&op->call, 1);
   if (!id) return dir_full(op->wksp);
   int err = wksp__op_part_alloc(op, 128, wksp__heap_size(op->wksp), FD_WKSP_KIND_HEAP, NULL, NULL,
                                 &gaddr, &size);
@@ -208,7 +225,7 @@ static int make_new(wksp__op_t *op, uint64_t word) {
   wksp__mag_init(op->wksp, heap);
   wksp__st(&heap->alloc, op->alloc_gaddr);
   wksp__st(&heap->owner, word);
-  for (; id; id = dir_free(op->wksp, id)) {
+  for (; id; id = wksp__dir_free(&op->call, id)) {
     uint64_t none = 0;
     wksp__st(&heap->id, id);
     if (!wksp__cas(&wksp__heap_dir(op->wksp)[id], &none, gaddr | DIR_HEAP)) continue;
@@ -223,12 +240,13 @@ int wksp__heap_get(wksp__op_t *op, uint32_t hint) {
   wksp__heap_peek(op);
   if (wksp__likely(op->heap != NULL)) return 0;
   uint64_t word = wksp__heap_owner_word(&op->call);
-  if (!take_left(op, hint, word)) {
+  if (!take_lent(op, hint, word) && !take_left(op, hint, word)) {
     int err = make_new(op, word);
     if (err) return err;
   }
   wksp__st(&op->heap->hint, hint);
   seat_add(op, word);
+  if (!op->call.seat) wksp__st(&op->call.slot->lent_id, op->heap_id);
   return 0;
 }
 
@@ -240,8 +258,10 @@ void wksp__heap_put(wksp__op_t *op) {
 /* Rebuilding
  * ----------------------------------------------------------------------------------------- */
 
-static int announced(fd_wksp_t *wksp, uint32_t span) {
-  for (uint32_t i = 0; i < wksp->slot_max; i++) {
+static int announced(wksp__op_t *op, uint32_t span) {
+  fd_wksp_t *wksp = op->wksp;
+  uint32_t end = wksp__slot_end(wksp__call_own(&op->call), wksp);
+  for (uint32_t i = 0; i < end; i++) {
     wksp__slot_t *slot = &wksp__slots(wksp)[i];
     if (wksp__ld_acquire(&slot->announce) != (uint64_t)span + 1) continue;
     uint64_t claim = wksp__ld_acquire(&slot->claim);
@@ -254,7 +274,7 @@ static int announced(fd_wksp_t *wksp, uint32_t span) {
 static void mend_pending(wksp__op_t *op, wksp__heap_t *heap, uint32_t id, uint32_t span) {
   uint64_t *word = wksp__span_words(op->wksp) + span;
   uint64_t e = wksp__ld_acquire(word);
-  if (SPAN_STATE(e) != WKSP_SPAN_PENDING || announced(op->wksp, span)) return;
+  if (SPAN_STATE(e) != WKSP_SPAN_PENDING || announced(op, span)) return;
   /* Whoever made it PENDING announced that before, and is through: the span is on the inbox, or
    * lost. */
   wksp__span_drain(op, heap, id);

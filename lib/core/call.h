@@ -25,6 +25,7 @@
 #define WKSP_CORE_CALL_H
 
 #include "atomic.h"
+#include "futex.h"
 #include "layout.h"
 
 #include <pthread.h>
@@ -55,8 +56,12 @@ typedef struct wksp__slot {
   uint32_t intent_heap; /* directory id of the heap in whose magazines the block is, or goes */
   uint32_t intent_seq;  /* number of the last intent */
   uint64_t heap;        /* gaddr of the heap that the short forms work on */
-  uint64_t bracket; /* how many brackets the owner is inside of (pause.c). Written by him only */
-  uint64_t pad[10];
+  uint64_t bracket;    /* how many brackets the owner is inside of (pause.c). Written by him only */
+  wksp__queue_t queue; /* of the shared slot: for it */
+  uint32_t lent_id; /* directory id of the heap that the last call which borrowed the slot had, 0;
+                       any number does no harm */
+  uint32_t pad_lent;
+  uint64_t pad[8];
 } wksp__slot_t;
 
 _Static_assert(sizeof(wksp__slot_t) == 256, "slots do not share lines");

@@ -160,6 +160,50 @@ static void end(pid_t pid) {
   assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
+static void *keeps_slot(void *arg) {
+  crowd_t *crowd = arg;
+  one_call(crowd->wksp);
+  pthread_barrier_wait(&crowd->all);
+  pthread_barrier_wait(&crowd->all);
+  return NULL;
+}
+
+static void hold_shared(fd_wksp_t *wksp) {
+  wksp__call_t call;
+  if (wksp__call_begin(wksp, &call) || call.slot != wksp__slots(wksp)) _exit(8);
+}
+
+/* Who sleeps for the shared slot goes on when the process that has it is killed, and so do those
+   whom a killed waiter was to wake: nobody waits for the dead. */
+static void test_shared_of_the_dead(void **state) {
+  enum { WAITERS = 6 };
+  crowd_t crowd = {.wksp = *state};
+  wksp__slot_t *shared = wksp__slots(*state);
+  uint32_t cnt = crowd.wksp->slot_max - 1;
+  pthread_t *keeper = calloc(cnt, sizeof *keeper), waiter[WAITERS];
+  pthread_barrier_init(&crowd.all, NULL, cnt + 1);
+  for (uint32_t i = 0; i < cnt; i++)
+    assert_int_equal(pthread_create(&keeper[i], NULL, keeps_slot, &crowd), 0);
+  pthread_barrier_wait(&crowd.all);
+  pid_t pid = child(*state, hold_shared);
+  step_wait(1);
+  for (uint32_t i = 0; i < WAITERS; i++)
+    assert_int_equal(pthread_create(&waiter[i], NULL, one_call, *state), 0);
+  while (!wksp__ld_acquire(&shared->queue.waiters)) sched_yield();
+  end(pid);
+  wksp__st(&shared->queue.waiters, 0U); /* as if one had been woken, and killed at once */
+  for (uint32_t i = 0; i < WAITERS; i++) {
+    void *name;
+    pthread_join(waiter[i], &name);
+    assert_non_null(name);
+  }
+  pthread_barrier_wait(&crowd.all);
+  for (uint32_t i = 0; i < cnt; i++) pthread_join(keeper[i], NULL);
+  assert_int_equal(slots_held(*state), 0);
+  pthread_barrier_destroy(&crowd.all);
+  free(keeper);
+}
+
 static void hold_lock(fd_wksp_t *wksp) {
   wksp__call_t call;
   if (wksp__call_begin(wksp, &call) || wksp__lock(&call, MS)) _exit(8);
@@ -394,6 +438,7 @@ int main(void) {
       T(test_same_slot),
       T(test_thread_end),
       T(test_slots_run_out),
+      T(test_shared_of_the_dead),
       T(test_nested),
       T(test_lock_of_the_dead),
       T(test_lock_of_the_stopped),

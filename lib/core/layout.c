@@ -36,14 +36,15 @@ static uint64_t up(uint64_t value, uint64_t align) {
   return (value + align - 1) & ~(align - 1);
 }
 
-int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max) {
+static int geom_of(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max, uint32_t slot_max,
+                   uint32_t heap_max) {
   if (part_max < WKSP_PART_MAX_MIN || part_max >= WKSP_PART_MAX_MAX) return WKSP_E_INVAL;
   if (data_max < WKSP_SPAN_SZ || data_max > WKSP_DATA_MAX_MAX) return WKSP_E_INVAL;
 
   wksp__geom_t geom = {.part_max = part_max, .data_max = up(data_max, WKSP_SPAN_SZ)};
   uint64_t span_cnt = geom.data_max >> WKSP_SPAN_LG;
-  geom.slot_max = slot_max_for(geom.data_max);
-  geom.heap_max = 4 * geom.slot_max;
+  geom.slot_max = slot_max;
+  geom.heap_max = heap_max;
   geom.vol_off = LAYOUT_PAGE;
   geom.root_off = geom.vol_off + up(wksp__vol_size(geom.slot_max), LAYOUT_PAGE);
   geom.heap_off = geom.root_off + up(WKSP_ROOT_REGION_SZ, LAYOUT_PAGE);
@@ -62,6 +63,15 @@ int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max) {
   geom.footprint = geom.data_hi;
   *ret_geom = geom;
   return 0;
+}
+
+int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max) {
+  uint32_t slot_max = slot_max_for(up(data_max, WKSP_SPAN_SZ));
+  return geom_of(ret_geom, part_max, data_max, slot_max, 4 * slot_max);
+}
+
+int wksp__geom_many(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max) {
+  return geom_of(ret_geom, part_max, data_max, WKSP_SLOTS_MANY, WKSP_SLOTS_MANY + 1024U);
 }
 
 /* FNV-1a over the bytes of a number, least significant first, whatever the machine's order. */
@@ -198,7 +208,9 @@ int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size) {
     return wksp__fail(WKSP_E_CORRUPT, "the header's name is not a legal name");
 
   wksp__geom_t geom;
-  if (wksp__geom(&geom, hdr->part_max, hdr->data_max))
+  int many = hdr->slot_max == WKSP_SLOTS_MANY;
+  if (many ? wksp__geom_many(&geom, hdr->part_max, hdr->data_max)
+           : wksp__geom(&geom, hdr->part_max, hdr->data_max))
     return wksp__fail(WKSP_E_CORRUPT, "workspace %s: part_max %lu and data_max %lu are impossible",
                       hdr->name, hdr->part_max, hdr->data_max);
   if (!geom_agrees(hdr, &geom))

@@ -79,6 +79,12 @@ typedef struct wksp__geom {
 /* 0, or WKSP_E_INVAL for numbers outside their ranges (nothing reported). */
 WKSP_PRIVATE int wksp__geom(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max);
 
+/* The same with slots for thousands of threads, for memory of one process alone (private.h), where
+   one fd_alloc serves all of them. Not for malloc_to and its like, whose words have no room for
+   such a slot's number. */
+#define WKSP_SLOTS_MANY 8192U
+int wksp__geom_many(wksp__geom_t *ret_geom, uint64_t part_max, uint64_t data_max);
+
 /* The numbers of a workspace that takes at most footprint bytes, with the most data that it can
    have and its data from data_lo on or before: part_max as it is if that can be, else the largest
    below it, but not below part_min. 0; or WKSP_E_LIMIT (nothing reported) if its tables would lie
@@ -142,32 +148,7 @@ WKSP_PRIVATE int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size
 void *wksp__new(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
                 ulong data_sz);
 
-/* The same, but without the magic number: nobody can join it yet. */
-void *wksp__new_hidden(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
-                       ulong data_sz);
 
-/* 1 if name is a legal workspace name. */
-int wksp__name_ok(char const *name);
-
-static inline uint64_t *wksp__span_words(fd_wksp_t const *wksp) {
-  return (uint64_t *)((uintptr_t)wksp + wksp->span_off);
-}
-
-static inline uint64_t *wksp__heap_dir(fd_wksp_t const *wksp) {
-  return (uint64_t *)((uintptr_t)wksp + wksp->heap_off);
-}
-
-/* The index of the span that holds gaddr; gaddr must lie in the data region. */
-static inline uint32_t wksp__span_of(fd_wksp_t const *wksp, uint64_t gaddr) {
-  return (uint32_t)((gaddr - wksp->data_lo) >> WKSP_SPAN_LG);
-}
-
-static inline uint64_t wksp__span_gaddr(fd_wksp_t const *wksp, uint32_t span) {
-  return wksp->data_lo + ((uint64_t)span << WKSP_SPAN_LG);
-}
-
-static inline uint32_t wksp__span_cnt(fd_wksp_t const *wksp) {
-  return (uint32_t)(wksp->data_max >> WKSP_SPAN_LG);
-}
-
-#endif
+/* The same with any geometry that a header can have. */
+void *wksp__new_as(void *shmem, char const *name, uint seed, wksp__geom_t const *geom,
+                   ulong data_sz);

@@ -10,8 +10,9 @@
    closer of a gate does (call.h); where that is refused the holder fences. So either the holder
    sees the waiter or the waiter sees the lock free.
 
-   The kernel does not wake waiters of this word when a holder dies: they look again every
-   RECHECK_NS. */
+   The kernel does not wake waiters of this word when a holder dies: they look again, the newest
+   after a millisecond, who has waited for longer more seldom (wksp__nap_ns), for a thousand that
+   look each millisecond leave the holder no time to run. */
 
 #include "core/atomic.h"
 #include "core/call.h"
@@ -21,8 +22,7 @@
 #include "core/map.h"
 #include "core/tx.h"
 
-#define RECHECK_NS 1000000UL /* bounds what a killed holder costs the next */
-#define SPINS      64 /* loads before the first sleep: a change takes less than a microsecond */
+#define SPINS 64 /* loads before the first sleep: a change takes less than a microsecond */
 
 void wksp__lock_holder(fd_wksp_t const *wksp, wksp__holder_t *ret_holder) {
   uint64_t name = wksp__ld(&wksp__vol(wksp)->lock);
@@ -55,8 +55,8 @@ static int timed_out(wksp__call_t *call, uint64_t holder, uint64_t timeout_ns) {
       since && now > since ? (now - since) / 1000000UL : 0UL);
 }
 
-/* Sleeps until the lock may be free, at most max_ns. */
-static void sleep_on(wksp__vol_t *vol, uint64_t holder, uint64_t max_ns) {
+/* Sleeps until the lock may be free, for the sleep-th time and at most max_ns. */
+static void sleep_on(wksp__vol_t *vol, uint64_t holder, uint32_t sleep, uint64_t max_ns) {
   /* The futex's word before the flag: an unlock that clears the flag changes the word afterwards.
    */
   uint32_t word = wksp__ld_acquire(&vol->lock_futex);
@@ -64,7 +64,8 @@ static void sleep_on(wksp__vol_t *vol, uint64_t holder, uint64_t max_ns) {
   int sure = wksp__barrier();
   if (!sure) wksp__fence_seq(); /* the holder's kernel refuses it too: he fences */
   if (wksp__ld(&vol->lock) != holder) return;
-  wksp__futex_wait(&vol->lock_futex, word, max_ns < RECHECK_NS ? max_ns : RECHECK_NS);
+  uint64_t nap = wksp__nap_ns(sleep);
+  wksp__futex_wait(&vol->lock_futex, word, max_ns < nap ? max_ns : nap);
 }
 
 /* Whether a call of this thread which this one has interrupted holds the lock. */
@@ -77,7 +78,7 @@ static int holder_is_us(wksp__call_t const *call, uint64_t holder) {
 static int wait_for(wksp__call_t *call, uint64_t timeout_ns, int *ret_slept) {
   wksp__vol_t *vol = wksp__vol(call->wksp);
   uint64_t until = 0;
-  int slept = 0;
+  uint32_t slept = 0;
   for (uint32_t turn = 0;; turn++) {
     uint64_t holder = wksp__ld(&vol->lock);
     if (!holder) {
@@ -102,10 +103,9 @@ static int wait_for(wksp__call_t *call, uint64_t timeout_ns, int *ret_slept) {
       wksp__cas(&vol->lock_since_ns, &nobody, wksp__real_ns());
     }
     if (now >= until) return timed_out(call, holder, timeout_ns);
-    sleep_on(vol, holder, until - now);
-    slept = 1;
+    sleep_on(vol, holder, slept++, until - now);
   }
-  *ret_slept = slept;
+  *ret_slept = slept != 0;
   return 0;
 }
 

@@ -51,7 +51,15 @@
    others waits meanwhile. */
 #define TRIM_HOLD_SZ (16UL << 20)
 
-#define FLAGS_ALL (FD_WKSP_PRIVATE_THP | FD_WKSP_PRIVATE_HUGETLB)
+/* From this size on there is room for many slots, which take so much more at most. */
+#define MANY_MIN  (1UL << 30)
+#define MANY_ROOM (4UL << 20)
+
+/* Slots and entries of the heap directory that are looked at, at first. */
+#define LOOK_MIN 64U
+
+#define FLAGS_PAGES (FD_WKSP_PRIVATE_THP | FD_WKSP_PRIVATE_HUGETLB)
+#define FLAGS_ALL   (FLAGS_PAGES | FD_WKSP_PRIVATE_THREADS)
 
 /* Memory
  * ----------------------------------------------------------------------------------------- */
@@ -118,8 +126,10 @@ static int dims(char const *name, fd_wksp_private_t const *how, wksp__geom_t *re
     return wksp__fail(WKSP_E_INVAL, "new_private %s: unknown flags %#lx", name,
                       how->flags & ~FLAGS_ALL);
   ulong part_max = how->part_max ? how->part_max : fd_wksp_part_max_est(how->size, 0);
-  ulong data_max = fd_wksp_data_max_est(how->size, part_max);
-  if (!data_max || wksp__geom(ret_geom, part_max, data_max))
+  int many = (how->flags & FD_WKSP_PRIVATE_THREADS) && how->size >= MANY_MIN;
+  ulong data_max = fd_wksp_data_max_est(many ? how->size - MANY_ROOM : how->size, part_max);
+  if (!data_max || (many ? wksp__geom_many(ret_geom, part_max, data_max)
+                         : wksp__geom(ret_geom, part_max, data_max)))
     return wksp__fail(WKSP_E_INVAL,
                       "new_private %s: a size of %lu with part_max %lu leaves no room for data",
                       name, how->size, part_max);
@@ -165,11 +175,13 @@ fd_wksp_t *fd_wksp_new_private(char const *name, fd_wksp_private_t const *how) {
     return NULL;
   }
   *own = (wksp__own_t){.size = (geom.footprint + UNIT_2M - 1) & -UNIT_2M,
-                       .unit = how->flags ? UNIT_2M : WKSP_SPAN_SZ,
-                       .page = how->flags ? UNIT_2M : (uint64_t)sysconf(_SC_PAGESIZE),
+                       .unit = how->flags & FLAGS_PAGES ? UNIT_2M : WKSP_SPAN_SZ,
+                       .page = how->flags & FLAGS_PAGES ? UNIT_2M : (uint64_t)sysconf(_SC_PAGESIZE),
                        .keep = how->keep,
                        .nodes = how->nodes,
-                       .flags = (uint32_t)how->flags};
+                       .flags = (uint32_t)how->flags,
+                       .slot_end = geom.slot_max < LOOK_MIN ? geom.slot_max : LOOK_MIN,
+                       .heap_end = geom.heap_max < LOOK_MIN ? geom.heap_max : LOOK_MIN};
   char *addr = reserve(name, own, &geom);
   if (!addr) {
     free(own);
@@ -178,7 +190,7 @@ fd_wksp_t *fd_wksp_new_private(char const *name, fd_wksp_private_t const *how) {
   own->addr = addr;
   own->end = first_end(&geom, own->unit);
   uint64_t data_sz = first_end(&geom, own->unit) - geom.data_lo;
-  if (!wksp__new(addr, name, how->seed, geom.part_max, geom.data_max, data_sz) ||
+  if (!wksp__new_as(addr, name, how->seed, &geom, data_sz) ||
       wksp__map_add_own((fd_wksp_t *)addr, own, unmap)) {
     unmap(own);
     return NULL;
@@ -189,20 +201,44 @@ fd_wksp_t *fd_wksp_new_private(char const *name, fd_wksp_private_t const *how) {
 /* Growing
  * ------------------------------------------------------------------------------------------ */
 
-static wksp__map_t *map_of(wksp__call_t const *call) {
-  return call->seat ? call->seat->map : wksp__map_of(call->wksp);
+wksp__own_t *wksp__call_own(wksp__call_t const *call) {
+  wksp__map_t const *map = call->seat ? call->seat->map : wksp__map_of(call->wksp);
+  return map ? map->own : NULL;
 }
 
-/* The right to move the end. */
+/* Moves an end of what is looked at up to twice as far. 1, or 0: it was at `most`. */
+static int look_further(uint32_t *look, uint32_t end, uint32_t most) {
+  if (end >= most) return 0;
+  wksp__cas(look, &end, end < most / 2 ? 2 * end : most); /* else somebody else has */
+  return 1;
+}
+
+int wksp__slot_more(wksp__own_t *own, fd_wksp_t const *wksp, uint32_t end) {
+  return own && look_further(&own->slot_end, end, wksp->slot_max);
+}
+
+int wksp__heap_more(wksp__own_t *own, fd_wksp_t const *wksp, uint32_t end) {
+  return own && look_further(&own->heap_end, end, wksp->heap_max);
+}
+
+/* The right to move the end, if it is to be had now. */
+static int grower_try(wksp__call_t *call, wksp__own_t *own) {
+  uint64_t cur = wksp__ld_acquire(&own->grower);
+  return (!cur || wksp__name_dead(call->wksp, cur)) && wksp__cas(&own->grower, &cur, call->name);
+}
+
 static int grower_get(wksp__call_t *call, wksp__own_t *own) {
+  if (grower_try(call, own)) return 1;
   uint64_t until = wksp__now_ns() + GROW_WAIT_NS;
-  for (uint32_t turn = 0;; turn++) {
-    uint64_t cur = wksp__ld_acquire(&own->grower);
-    if ((!cur || wksp__name_dead(call->wksp, cur)) && wksp__cas(&own->grower, &cur, call->name))
-      return 1;
-    if (wksp__now_ns() > until) return 0;
-    wksp__relax(turn);
+  int got = 0;
+  for (uint32_t sleep = 0; !got && wksp__now_ns() < until; sleep++) {
+    uint32_t word = wksp__queue_enter(&own->growing);
+    if ((got = grower_try(call, own))) break;
+    wksp__queue_wait(&own->growing, word, sleep);
+    got = grower_try(call, own);
   }
+  wksp__queue_left(&own->growing);
+  return got;
 }
 
 /* Moves the end so far that least bytes more are free; rather further, for the next. */
@@ -224,8 +260,7 @@ static int grow_by(wksp__call_t *call, wksp__own_t *own, uint64_t data_sz, uint6
 }
 
 int wksp__own_grow(wksp__call_t *call, uint64_t align, uint64_t size) {
-  wksp__map_t *map = map_of(call);
-  wksp__own_t *own = map ? map->own : NULL;
+  wksp__own_t *own = wksp__call_own(call);
   fd_wksp_usage_t before, now;
   uint64_t least;
   if (!own || __builtin_add_overflow(size, align, &least)) return 0;
@@ -236,7 +271,8 @@ int wksp__own_grow(wksp__call_t *call, uint64_t align, uint64_t size) {
   if (!fd_wksp_usage(call->wksp, NULL, 0, &now))
     grown = now.total_sz > before.total_sz /* somebody else has grown it */
             || grow_by(call, own, now.total_sz, least);
-  wksp__st_release(&own->grower, 0UL); /* pairs with the acquire in grower_get */
+  wksp__st_release(&own->grower, 0UL); /* pairs with the acquire in grower_try */
+  wksp__queue_next(&own->growing);
   return grown;
 }
 
@@ -255,7 +291,7 @@ static int slot_of_seat(wksp__slot_t const *slot, wksp__seat_t const *seat) {
 void wksp__slots_orphan(wksp__map_t const *map, wksp__seat_t const *seat) {
   fd_wksp_t *wksp = map->wksp;
   uint32_t owner = (uint32_t)map->lease;
-  for (uint32_t i = 0; i < wksp->slot_max; i++) {
+  for (uint32_t i = 0; i < map->own->slot_end; i++) {
     wksp__slot_t *slot = &wksp__slots(wksp)[i];
     uint64_t claim = wksp__ld(&slot->claim), gen = CLAIM_GEN(claim);
     if (CLAIM_STATE(claim) == WKSP_SLOT_FREE || CLAIM_OWNER(claim) == owner) continue;

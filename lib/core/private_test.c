@@ -13,6 +13,14 @@
 
 #define MIB (1UL << 20)
 
+/* The thread sanitizer sees fork, and starts anew in the child; of a child that came otherwise it
+   thinks that its parent's threads are there, and calls what they did a race with it. */
+#ifdef __SANITIZE_THREAD__
+#define WAYS 1
+#else
+#define WAYS BYS
+#endif
+
 typedef struct bed {
   fd_wksp_t *wksp;
   fd_alloc_t *alloc;
@@ -192,7 +200,7 @@ static void test_fork_under_threads(void **state) {
     busy[i].seed = testing_next(&rng) | 1;
     assert_int_equal(pthread_create(&busy[i].thread, NULL, busy_run, &busy[i]), 0);
   }
-  for (int turn = 0; turn < 24; turn++) in_child(turn % BYS, child_works, &bed);
+  for (int turn = 0; turn < 24; turn++) in_child(turn % WAYS, child_works, &bed);
   for (uint i = 0; i < 3; i++) {
     void *failed;
     __atomic_store_n(&busy[i].stop, 1U, __ATOMIC_RELAXED);
@@ -255,6 +263,66 @@ static void test_slots_of_children(void **state) {
   bed_end(&bed);
 }
 
+typedef struct many {
+  bed_t bed;
+  pthread_barrier_t all;
+  uint refused; /* atomic */
+} many_t;
+
+static void *one_of_many(void *arg) {
+  many_t *many = arg;
+  void *blk = fd_alloc_malloc(many->bed.alloc, 0, 100);
+  if (!blk) __atomic_fetch_add(&many->refused, 1U, __ATOMIC_RELAXED);
+  pthread_barrier_wait(&many->all);
+  pthread_barrier_wait(&many->all);
+  fd_alloc_free(many->bed.alloc, blk);
+  return NULL;
+}
+
+static int one_is_left(void *arg) {
+  many_t *many = arg;
+  if (held_slots(many->bed.wksp) != 1) return 70;
+  fd_alloc_free(many->bed.alloc, fd_alloc_malloc(many->bed.alloc, 0, 10));
+  return fd_wksp_verify(many->bed.wksp, NULL, NULL) ? 71 : 0;
+}
+
+/* Where one process's threads alone are served there are slots for thousands of them, each has its
+   own, and a child finds those of the others dead. Words with a mark, which have no room for the
+   number of such a slot, are refused. */
+static void test_many_threads(void **state) {
+  (void)state;
+  enum { CNT = 1100 };
+  fd_wksp_private_t how = {.size = 1024 * MIB, .flags = FD_WKSP_PRIVATE_THREADS};
+  many_t many = {.bed.wksp = fd_wksp_new_private("private", &how)};
+  fd_wksp_t *wksp = many.bed.wksp;
+  assert_non_null(wksp);
+  assert_int_equal(wksp->slot_max, WKSP_SLOTS_MANY);
+  assert_true(wksp->footprint <= how.size);
+  many.bed.alloc = fd_alloc_join(
+      fd_alloc_new(fd_wksp_alloc_laddr(wksp, fd_alloc_align(), fd_alloc_footprint(), 1), 1), 0);
+  static pthread_t thread[CNT];
+  pthread_attr_t attr;
+  pthread_attr_init(&attr);
+  pthread_attr_setstacksize(&attr, 128 << 10);
+  pthread_barrier_init(&many.all, NULL, CNT + 1);
+  for (uint i = 0; i < CNT; i++)
+    assert_int_equal(pthread_create(&thread[i], &attr, one_of_many, &many), 0);
+  pthread_barrier_wait(&many.all);
+  assert_int_equal(held_slots(wksp), CNT + 1);
+  in_child(BY_FORK, one_is_left, &many);
+  pthread_barrier_wait(&many.all);
+  for (uint i = 0; i < CNT; i++) pthread_join(thread[i], NULL);
+  assert_int_equal(many.refused, 0);
+  assert_int_equal(held_slots(wksp), 1);
+  ulong *word = fd_alloc_malloc(many.bed.alloc, 8, sizeof *word);
+  *word = 0;
+  assert_int_equal(fd_alloc_malloc_to(many.bed.alloc, 0, 10, word), WKSP_E_UNSUPPORTED);
+  fd_alloc_free(many.bed.alloc, word);
+  pthread_barrier_destroy(&many.all);
+  pthread_attr_destroy(&attr);
+  bed_end(&many.bed);
+}
+
 /* The data grow until the addresses are used up, and not beyond: then malloc says so. What is not
    yet part of the data cannot be touched, and counts as nothing. */
 static void test_grows(void **state) {
@@ -275,7 +343,7 @@ static void test_grows(void **state) {
   bed_end(&bed);
   assert_null(fd_wksp_new_private("private", NULL));
   assert_int_equal(wksp_last_error_code(), WKSP_E_INVAL);
-  fd_wksp_private_t bad = {.size = 64 * MIB, .flags = 4};
+  fd_wksp_private_t bad = {.size = 64 * MIB, .flags = 8};
   assert_null(fd_wksp_new_private("private", &bad));
   assert_int_equal(wksp_last_error_code(), WKSP_E_INVAL);
   bad = (fd_wksp_private_t){.size = 64 * MIB};
@@ -305,7 +373,7 @@ static int limited(void *arg) {
 
 static void test_limits(void **state) {
   (void)state;
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   print_message("# this build's sanitizer takes more addresses than the test allows\n");
   skip();
 #endif
@@ -316,6 +384,10 @@ static void test_limits(void **state) {
    all of it by trim. */
 static void test_gives_back(void **state) {
   (void)state;
+#ifdef __SANITIZE_THREAD__
+  print_message("# this build's sanitizer has memory of its own for what is given back\n");
+  skip();
+#endif
   bed_t bed = bed_new((fd_wksp_private_t){.keep = 16 * MIB});
   static void *blk[120 * MIB / 600];
   ulong before = resident();
@@ -380,6 +452,7 @@ int main(void) {
       cmocka_unit_test(test_fork_copies),
       cmocka_unit_test(test_fork_under_threads),
       cmocka_unit_test(test_slots_of_children),
+      cmocka_unit_test(test_many_threads),
       cmocka_unit_test(test_grows),
       cmocka_unit_test(test_limits),
       cmocka_unit_test(test_gives_back),

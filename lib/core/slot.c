@@ -26,54 +26,26 @@
 #include "core/held.h"
 #include "core/live.h"
 #include "core/map.h"
+#include "core/private.h"
 #include "core/protect.h"
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 /* A call waits this long for the shared slot; ns. */
 #define SHARED_WAIT_NS 10000000000UL
+/* and looks so many times whether it is free before it sleeps: a call takes a few microseconds. */
+#define SHARED_SPINS 32
 /* Who takes a dead thread's heap waits this long for the lock, should he need it; ns. Else he takes
    another heap. */
 #define SETTLE_WAIT_NS 2000000UL
 /* What a waiter sleeps at most before it looks again whether the one it waits for lives; ns. */
 #define RECHECK_NS 2000000UL
-
-uint64_t wksp__now_ns(void) {
-  struct timespec ts;
-  clock_gettime(CLOCK_MONOTONIC, &ts);
-  return (uint64_t)ts.tv_sec * 1000000000UL + (uint64_t)ts.tv_nsec;
-}
-
-uint64_t wksp__real_ns(void) {
-  struct timespec ts;
-  clock_gettime(CLOCK_REALTIME, &ts);
-  return (uint64_t)ts.tv_sec * 1000000000UL + (uint64_t)ts.tv_nsec;
-}
-
-void wksp__relax(uint32_t turn) {
-  WKSP__WAITS();
-  if (turn < 64) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#else
-    wksp__compiler_fence();
-#endif
-  } else if (turn < 72) {
-    sched_yield();
-  } else {
-    struct timespec nap = {0, turn < 100 ? 20000 : 100000};
-    /* not the C library's, at which a thread may be cancelled: malloc must not be such a place */
-    (void)syscall(SYS_nanosleep, &nap, NULL);
-  }
-}
 
 void wksp__slots_new(fd_wksp_t *wksp) {
   wksp__slot_t *slots = wksp__slots(wksp);
@@ -245,7 +217,10 @@ void wksp__slot_mend(wksp__seat_t *seat) {
     if (seat->nested[i]) abandon(seat->wksp, seat->nested[i]);
     seat->nested[i] = NULL;
   }
-  if (seat->shared) abandon(seat->wksp, &slots[0]);
+  if (seat->shared) {
+    abandon(seat->wksp, &slots[0]);
+    wksp__queue_next(&slots[0].queue);
+  }
   seat->shared = 0;
   if (!wksp__slot_outside(seat->slot)) {
     wksp__seat_short_off(seat);
@@ -272,19 +247,22 @@ void wksp__slot_release(wksp__seat_t *seat) {
 }
 
 /* Any free slot but the shared one: call->slot and call->name. 1, or 0 if none is free, E_SYS. */
-static int claim_any(wksp__call_t *call, uint64_t lease) {
-  uint32_t cnt = call->wksp->slot_max - 1;
-  uint32_t at = (uint32_t)syscall(SYS_gettid);
-  for (uint32_t i = 0; i < cnt; i++) {
-    int got = claim(call, 1 + (at + i) % cnt, lease);
-    if (got) return got;
-  }
+static int claim_any(wksp__call_t *call, wksp__map_t const *map) {
+  uint32_t at = (uint32_t)syscall(SYS_gettid), end;
+  do {
+    end = wksp__slot_end(map->own, call->wksp);
+    uint32_t cnt = end - 1;
+    for (uint32_t i = 0; i < cnt; i++) {
+      int got = claim(call, 1 + (at + i) % cnt, map->lease);
+      if (got) return got;
+    }
+  } while (wksp__slot_more(map->own, call->wksp, end));
   return 0;
 }
 
 /* A slot for the calling thread to keep. 0, or 1 if none is free (seat->slot stays NULL), E_SYS. */
 static int lease_slot(wksp__call_t *call, wksp__seat_t *seat) {
-  int got = claim_any(call, seat->map->lease);
+  int got = claim_any(call, seat->map);
   if (got <= 0) return got ? got : 1;
   seat->slot = call->slot;
   seat->name = call->name;
@@ -303,30 +281,53 @@ static int lease_unguarded(wksp__call_t *call, wksp__seat_t *seat) {
   return got;
 }
 
+/* The shared slot, if it is to be had now: 1, 0, E_SYS. */
+static int try_shared(wksp__call_t *call, wksp__seat_t *seat) {
+  wksp__slot_t *slot = wksp__slots(call->wksp);
+  if (!claimable(slot, wksp__ld_acquire(&slot->claim))) return 0;
+  sigset_t old;
+  wksp__signals_off(&old);
+  int got = claim(call, 0, seat->map->lease);
+  if (got == 1) seat->shared = call->name;
+  wksp__signals_on(&old);
+  return got;
+}
+
+/* The shared slot by waiting: 1, 0: not in time, E_SYS. */
+static int await_shared(wksp__call_t *call, wksp__seat_t *seat) {
+  wksp__queue_t *queue = &wksp__slots(call->wksp)->queue;
+  uint64_t until = wksp__now_ns() + SHARED_WAIT_NS;
+  int got = 0;
+  for (uint32_t turn = 0; !got && turn < SHARED_SPINS; turn++) {
+    got = try_shared(call, seat);
+    if (!got) wksp__relax(turn);
+  }
+  if (got) return got;
+  for (uint32_t sleep = 0; !got && wksp__now_ns() < until; sleep++) {
+    uint32_t word = wksp__queue_enter(queue);
+    got = try_shared(call, seat);
+    if (got) break;
+    wksp__queue_wait(queue, word, sleep);
+    got = try_shared(call, seat);
+  }
+  wksp__queue_left(queue);
+  return got;
+}
+
 /* The shared slot for this call. */
 static int borrow_shared(wksp__call_t *call, wksp__seat_t *seat) {
   wksp__slot_t *slot = wksp__slots(call->wksp);
-  uint64_t until = wksp__now_ns() + SHARED_WAIT_NS;
-  for (uint32_t turn = 0;; turn++) {
-    if (seat->shared)
-      return wksp__fail(
-          WKSP_E_BUSY,
-          "call: all %u slots are taken, and the shared one serves the call that this "
-          "one has interrupted",
-          call->wksp->slot_max);
-    sigset_t old;
-    wksp__signals_off(&old);
-    int got = claim(call, 0, seat->map->lease);
-    if (got == 1) seat->shared = call->name;
-    wksp__signals_on(&old);
-    if (got) return got < 0 ? got : 0;
-    if (wksp__now_ns() > until)
-      return wksp__fail(
-          WKSP_E_TIMEDOUT,
-          "call: all %u slots are taken and the shared one stayed with pid %u (%.16s) for 10 s",
-          call->wksp->slot_max, wksp__ld(&slot->pid), slot->comm);
-    wksp__relax(turn);
-  }
+  if (seat->shared)
+    return wksp__fail(WKSP_E_BUSY,
+                      "call: all %u slots are taken, and the shared one serves the call that this "
+                      "one has interrupted",
+                      call->wksp->slot_max);
+  int got = await_shared(call, seat);
+  if (got) return got < 0 ? got : 0;
+  return wksp__fail(
+      WKSP_E_TIMEDOUT,
+      "call: all %u slots are taken and the shared one stayed with pid %u (%.16s) for 10 s",
+      call->wksp->slot_max, wksp__ld(&slot->pid), slot->comm);
 }
 
 /* A free slot for this call, which has interrupted one. 1, or 0: none is to be had, E_SYS. */
@@ -336,7 +337,7 @@ static int borrow_nested(wksp__call_t *call, wksp__seat_t *seat) {
   if (at == WKSP_SEAT_NESTED) return 0;
   sigset_t old;
   wksp__signals_off(&old);
-  int got = claim_any(call, seat->map->lease);
+  int got = claim_any(call, seat->map);
   if (got == 1) seat->nested[at] = call->slot;
   wksp__signals_on(&old);
   return got;
@@ -355,12 +356,14 @@ static int borrow(wksp__call_t *call, wksp__seat_t *seat) {
 /* Gives the slot back that the call has borrowed. */
 static void end_borrowed(wksp__call_t *call) {
   wksp__seat_t *seat = wksp__seat_find(call->wksp);
+  wksp__slot_t *shared = wksp__slots(call->wksp);
   sigset_t old;
   wksp__signals_off(&old);
   unclaim(call->slot);
   if (seat && seat->shared == call->name) seat->shared = 0;
   for (uint32_t i = 0; seat && i < WKSP_SEAT_NESTED; i++)
     if (seat->nested[i] == call->slot) seat->nested[i] = NULL;
+  if (call->slot == shared) wksp__queue_next(&shared->queue);
   wksp__signals_on(&old);
 }
 

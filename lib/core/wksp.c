@@ -62,10 +62,10 @@ static int page_is_zero(void const *page) {
   return 1;
 }
 
-void *wksp__new_hidden(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
-                       ulong data_sz) {
+/* Without the magic number. */
+static void *format(void *shmem, char const *name, uint seed, wksp__geom_t const *geom,
+                    ulong data_sz) {
   struct fd_wksp *hdr = shmem;
-  wksp__geom_t geom;
   if (!shmem || (uintptr_t)shmem % FD_WKSP_ALIGN) {
     wksp__fail(WKSP_E_INVAL, "new: memory at %p, which must be a multiple of %lu and not NULL",
                shmem, FD_WKSP_ALIGN);
@@ -78,16 +78,9 @@ void *wksp__new_hidden(void *shmem, char const *name, uint seed, ulong part_max,
                name ? name : "", FD_WKSP_NAME_MAX);
     return NULL;
   }
-  if (wksp__geom(&geom, part_max, data_max)) {
-    wksp__fail(WKSP_E_INVAL,
-               "new: part_max %lu and data_max %lu: they must lie in [%lu, %lu) and [%lu, %lu]",
-               part_max, data_max, WKSP_PART_MAX_MIN, WKSP_PART_MAX_MAX, WKSP_SPAN_SZ,
-               WKSP_DATA_MAX_MAX);
-    return NULL;
-  }
-  if (data_sz < WKSP_SPAN_SZ || data_sz > geom.data_max || data_sz % WKSP_SPAN_SZ) {
+  if (data_sz < WKSP_SPAN_SZ || data_sz > geom->data_max || data_sz % WKSP_SPAN_SZ) {
     wksp__fail(WKSP_E_INVAL, "new: %lu bytes of data at first: a multiple of %lu up to %lu",
-               data_sz, WKSP_SPAN_SZ, geom.data_max);
+               data_sz, WKSP_SPAN_SZ, geom->data_max);
     return NULL;
   }
   if (!page_is_zero(shmem)) {
@@ -97,18 +90,38 @@ void *wksp__new_hidden(void *shmem, char const *name, uint seed, ulong part_max,
     return NULL;
   }
   if (uuid_make(hdr->uuid)) return NULL;
-  header_fill(hdr, name, seed, &geom);
-  wksp__slots_new(hdr);
+  header_fill(hdr, name, seed, geom);
+  /* they are zero, but so their pages are there; thousands of slots take pages as they are used */
+  if (geom->slot_max != WKSP_SLOTS_MANY) wksp__slots_new(hdr);
   wksp__part_new(hdr, data_sz);
   return shmem;
 }
 
+static void *show(struct fd_wksp *hdr) {
+  if (hdr) /* pairs with the acquire in wksp__header_check */
+    wksp__st_release(&hdr->magic, WKSP_MAGIC);
+  return hdr;
+}
+
+void *wksp__new_as(void *shmem, char const *name, uint seed, wksp__geom_t const *geom,
+                   ulong data_sz) {
+  return show(format(shmem, name, seed, geom, data_sz));
+}
+
+void *wksp__new_hidden(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
+                       ulong data_sz) {
+  wksp__geom_t geom;
+  if (!wksp__geom(&geom, part_max, data_max)) return format(shmem, name, seed, &geom, data_sz);
+  wksp__fail(WKSP_E_INVAL,
+             "new: part_max %lu and data_max %lu: they must lie in [%lu, %lu) and [%lu, %lu]",
+             part_max, data_max, WKSP_PART_MAX_MIN, WKSP_PART_MAX_MAX, WKSP_SPAN_SZ,
+             WKSP_DATA_MAX_MAX);
+  return NULL;
+}
+
 void *wksp__new(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
                 ulong data_sz) {
-  struct fd_wksp *hdr = wksp__new_hidden(shmem, name, seed, part_max, data_max, data_sz);
-  if (!hdr) return NULL;
-  wksp__st_release(&hdr->magic, WKSP_MAGIC); /* pairs with the acquire in wksp__header_check */
-  return shmem;
+  return show(wksp__new_hidden(shmem, name, seed, part_max, data_max, data_sz));
 }
 
 void *fd_wksp_new(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max) {

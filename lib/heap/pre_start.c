@@ -81,7 +81,9 @@ static ulong size_allowed(ulong size) {
 }
 
 static fd_wksp_t *wksp_make(void) {
-  fd_wksp_private_t how = {.keep = pre.env.keep, .nodes = pre.env.nodes, .flags = pre.env.flags};
+  fd_wksp_private_t how = {.keep = pre.env.keep,
+                           .nodes = pre.env.nodes,
+                           .flags = pre.env.flags | FD_WKSP_PRIVATE_THREADS};
   for (how.size = size_allowed(size_wanted()); how.size >= SIZE_MIN; how.size /= 2) {
     fd_wksp_t *wksp = fd_wksp_new_private("malloc", &how);
     if (wksp) return wksp;

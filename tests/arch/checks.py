@@ -178,8 +178,10 @@ CORE_FILES = {
     "private": set("mprotect mmap munmap madvise sysconf".split()),
     # Protection of a mapping, for debugging.
     "protect": {"mprotect"},
-    # Deadlines, and since when a holder has been there; a claimant without a lease that is gone (kill 0).
-    "slot": set("clock_gettime kill".split()),
+    # A claimant without a lease that is gone (kill 0).
+    "slot": {"kill"},
+    # Deadlines, and since when a holder has been there.
+    "wait": {"clock_gettime"},
     # The uuid of a new workspace.
     "wksp": {"getrandom"},
 }

@@ -156,6 +156,11 @@ typedef struct fd_wksp_private {
 #define FD_WKSP_PRIVATE_THP     1UL
 #define FD_WKSP_PRIVATE_HUGETLB 2UL
 
+/* With a size of 1 GiB or more: up to 8,191 threads at once each have a slot of their own, in place
+   of 1,023; those beyond take turns. Not for malloc_to, take_from and free_from, which fail there
+   (E_UNSUPPORTED), nor for many fd_allocs. */
+#define FD_WKSP_PRIVATE_THREADS 4UL
+
 /* A workspace without a daemon in memory of this process alone, which is copied, as malloc's is,
    when the process forks: the child goes on with its copy, and threads that were not forked count
    as killed at that instant. It has addresses for its whole size and grows by itself, by steps of
