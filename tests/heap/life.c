@@ -135,19 +135,27 @@ static void many(void) {
 
 static pthread_barrier_t g_barrier;
 static void *at_once(void *arg) {
-  void *blk = malloc((uintptr_t)arg % 1000 + 1);
+  void *blk = malloc((uintptr_t)arg % 1000 + 1), *mine[16] = {0};
   WANT(blk);
   pthread_barrier_wait(&g_barrier);
   free(blk);
   WANT(blk = malloc(200));
+  for (unsigned i = 0; i < 400; i++) {
+    void **at = &mine[i * 7 % 16];
+    free(*at);
+    WANT(*at = malloc(1 + (i * 37 + (uintptr_t)arg) % 500));
+    memset(*at, 1, 1);
+  }
+  for (unsigned i = 0; i < 16; i++) free(mine[i]);
   pthread_barrier_wait(&g_barrier);
   free(blk);
   return NULL;
 }
 
-/* More threads at once than the heap has slots for. */
+/* Many threads that allocate at once: more than a workspace that others share has slots for, all of
+   which want memory that is not there yet. */
 static void crowd(void) {
-  enum { CROWD = 1200 };
+  enum { CROWD = 1400 };
   static pthread_t threads[CROWD];
   pthread_barrier_init(&g_barrier, NULL, CROWD);
   for (uintptr_t i = 0; i < CROWD; i++) threads[i] = start(at_once, (void *)i);

@@ -16,6 +16,7 @@ import tap
 from daemon import Daemon, bin_dir
 
 SAME = os.path.join(bin_dir(), "tests/heap/same")
+CXX = os.path.join(bin_dir(), "tests/heap/cxx")
 LIFE = os.path.join(bin_dir(), "tests/heap/life")
 
 
@@ -152,6 +153,17 @@ def bad_frees():
     tap.eq(life("bad", WKSP_MALLOC_BAD_FREE="ignore"), "")
     done = heaplib.run(heaplib.OURS, LIFE, "bad", WKSP_MALLOC_BAD_FREE="abort")
     tap.eq(done.returncode, -signal.SIGABRT)
+
+
+@tap.test
+def cxx():
+    """C++'s operators, plain, aligned, sized, without exceptions and with a handler, are served by it"""
+    if not os.path.exists(CXX):
+        tap.skip("a C++ compiler")
+    for library in (heaplib.OURS, None):
+        done = heaplib.run(library, CXX)
+        tap.eq(done.returncode, 0, f"{library}: {done.stdout[-300:]} {done.stderr[-300:]}")
+        tap.eq((done.stdout, done.stderr), (b"ok\n", b""))
 
 
 @tap.test

@@ -1,7 +1,7 @@
 /* same: one long sequence of calls of malloc's family, the same for every allocator, and what can
    be seen of it: which fail, with which errno, and whether each block is aligned, large enough, of
-   its own, as it was left, and zero where it must be. heap_test.py runs it under several allocators
-   and compares what they print.
+   its own as far as its usable size says, as it was left, and zero where it must be. heap_test.py
+   runs it under several allocators and compares what they print.
 
    What allocators may do as they like is not looked at: addresses, usable sizes beyond what was
    asked for, realloc to 0, alignments that are no powers of two. */
@@ -27,7 +27,7 @@ static int leave_out(char what) {
 static uint64_t g_state;
 static struct {
   unsigned char *ptr;
-  size_t sz;
+  size_t sz, usable;
   unsigned char fill;
 } g_blk[BLOCKS];
 
@@ -62,16 +62,20 @@ static void *(*volatile g_reallocarray)(void *, size_t, size_t) = reallocarray;
 static void give(unsigned i, void *ptr, size_t sz, size_t align) {
   if (!ptr) wrong("no block", sz);
   if ((uintptr_t)ptr % (leave_out('a') && align > 8 ? 8 : align)) wrong("alignment", sz);
-  if (malloc_usable_size(ptr) < sz) wrong("usable size", sz);
+  size_t usable = malloc_usable_size(ptr);
+  if (usable < sz) wrong("usable size", sz);
   g_blk[i].ptr = ptr;
   g_blk[i].sz = sz;
+  g_blk[i].usable = usable;
   g_blk[i].fill = (unsigned char)draw(256);
-  memset(ptr, g_blk[i].fill, sz);
+  memset(ptr, g_blk[i].fill, usable);
 }
 
 static void take(unsigned i) {
-  if (g_blk[i].ptr && !holds(g_blk[i].ptr, g_blk[i].sz, g_blk[i].fill))
+  if (g_blk[i].ptr && !holds(g_blk[i].ptr, g_blk[i].usable, g_blk[i].fill))
     wrong("a block has changed", g_blk[i].sz);
+  if (g_blk[i].ptr && malloc_usable_size(g_blk[i].ptr) != g_blk[i].usable)
+    wrong("the usable size has changed", g_blk[i].sz);
   errno = 123;
   free(g_blk[i].ptr);
   if (errno != 123 && !leave_out('f')) wrong("free changes errno", g_blk[i].sz);
