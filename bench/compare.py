@@ -70,7 +70,7 @@ def programs_rows(text):
     found = {}
     for line in text.splitlines():
         cells = re.findall(rf"{NUMBER} ±\s*(\d+)%\s*\d+M", line)
-        match = re.match(r"(\S+)\s.*M\s+([\d.]+)\s*[\d.]*$", line)
+        match = re.match(r"(\S+)\s.*M\s+([\d.]+)(?:\s+[\d.]+)*$", line)
         if len(cells) < 2 or not match:
             continue
         best = min(cells[:-1], key=lambda cell: float(cell[0]))

@@ -87,8 +87,8 @@ same 64                       100.0      9.1     30.0{:9.2f}         5.56{:.1f}.
 
 The least of the rounds:
 """
-PROGRAMS = "seconds, peak             glibc              wksp   to best    rss\n" \
-           "gcc               1.466 ± 0%  10M    1.365 ±{:2.0f}%  10M{:10.3f}   1.00\n"
+PROGRAMS = "seconds, peak             glibc              wksp   to best  least    rss\n" \
+           "gcc               1.466 ± 0%  10M    1.365 ±{:2.0f}%  10M{:10.3f}  0.993   1.00\n"
 PLACE = """
                                         wkspd          plain      ratio   p10..p90
 create 1062 MiB, 2M pages               776.0 ms      1060.0 ms  {0:6.2f} {1:6.2f}..{2:<6.2f} goal 1.05
