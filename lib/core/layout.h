@@ -148,7 +148,6 @@ WKSP_PRIVATE int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size
 void *wksp__new(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
                 ulong data_sz);
 
-
 /* The same with any geometry that a header can have. */
 void *wksp__new_as(void *shmem, char const *name, uint seed, wksp__geom_t const *geom,
                    ulong data_sz);
