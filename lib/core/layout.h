@@ -148,6 +148,36 @@ WKSP_PRIVATE int wksp__header_check(struct fd_wksp const *hdr, uint64_t map_size
 void *wksp__new(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
                 ulong data_sz);
 
-/* The same with any geometry that a header can have. */
+/* The same, but without the magic number: nobody can join it yet. */
+void *wksp__new_hidden(void *shmem, char const *name, uint seed, ulong part_max, ulong data_max,
+                       ulong data_sz);
+
+/* As wksp__new, with any geometry that a header can have. */
 void *wksp__new_as(void *shmem, char const *name, uint seed, wksp__geom_t const *geom,
                    ulong data_sz);
+
+/* 1 if name is a legal workspace name. */
+int wksp__name_ok(char const *name);
+
+static inline uint64_t *wksp__span_words(fd_wksp_t const *wksp) {
+  return (uint64_t *)((uintptr_t)wksp + wksp->span_off);
+}
+
+static inline uint64_t *wksp__heap_dir(fd_wksp_t const *wksp) {
+  return (uint64_t *)((uintptr_t)wksp + wksp->heap_off);
+}
+
+/* The index of the span that holds gaddr; gaddr must lie in the data region. */
+static inline uint32_t wksp__span_of(fd_wksp_t const *wksp, uint64_t gaddr) {
+  return (uint32_t)((gaddr - wksp->data_lo) >> WKSP_SPAN_LG);
+}
+
+static inline uint64_t wksp__span_gaddr(fd_wksp_t const *wksp, uint32_t span) {
+  return wksp->data_lo + ((uint64_t)span << WKSP_SPAN_LG);
+}
+
+static inline uint32_t wksp__span_cnt(fd_wksp_t const *wksp) {
+  return (uint32_t)(wksp->data_max >> WKSP_SPAN_LG);
+}
+
+#endif
