@@ -167,7 +167,7 @@ def stop_with_workers():
         with wire.Wire(d.socket) as c:
             tap.eq(c.call("Workspaces", "Create", create("w")).code, 0)
             for _ in range(40):
-                c.start("Workspaces", "Query", {1: "w"})
+                c.start("Workspaces", "Query", {1: "w"}, wire.WORKER_NS["Query"])
             c.frame()
             d.proc.send_signal(signal.SIGTERM)
             codes = {c.reply(f).code for f in c.closed()}

@@ -92,7 +92,7 @@ class Resizing:
 
     def __init__(self, d, name, size):
         self.wire = wire.Wire(d.socket)
-        self.wire.start("Workspaces", "Resize", {1: name, 2: size})
+        self.wire.start("Workspaces", "Resize", {1: name, 2: size}, wire.WORKER_NS["Resize"])
 
     def ended(self):
         return bool(select.select([self.wire.sock], [], [], 0)[0])
