@@ -245,6 +245,24 @@ def pipelined():
 
 
 @tap.test
+def descriptors_of_an_open():
+    """descriptors are those of the open that they come with, whatever is answered together with it"""
+    with Daemon() as d, wire.Wire(d.socket) as c:
+        tap.eq(c.call("Workspaces", "Create", create("w")).code, 0)
+        held = c.call("Workspaces", "Open", {1: "w"}).fds
+        for stream in range(101, 181, 4):
+            c.send(wire.request(stream, "Host", "Stats", {}) + wire.request(stream + 2, "Workspaces", "Open", {1: "w"}))
+            tap.eq(len(c.reply(c.frame()).fds), 0, "descriptors of figures")
+            reply = c.reply(c.frame())
+            tap.eq(len(reply.fds), 2, "descriptors of an open")
+            mmap.mmap(reply.fds[0], SIZE).close()
+            for fd in reply.fds:
+                os.close(fd)
+        for fd in held:
+            os.close(fd)
+
+
+@tap.test
 def open_gives_memory():
     """an open comes with the memory and a lifeline; the lease ends with the lifeline and not with the connection"""
     with Daemon() as d:

@@ -179,7 +179,8 @@ class Wire:
                 detail = decode(decode(any_)[2][0])
         fields = decode(b"".join(response[2]))
         fds = []
-        if not code and fields[6] and fields[2] and self.fds:
+        # Those of an Open, which begins with a workspace: what else is received with them may have such fields, too.
+        if not code and fields[6] and fields[2] and self.fds and isinstance((fields[1] or [0])[0], bytes):
             fds, self.fds = self.fds[:fields[6][0]], self.fds[fields[6][0]:]
         return Reply(code, message, fields, detail, fds)
 
