@@ -43,8 +43,18 @@ def report_rows(text):
 
 
 def rpc_rows(text):
-    return {m[0].strip(): Row(float(m[1]), float(m[2]), float(m[3]), 1) for m in
-            re.findall(rf"^(\S.*?)\s+\d+/s\s+echo\s+\d+/s\s+ratio {NUMBER} \({NUMBER} to {NUMBER}\)", text, re.M)}
+    """Rates beside the echo; loaded by quiet; the last tenth of many by the first."""
+    found = {m[0].strip(): Row(float(m[1]), float(m[2]), float(m[3]), 1) for m in
+             re.findall(rf"^(\S.*?)\s+\d+/s\s+echo\s+\d+/s\s+ratio {NUMBER} \({NUMBER} to {NUMBER}\)", text, re.M)}
+    for line, name in (("Get at 99.9 %", "at 99.9 %, loaded by quiet"), ("Get of one user", "beside a flood by alone")):
+        match = re.search(rf"^{re.escape(line)}.* ratio {NUMBER} \({NUMBER} to {NUMBER}\)", text, re.M)
+        if match and found:
+            found[name] = Row(float(match[1]), float(match[2]), float(match[3]), 0)
+    many = re.search(r"^\d+ workspaces.*$", text, re.M)
+    for name, ratio in re.findall(rf"(\w+) \d+ us each, the last tenth {NUMBER} of the first", many[0]) if many else []:
+        if found:
+            found[f"{name}, last of thousands by first"] = Row(float(ratio), None, None, 0)
+    return found
 
 
 def place_rows(text):

@@ -10,9 +10,10 @@
    of request. Of memory it is the resident bytes of the process that are told; what the kernel
    keeps for a socket is the kernel's.
 
-   Refuses to judge.
+   Refuses to judge; but for a lease that outlives its process by more than a second.
 
-     rpc [--only get|idle|tail|flood|many|memory] [--seconds N] [--connections N] [--workspaces N]
+     rpc [--only get|idle|tail|flood|lease|many|memory] [--seconds N] [--connections N]
+   [--workspaces N]
 
    N seconds for the memory (10), N idle connections (10,000), N workspaces (10,000). */
 
@@ -171,8 +172,9 @@ static options_t options(int argc, char **argv) {
     else if (i + 1 < argc && !strcmp(argv[i], "--only"))
       to.only = argv[i + 1];
     else
-      bench_die("rpc [--only get|idle|tail|flood|many|memory] [--seconds N] [--connections N] "
-                "[--workspaces N]");
+      bench_die(
+          "rpc [--only get|idle|tail|flood|lease|many|memory] [--seconds N] [--connections N] "
+          "[--workspaces N]");
   }
   return to;
 }
@@ -191,6 +193,7 @@ static void rows(options_t const *options, side_t *wkspd, side_t *echo, pid_t da
   if (wanted(options, "idle")) rpc_idle(wkspd->path, daemon, options->connections);
   if (wanted(options, "tail")) rpc_tail(wkspd);
   if (wanted(options, "flood")) rpc_flood(wkspd);
+  if (wanted(options, "lease")) rpc_lease(wkspd->path);
   if (wanted(options, "many")) rpc_many(wkspd->path, options->workspaces);
   if (wanted(options, "memory")) busy(wkspd->path, daemon, options->seconds);
 }

@@ -15,7 +15,11 @@ void rpc_tail(side_t *side);
 /* Requests of one user while another floods. */
 void rpc_flood(side_t *side);
 
-/* So many workspaces are made, asked for and removed. */
+/* From the death of a process until it is told that the lease that it held has ended. */
+void rpc_lease(char const *path);
+
+/* So many workspaces are made, asked for and removed; fewer, which is said, if the making takes
+   longer than some time. */
 void rpc_many(char const *path, int cnt);
 
 #endif

@@ -90,7 +90,8 @@ int result_check(result_ask_t const *ask, void const *bytes, size_t len, result_
     *ret_why = "the worker's answer has no legal status";
     return 0;
   }
-  uint32_t parts_max = ask->op == RESULT_QUERY && !ask->verify && !head->status ? ask->page_size : 0;
+  uint32_t parts_max =
+      ask->op == RESULT_QUERY && !ask->verify && !head->status ? ask->page_size : 0;
   uint32_t roots_max = parts_max && !ask->page_gaddr ? (uint32_t)FD_WKSP_ROOT_MAX : 0;
   uint32_t runs_max = ask->op == RESULT_PLACE && !head->status ? RESULT_RUNS_MAX : 0;
   if (head->part_cnt > parts_max || head->root_cnt > roots_max || head->run_cnt > runs_max ||
@@ -104,7 +105,8 @@ int result_check(result_ask_t const *ask, void const *bytes, size_t len, result_
   result.roots = (fd_wksp_root_t const *)(result.parts + head->part_cnt);
   result.runs = (result_run_t const *)(result.roots + head->root_cnt);
   char const *why = NULL;
-  if (!head->status && ask->op == RESULT_QUERY && !ask->verify) why = result_query_why(ask, &result);
+  if (!head->status && ask->op == RESULT_QUERY && !ask->verify)
+    why = result_query_why(ask, &result);
   if (!head->status && ask->op == RESULT_COMPACT && head->compacted.freed_sz > ask->size) {
     why = "more memory was given back than there is";
   }

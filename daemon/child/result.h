@@ -64,8 +64,8 @@ typedef struct result_ask {
   uint64_t size_min;  /* RESIZE: bytes, the least */
   uint32_t holder_only; /* QUERY: nothing but the holder */
   uint32_t verify;      /* QUERY: all of it is checked, and nothing told */
-  uint64_t page_bytes; /* RESIZE: 4096 or more; it ends at a multiple of that, or of spans. PLACE:
-                          of a page */
+  uint64_t page_bytes;  /* RESIZE: 4096 or more; it ends at a multiple of that, or of spans. PLACE:
+                           of a page */
 } result_ask_t;
 
 #define RESULT_ASK_MAX (sizeof(result_ask_t) + 8UL * RESULT_TAGS_MAX + 8UL * RESULT_LEASES_MAX)

@@ -5,7 +5,9 @@
 #include <string.h>
 
 int pressure_judge(int was, uint64_t used, uint64_t limit) {
-  uint64_t percent = limit ? (uint64_t)((unsigned __int128)used * 100 / limit) : 100;
+  uint64_t percent = used >= limit              ? 100
+                     : limit > UINT64_MAX / 100 ? used / (limit / 100)
+                                                : used * 100 / limit;
   return percent >= (was ? PRESSURE_LOW : PRESSURE_HIGH);
 }
 

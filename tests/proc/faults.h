@@ -15,9 +15,9 @@
 
 /* All in the machine's byte order; tests/proc/daemon_faults_test.py has the same. */
 typedef struct faults {
-  _Atomic int32_t at; /* the function that fails, -1: none */
+  _Atomic int32_t at;    /* the function that fails, -1: none */
   _Atomic int32_t waits; /* 1: it does not fail but waits for a byte in the pipe FAULTS_GO */
-  _Atomic int64_t left; /* calls of it that go well before the one that fails */
+  _Atomic int64_t left;  /* calls of it that go well before the one that fails */
   _Atomic uint64_t hits;
   struct {
     char name[FAULTS_NAME_MAX]; /* "": none more */

@@ -193,7 +193,8 @@ class Wire:
         return self.reply(got)
 
 
-STATS = {4: "workspaces", 5: "quarantined", 6: "leases", 7: "connections", 8: "jobs", 9: "bytes", 13: "fds", 42: "damaged"}
+STATS = {4: "workspaces", 5: "quarantined", 6: "leases", 7: "connections", 8: "jobs", 9: "bytes", 13: "fds",
+         42: "damaged"}
 
 
 def stats(path):
