@@ -76,6 +76,7 @@ struct engine {
   uint64_t refused_conn_cnt;
   pressure_t pressure;
   timer_node_t press_timer;
+  int press_stale; /* something has changed since it was looked at */
   uint64_t pressed_ns,
       pressed_cnt; /* when it was last looked at; what there was at the last step */
   topo_pool_t pools[TOPO_NODES_MAX][TOPO_SIZE_CNT];

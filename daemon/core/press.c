@@ -4,8 +4,9 @@
    is of a tag, who may know of a workspace with it; and who administers, all. A watch begins with
    what is high at that moment.
 
-   Looked at is at most once a second, by a timer that runs only if something has changed. The pools
-   of huge pages are others' too: the shell tells them every few seconds.
+   Looked at is at most once a second, by a timer that runs only if something has changed, and only
+   if somebody has asked. The pools of huge pages are others' too: the shell tells them every few
+   seconds.
 
    Refuses to refuse anything: bounds hold whether somebody listens or not. */
 
@@ -54,10 +55,6 @@ static void tell(engine_t *e, engine_pressure_t const *gauge) {
            gauge->what, gauge->high, gauge->of, gauge->uid, gauge->tag, gauge->page_size,
            gauge->node, gauge->used, gauge->limit);
   for (call_t const *call = e->calls.watches; call; call = call->w_next) tell_one(e, call, gauge);
-}
-
-void press_watch(engine_t *e, call_t *call) {
-  for (size_t i = 0; i < e->pressure.cnt; i++) tell_one(e, call, &e->pressure.high[i]);
 }
 
 /* Gauges
@@ -158,7 +155,28 @@ static void look(engine_t *e) {
 
 void press_due(engine_t *e) {
   e->pressed_ns = e->now_mono_ns;
+  e->press_stale = 0;
   look(e);
+}
+
+static int is_asked(engine_t const *e) {
+  for (call_t const *call = e->calls.watches; call; call = call->w_next)
+    if (call->pressed) return 1;
+  return 0;
+}
+
+/* Wants a look as soon as there may be one. */
+static void want(engine_t *e) {
+  uint64_t due = e->pressed_ns ? e->pressed_ns + PRESSURE_PERIOD_NS : 0;
+  if (e->press_timer.place || e->stopping) return;
+  e->press_timer.kind = TIMER_PRESSURE;
+  if (timers_start(&e->timers, &e->press_timer, due > e->now_mono_ns ? due : e->now_mono_ns))
+    e->err = WKSP_E_NOMEM;
+}
+
+void press_watch(engine_t *e, call_t *call) {
+  for (size_t i = 0; i < e->pressure.cnt; i++) tell_one(e, call, &e->pressure.high[i]);
+  if (e->press_stale) want(e);
 }
 
 static uint64_t counted(engine_t const *e) {
@@ -172,11 +190,9 @@ void press_stepped(engine_t *e, int kind) {
                 kind == ENGINE_EV_REMOVED || kind == ENGINE_EV_QUOTA || kind == ENGINE_EV_POOLS;
 
   e->pressed_cnt = cnt;
-  if (!changed || e->press_timer.place || e->phase != ENGINE_PHASE_SERVING || e->stopping) return;
-  uint64_t due = e->pressed_ns ? e->pressed_ns + PRESSURE_PERIOD_NS : e->now_mono_ns;
-  e->press_timer.kind = TIMER_PRESSURE;
-  if (timers_start(&e->timers, &e->press_timer, due > e->now_mono_ns ? due : e->now_mono_ns))
-    e->err = WKSP_E_NOMEM;
+  if (!changed) return;
+  e->press_stale = 1;
+  if (e->phase == ENGINE_PHASE_SERVING && is_asked(e)) want(e);
 }
 
 int press_pools(engine_t *e, engine_event_t const *event) {

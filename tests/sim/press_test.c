@@ -74,6 +74,11 @@ static void test_begins(void **state) {
   rules(sim, "uid5.4k", 1 << 20);
   make(sim, one, "w", "");
   later(sim);
+  for (int i = 0; i < 2; i++) {
+    uint32_t other = watch(sim, one);
+    sim_advance(sim, 1);
+    assert_int_equal(told(sim, one, other), 1);
+  }
   uint32_t stream = watch(sim, one);
   assert_int_equal(told(sim, one, stream), 1);
   rules(sim, "uid5.4k", 4 << 20);
@@ -82,6 +87,17 @@ static void test_begins(void **state) {
   rules(sim, "uid6.4k", 1);
   later(sim);
   assert_int_equal(told(sim, one, stream), 2);
+  sim_free(sim);
+}
+
+/* Where nobody has asked nothing is looked at, and no timer runs. */
+static void test_nobody(void **state) {
+  sim_t *sim = sim_new(1, NULL);
+  uint64_t one = sim_conn(sim, 5, 5);
+  (void)sim_send_named(sim, one, ENGINE_WATCH, "", 0);
+  rules(sim, "uid5.4k", 1 << 20);
+  make(sim, one, "w", "");
+  assert_int_equal(sim->update.next_tick_mono_ns, 0);
   sim_free(sim);
 }
 
@@ -156,8 +172,9 @@ static void test_flapping(void **state) {
 
 int main(void) {
   struct CMUnitTest const tests[] = {
-      cmocka_unit_test(test_users), cmocka_unit_test(test_begins),
-      cmocka_unit_test(test_tags),  cmocka_unit_test(test_connections),
-      cmocka_unit_test(test_pools), cmocka_unit_test(test_flapping)};
+      cmocka_unit_test(test_users),       cmocka_unit_test(test_begins),
+      cmocka_unit_test(test_nobody),      cmocka_unit_test(test_tags),
+      cmocka_unit_test(test_connections), cmocka_unit_test(test_pools),
+      cmocka_unit_test(test_flapping)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
