@@ -27,7 +27,7 @@
 static char sys[] = "/tmp/wksp-near-XXXXXX";
 
 /* A folder below sys, with those above it. */
-static void folder(char const *format, ...) {
+__attribute__((format(printf, 1, 2))) static void folder(char const *format, ...) {
   char path[256];
   va_list args;
   size_t len = (size_t)snprintf(path, sizeof path, "%s/", sys);
