@@ -215,6 +215,7 @@ static int header_make(wksp__ck_wire_info_t const *wire, struct fd_wksp *hdr) {
   if (wksp__geom(&geom, wire->part_max, wire->data_max)) return corrupt("its dimensions");
   hdr->layout_version = wire->layout_version;
   hdr->geometry_hash = wire->geometry_hash;
+  hdr->incompat = wire->incompat;
   hdr->part_max = geom.part_max;
   hdr->data_max = geom.data_max;
   hdr->footprint = geom.footprint;

@@ -10,8 +10,9 @@
    the rest is free.
 
    Other dimensions: since addresses stay, what is kept must lie between where the new tables end
-   and where the new data does, and must have the same classes of blocks, heaps and ids. Spans have
-   other numbers then, so here they are known by their gaddrs.
+   and where the new data does, and must have the same ids of heaps. What the size of a workspace
+   says of spans and heaps stays as it was, too: the header of the new one says so then. Spans have
+   other numbers, so here they are known by their gaddrs.
 
    What it refuses: another layout than this library's; memory that is too small; to guess at
    anything that is missing. */
@@ -270,12 +271,18 @@ static extent_t extent_of(restore_t const *self) {
   return extent;
 }
 
+/* The scale of fd_allocs: blocks stay where they are, so if there are any it is as it was. */
+static uint32_t scale_of(restore_t const *self) {
+  wksp__ck_tables_t const *tables = &self->ckpt->tables;
+  for (uint64_t i = 0; i < tables->dir_cnt; i++)
+    if (kept_at(self, tables->dir[i].gaddr)) return wksp__scale(&tables->hdr);
+  return wksp__scale_for(self->geom.data_max);
+}
+
 /* Other numbers of partitions, spans and ids than there were: whether what is kept can have them.
  */
 static int dimensions_fit(restore_t const *self) {
   wksp__ck_tables_t const *tables = &self->ckpt->tables;
-  struct fd_wksp const *hdr = &tables->hdr;
-  struct fd_wksp as = {.data_max = self->geom.data_max};
   extent_t extent = extent_of(self);
   if (extent.hi && extent.lo < self->geom.data_lo)
     return wksp__fail(
@@ -290,12 +297,6 @@ static int dimensions_fit(restore_t const *self) {
                       extent.entries, self->geom.part_max);
   for (uint64_t i = 0; i < tables->dir_cnt; i++) {
     if (!kept_at(self, tables->dir[i].gaddr)) continue;
-    if (wksp__scale(&as) != wksp__scale(hdr))
-      return wksp__fail(
-          WKSP_E_LIMIT,
-          "restore: a workspace of %lu bytes of data has other heaps than one of %lu, "
-          "and there are heaps to restore: stay on the same side of 16 MiB and 256 MiB",
-          self->geom.data_max, hdr->data_max);
     if (tables->dir[i].id >= self->geom.heap_max)
       return wksp__fail(
           WKSP_E_LIMIT,
@@ -352,7 +353,8 @@ static int run(restore_t *self) {
                          .seed = opts->seed_set ? opts->seed : info->seed,
                          .part_max = self->geom.part_max,
                          .data_max = self->geom.data_max,
-                         .data_sz = self->data_sz};
+                         .data_sz = self->data_sz,
+                         .scale = scale_of(self)};
   self->wksp = wksp__remake_begin(opts->shmem, &what);
   if (!self->wksp) return wksp_last_error_code();
   err = parts_make(self);

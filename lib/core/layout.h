@@ -30,7 +30,10 @@
 
 /* Feature bits: one that a library does not know makes a workspace unusable (incompat), readable
  * only (ro_compat), or does not matter (compat). */
-#define WKSP_INCOMPAT_KNOWN  0UL
+/* The scale of its fd_allocs plus 1 (alloc.h), where it is not that of its data_max: a restore at
+   another size leaves blocks where they are. 0: it follows from data_max. */
+#define WKSP_INCOMPAT_SCALE  (3UL << 8)
+#define WKSP_INCOMPAT_KNOWN  WKSP_INCOMPAT_SCALE
 #define WKSP_RO_COMPAT_KNOWN 0UL
 
 #define WKSP_SPAN_LG      16

@@ -28,6 +28,8 @@ fd_wksp_t *wksp__remake_begin(void *shmem, wksp__remake_t const *what) {
   fd_wksp_t *wksp = wksp__new_hidden(shmem, what->name, what->seed, what->part_max, what->data_max,
                                      what->data_sz);
   if (!wksp) return NULL;
+  if (what->scale != wksp__scale(wksp))
+    wksp->incompat |= (what->scale + 1) * (WKSP_INCOMPAT_SCALE / 3);
   if (what->uuid) memcpy(wksp->uuid, what->uuid, sizeof wksp->uuid);
   return wksp;
 }
