@@ -366,6 +366,36 @@ static int magazine_read(capture_t *self, wksp__heap_t const *heap, uint32_t cls
   return err;
 }
 
+/* Blocks of lots: on their way from an array to their pair (lib/core/alloc_lot.c, lot_look). */
+static int lots_read(capture_t *self, int (*on_block)(void *, uint64_t)) {
+  struct fd_wksp const *hdr = &self->tables->hdr;
+  wksp__slot_t const *slots = at(self, hdr->vol_off + ((sizeof(wksp__vol_t) + 255UL) & ~255UL));
+  int err = 0;
+  for (uint32_t i = 0; i < hdr->slot_max && !err; i++) {
+    uint64_t lot = wksp__ld_acquire(&slots[i].lot);
+    uint64_t span = wksp__ld(&slots[i].lot_span), w = wksp__ld(&slots[i].lot_w);
+    if (!lot || (lot & WKSP_LOT_DONE) || span >= wksp__span_cnt(hdr) || w >= 64) continue;
+    uint64_t gaddr = wksp__span_gaddr(hdr, (uint32_t)span);
+    wksp__ck_part_t const *part = wksp__ck_part_at(self->tables, gaddr);
+    uint64_t e = wksp__ld_acquire((uint64_t const *)at(self, hdr->span_off) + span);
+    uint32_t cls = SPAN_CLASS(e);
+    if (!part || (part->kind & 255U) != FD_WKSP_KIND_SPANS ||
+        !span_good(self, (uint32_t)span, e, part->kind >> 8) ||
+        w >= wksp__class(hdr, cls)->word_cnt)
+      continue;
+    uint64_t bits = wksp__ld(&slots[i].lot_bits) & ~wksp__tail(hdr, cls, (uint32_t)w);
+    uint64_t f = wksp__ld_acquire(&pairs_at(self, (uint32_t)span, cls)[w].f);
+    if ((f ^ wksp__ld(&slots[i].lot_f)) & bits) continue; /* their pair says what they are */
+    wksp__fence_acquire();
+    if (wksp__ld(&slots[i].lot) != lot) continue;
+    for (; bits && !err; bits &= bits - 1) {
+      uint64_t blk = w * 64 + (uint64_t)__builtin_ctzl(bits);
+      err = on_block(self, gaddr + blk * wksp__class_size(cls));
+    }
+  }
+  return err;
+}
+
 static int magazines_read(capture_t *self, int (*on_block)(void *, uint64_t)) {
   int err = 0;
   for (uint64_t i = 0; i < self->tables->dir_cnt && !err; i++) {
@@ -375,7 +405,8 @@ static int magazines_read(capture_t *self, int (*on_block)(void *, uint64_t)) {
     for (uint32_t cls = 0; cls < WKSP_CLASS_CNT && !err; cls++)
       err = magazine_read(self, heap, cls, on_block);
   }
-  return err;
+  return err ? err
+             : lots_read(self, on_block); /* arrays first: what leaves one is in a lot before */
 }
 
 /* In flight

@@ -34,7 +34,7 @@
    the last block are 1 in A and 0 in F.
 
      an owner takes, gives back   one plain store to A, for many blocks of the word at once
-     everybody else gives back    one CAS for each block, which toggles F
+     everybody else gives back    one CAS for each block, or lot of blocks, which toggles F
 
    Magazines. In front of the pairs each heap has, for each class, an array of blocks and behind it
    the mask of one word. What they hold is free, whatever its pair says, and only the heap's owner
@@ -49,7 +49,7 @@
      malloc     flight; top or mask                       one block, which the flight leads to
      free       flight; entry; top                        likewise
      refill     entries; top; A       mbase; mask; A      in the magazine and free in its pair: once
-     overflow   own: A; top; then the span may retire      foreign: flight; top; F
+     overflow   own: A; top; then the span may retire      foreign: flight or lot; top; F
 
    So a block of the heap's own spans can be free twice, which flushing a dead owner's magazines
    takes for once: it clears bits that are set. A block of another heap's span never is, for that
@@ -129,7 +129,8 @@ typedef struct wksp__rec {
   uint32_t pad[9];
   /* What others write. */
   uint32_t inbox_next; /* span index + 1 */
-  uint32_t pad2[3];
+  uint32_t pad2;
+  uint64_t ticket; /* name of the thread whose lot may be about the span, 0 (alloc_lot.c) */
   wksp__pair_t inl[WKSP_REC_INLINE];
 } wksp__rec_t;
 _Static_assert(sizeof(wksp__rec_t) == 128, "two lines a span");
@@ -358,8 +359,7 @@ static inline uint64_t wksp__span_look(fd_wksp_t const *wksp, uint64_t gaddr, ui
 /* Live blocks in a span. */
 uint32_t wksp__span_used(fd_wksp_t const *wksp, uint32_t span, uint32_t cls);
 
-/* Which block of a span of the class lies at gaddr: its number, or UINT32_MAX if none starts there.
- */
+/* Number of the block of a span of the class at gaddr, or UINT32_MAX if none starts there. */
 static inline uint32_t wksp__blk_of(fd_wksp_t const *wksp, uint64_t gaddr, uint32_t cls) {
   wksp__class_t const *info = wksp__class(wksp, cls);
   uint32_t off = (uint32_t)(gaddr & ((WKSP_SPAN_SZ << info->lg) - 1));
@@ -386,9 +386,11 @@ uint64_t wksp__span_give(wksp__op_t *op, uint32_t span, uint32_t w, uint64_t bit
 /* Must follow it once no magazine holds these blocks any more: the span may change hands now. */
 void wksp__span_given(wksp__op_t *op, uint32_t span);
 
-/* The same for one block of a span of any heap, as wksp__span_look finds it. 0, or E_NOTFOUND if it
- * is no live block (not reported). */
+/* The same for a block of any heap's span, which span_look finds. 0, or E_NOTFOUND: not live. */
 int wksp__span_give_elsewhere(wksp__op_t *op, uint64_t gaddr, uint32_t span, uint64_t e);
+
+/* F of the span was just changed: its owner is told if it has set the span aside. */
+void wksp__span_tell(wksp__op_t *op, uint32_t span);
 
 /* The rest of a wide span of a heap that the caller owns says that it is of the heap with that id,
    or says the alloc's home. Afterwards free needs one look for a block there, or two. */
@@ -397,8 +399,7 @@ void wksp__tails_set(wksp__op_t *op, uint32_t span, uint32_t cls, uint32_t id);
 /* Brings what others have told into the heap's lists. */
 void wksp__span_drain(wksp__op_t *op, wksp__heap_t *heap, uint32_t heap_id);
 
-/* Gives a wholly free span in no list, of a heap that the caller owns, back to the alloc's pool,
-   unless it is not OWNED. */
+/* Gives a wholly free OWNED span in no list, of a heap of the caller's, to the alloc's pool. */
 void wksp__span_retire(wksp__op_t *op, uint32_t span, uint32_t heap_id);
 
 /* The same for one that is in SETUP, whatever its former owner was about when he was killed. */
@@ -479,8 +480,7 @@ uint64_t wksp__mag_malloc(wksp__op_t *op, uint32_t cls);
    live block (not reported). */
 int wksp__mag_free(wksp__op_t *op, uint64_t gaddr, uint32_t span, uint64_t e);
 
-/* The block that the next malloc of the class would give, which stays where it is; 0 if there is no
-   memory (reported). */
+/* What the next malloc of the class would give, which stays there; 0: no memory (reported). */
 uint64_t wksp__mag_peek(wksp__op_t *op, uint32_t cls);
 
 /* Afterwards the class's array has room for a further block. */
@@ -509,15 +509,14 @@ void wksp__heap_put(wksp__op_t *op);
 /* The heap of a directory id if it is one of this alloc, else NULL. */
 wksp__heap_t *wksp__heap_of(fd_wksp_t const *wksp, uint32_t id, uint64_t alloc_gaddr);
 
-/* Makes all caches of a heap that the caller owns from the truth. Wholly free spans go to the pool.
- * Returns how many spans it has then. */
+/* Makes all caches of a heap of the caller's from the truth. Wholly free spans go to the pool.
+   Returns how many spans it has then. */
 uint32_t wksp__heap_rebuild(wksp__op_t *op, wksp__heap_t *heap, uint32_t id);
 
 /* Moves spans of heaps that were left behind to the operation's heap. 1 if any came. */
 int wksp__heap_inherit(wksp__op_t *op);
 
-/* The word that makes a heap the caller's; never the same twice for a slot's generation, up to
- * 4,096 times. */
+/* What makes a heap the caller's; 4,096 times different for a slot's generation. */
 uint64_t wksp__heap_owner_word(wksp__call_t *call);
 
 /* Takes a heap from whoever owns it, a living thread under its gate: 1 and its owner word, 0 if
@@ -525,7 +524,7 @@ uint64_t wksp__heap_owner_word(wksp__call_t *call);
 int wksp__heap_take(wksp__op_t *op, wksp__heap_t *heap, uint64_t *ret_word,
                     fd_alloc_compacted_t *sum);
 
-/* Whether the directory still lists the heap whose owner word is at owner, for that alloc. */
+/* Whether the directory still lists the heap whose owner word is at owner. */
 int wksp__heap_listed(fd_wksp_t const *wksp, uint32_t id, uint64_t const *owner);
 
 /* Compacting, for who deletes (alloc_compact.c). The token: who has it is the only one to compact
@@ -557,6 +556,7 @@ int wksp__tag_homes_none(fd_wksp_t const *wksp, ulong tag, uint64_t but);
 int wksp__ephemeral_end(fd_wksp_t *wksp, uint64_t lease);
 
 #include "core/alloc_held.h"
+#include "core/alloc_lot.h"
 
 /* For the slots (alloc_heap.c)
  * ------------------------------------------------------------------------ */

@@ -61,19 +61,39 @@ static int grow(wksp__held_blocks_t *held, uint64_t *cap) {
   return 0;
 }
 
+/* The lot of a slot if it is of the alloc. */
+static uint64_t read_lot(fd_wksp_t const *wksp, uint32_t idx, uint64_t alloc_gaddr,
+                         uint64_t *ret_base, uint32_t *ret_size) {
+  uint32_t span, cls;
+  uint64_t bits = wksp__lot_look(wksp, &wksp__slots(wksp)[idx], ret_base, &span, &cls);
+  if (!bits ||
+      !wksp__heap_of(wksp, SPAN_HEAP(wksp__ld(&wksp__span_words(wksp)[span])), alloc_gaddr))
+    return 0;
+  *ret_size = wksp__class_size(cls);
+  return bits;
+}
+
 int wksp__held_blocks(fd_wksp_t const *wksp, uint64_t alloc_gaddr, wksp__held_blocks_t *ret_held) {
   wksp__held_blocks_t held = {0};
   uint64_t cap = 0;
-  for (uint32_t id = 1; id < wksp->heap_max; id++) {
+  uint32_t size;
+  int err = 0;
+  for (uint32_t id = 1; id < wksp->heap_max && !err; id++) {
     wksp__heap_t const *heap = wksp__heap_of(wksp, id, alloc_gaddr);
-    if (!heap) continue;
-    int err = grow(&held, &cap);
-    if (err) {
-      wksp__held_free(&held);
-      return err;
-    }
-    for (uint32_t cls = 0; cls < WKSP_CLASS_CNT; cls++)
+    err = heap ? grow(&held, &cap) : 0;
+    for (uint32_t cls = 0; heap && !err && cls < WKSP_CLASS_CNT; cls++)
       held.cnt += read_class(wksp, heap, cls, held.gaddr + held.cnt);
+  }
+  /* Arrays first: what leaves one is in a lot before. */
+  for (uint32_t idx = 0; idx < wksp->slot_max && !err; idx++) {
+    uint64_t base, bits = read_lot(wksp, idx, alloc_gaddr, &base, &size);
+    err = bits ? grow(&held, &cap) : 0;
+    for (; bits && !err; bits &= bits - 1)
+      held.gaddr[held.cnt++] = base + (uint64_t)__builtin_ctzl(bits) * size;
+  }
+  if (err) {
+    wksp__held_free(&held);
+    return err;
   }
   if (held.cnt) qsort(held.gaddr, held.cnt, sizeof *held.gaddr, by_gaddr);
   *ret_held = held;

@@ -8,7 +8,8 @@
    of pairs, which one store to A takes. A refill looks through the current span's words: blocks of
    sparse ones go into the array, and a word that has enough becomes the mask. An overflow gives the
    upper half of the array back, so that nothing needs to be moved: neighbours in the array that are
-   neighbours in a word go with one store to A, blocks of other heaps' spans one by one.
+   neighbours in a word go with one store to A, blocks of other heaps' spans as a lot with one CAS
+   of F (alloc_lot.c), or one by one.
 
    Whoever is killed anywhere in this leaves every block but the one that his flight names in the
    pairs, in the array or in the mask; some of the heap's own in two of them. The stores of each
@@ -158,28 +159,37 @@ static uint64_t span_at(fd_wksp_t *wksp, uint64_t gaddr, uint32_t *ret_span) {
   return wksp__span_look(wksp, gaddr, ret_span);
 }
 
-/* The topmost entries of the array, down to the one at `to`, that are different blocks of one word
-   of a span of the heap: how many bytes of the array they take, 0 if the topmost is no such block.
- */
+/* Entries of an array that are different blocks of one word. */
+typedef struct run {
+  uint32_t span, w;
+  uint64_t bits;
+  int own; /* the span is of the array's heap */
+} run_t;
+
+/* The topmost ones of the array, down to the one at `to`: how many bytes of the array they take, 0
+   if the topmost is no block of the class. */
 static uint32_t run_of(wksp__op_t *op, wksp__heap_t *heap, uint32_t id, uint32_t cls, uint32_t top,
-                       uint32_t to, uint32_t *ret_span, uint32_t *ret_w, uint64_t *ret_bits) {
-  uint32_t len = 0, span = 0;
+                       uint32_t to, run_t *ret_run) {
+  uint32_t len = 0, span = 0, w = 0;
   uint64_t bits = 0, in_span = (WKSP_SPAN_SZ << wksp__class(op->wksp, cls)->lg) - 1;
   while (top - len > to) {
     uint64_t gaddr = wksp__ld(wksp__mag_place(heap, top - len - 8));
     if (!len) {
-      if (!wksp__span_own(span_at(op->wksp, gaddr, &span), id, cls)) return 0;
+      uint64_t e = span_at(op->wksp, gaddr, &span);
+      if (!wksp__span_live(e) || SPAN_CLASS(e) != cls) return 0;
+      ret_run->own = SPAN_HEAP(e) == id;
     } else if ((gaddr & ~in_span) != wksp__span_gaddr(op->wksp, span)) {
       break;
     }
     uint32_t blk = wksp__blk_of(op->wksp, gaddr, cls);
-    if (blk == UINT32_MAX || (len && blk / 64 != *ret_w) || (bits & 1UL << (blk & 63U))) break;
-    *ret_w = blk / 64;
+    if (blk == UINT32_MAX || (len && blk / 64 != w) || (bits & 1UL << (blk & 63U))) break;
+    w = blk / 64;
     bits |= 1UL << (blk & 63U);
     len += 8;
   }
-  *ret_span = span;
-  *ret_bits = bits;
+  ret_run->span = span;
+  ret_run->w = w;
+  ret_run->bits = bits;
   return len;
 }
 
@@ -194,17 +204,24 @@ static int send(wksp__op_t *op, wksp__heap_t *heap, wksp__mag_t *mag, uint32_t t
   return wksp__span_live(e) ? wksp__span_give_elsewhere(op, gaddr, span, e) : WKSP_E_NOTFOUND;
 }
 
-/* The same for the operation's heap in good order, whose entries have been looked at when they were
+/* The same for many, with one CAS of the pair: 1, or 0 if that cannot be now. */
+static int send_lot(wksp__op_t *op, wksp__mag_t *mag, uint32_t to, run_t const *run,
+                    uint64_t *ret_twice) {
+  wksp__st(&op->call.slot->flight, 0UL); /* what was sent before */
+  return wksp__lot_send(op, &mag->top, to, run->span, run->w, run->bits, ret_twice);
+}
+
+/* run_of for the operation's heap in good order, whose entries have been looked at when they were
    put in. */
 static inline uint32_t run_own(wksp__op_t *op, wksp__class_t const *info, uint32_t cls,
-                               uint32_t top, uint32_t to, uint32_t *ret_span, uint32_t *ret_w,
-                               uint64_t *ret_bits) {
+                               uint32_t top, uint32_t to, run_t *ret_run) {
   uint64_t const *entry = wksp__mag_place(op->heap, top), *end = wksp__mag_place(op->heap, to);
   uint64_t const *start = entry;
   uint64_t gaddr = entry[-1], recip = info->recip, bits = 0;
   uint32_t span = wksp__span_of(op->wksp, gaddr & -(WKSP_SPAN_SZ << info->lg));
   uint64_t const *word = &wksp__span_words(op->wksp)[span];
-  if (!wksp__span_own(wksp__ld(word), op->heap_id, cls)) return 0;
+  uint64_t e = wksp__ld(word);
+  if (!wksp__span_live(e) || SPAN_CLASS(e) != cls) return 0;
   uint64_t in_word = 64UL * info->size, first = wksp__span_gaddr(op->wksp, span);
   uint64_t w = (gaddr - first) * recip >> 38, left = (WKSP_SPAN_SZ << info->lg) - w * in_word;
   first += w * in_word;
@@ -219,9 +236,10 @@ static inline uint32_t run_own(wksp__op_t *op, wksp__class_t const *info, uint32
       bits |= bit;
     }
   }
-  *ret_span = span;
-  *ret_w = (uint32_t)w;
-  *ret_bits = bits;
+  ret_run->span = span;
+  ret_run->w = (uint32_t)w;
+  ret_run->bits = bits;
+  ret_run->own = SPAN_HEAP(e) == op->heap_id;
   return top - (uint32_t)((uintptr_t)entry - (uintptr_t)op->heap);
 }
 
@@ -244,21 +262,23 @@ static void give_back(wksp__op_t *op, uint32_t cls, uint32_t to) {
   wksp__class_t const *info = wksp__class(op->wksp, cls);
   uint32_t top = mag->top;
   while (top > to) {
-    uint32_t span, w;
-    uint64_t bits;
-    uint32_t len = run_own(op, info, cls, top, to, &span, &w, &bits);
+    run_t run = {0};
+    uint32_t len = run_own(op, info, cls, top, to, &run);
+    uint64_t twice = 0;
     if (len == 8) look_ahead(op, info, cls, top, to);
-    if (len) {
-      uint64_t twice = wksp__span_give(op, span, w, bits);
-      if (wksp__unlikely(twice)) wksp__bad_late_word(op, span, cls, w, twice);
+    if (len && run.own) {
+      twice = wksp__span_give(op, run.span, run.w, run.bits);
       top -= len;
       wksp__st(&mag->top, top); /* till here free in the pair and in the array */
-      wksp__span_given(op, span);
+      wksp__span_given(op, run.span);
+    } else if (len >= 8 * WKSP_LOT_MIN && send_lot(op, mag, top - len, &run, &twice)) {
+      top -= len;
     } else {
       uint64_t gaddr = *wksp__mag_place(op->heap, top - 8);
       if (wksp__unlikely(send(op, op->heap, mag, top))) wksp__bad_late(op, gaddr, cls);
       top -= 8;
     }
+    if (wksp__unlikely(twice)) wksp__bad_late_word(op, run.span, cls, run.w, twice);
   }
   wksp__st(&op->call.slot->flight, 0UL);
 }
@@ -339,13 +359,16 @@ void wksp__mag_flush(wksp__op_t *op, wksp__heap_t *heap, uint32_t id) {
     flush_mask(op, mag, id, cls);
     uint32_t top = wksp__mag_top(op->wksp, heap, cls), to = wksp__mag_lo(op->wksp, cls);
     while (top > to) {
-      uint32_t span, w;
-      uint64_t bits;
-      uint32_t len = run_of(op, heap, id, cls, top, to, &span, &w, &bits);
-      if (len) {
-        clear(op, span, cls, w, bits);
+      run_t run;
+      uint64_t twice;
+      uint32_t len = run_of(op, heap, id, cls, top, to, &run);
+      if (len && run.own) {
+        clear(op, run.span, cls, run.w, run.bits);
         wksp__st(&mag->top, top - len);
         top -= len;
+      } else if (len >= 8 * WKSP_LOT_MIN && send_lot(op, mag, top - len, &run, &twice)) {
+        top -= len;
+        sent += len / 8;
       } else {
         send(op, heap, mag, top);
         top -= 8;

@@ -169,6 +169,12 @@ uint32_t wksp__alloc_owner_living(fd_wksp_t const *wksp) {
 
 uint32_t wksp__alloc_repair(wksp__call_t *call, wksp__finding_t finding, void *arg) {
   repair_t self = {.wksp = call->wksp, .finding = finding, .arg = arg};
+  for (uint32_t i = 0; i < call->wksp->slot_max; i++) { /* before what they are about changes */
+    wksp__slot_t *slot = &wksp__slots(call->wksp)[i];
+    uint64_t claim = wksp__ld_acquire(&slot->claim);
+    if (wksp__name_dead(call->wksp, wksp__name_of(i, CLAIM_GEN(claim))))
+      wksp__lot_settle(call->wksp, slot);
+  }
   directory(&self);
   partitions(&self);
   strays(&self);

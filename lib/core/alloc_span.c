@@ -170,6 +170,7 @@ static int undo(wksp__op_t *op, uint32_t span, uint32_t heap_id) {
   uint64_t e = wksp__ld(word_of(op->wksp, span));
   if (SPAN_STATE(e) != WKSP_SPAN_OWNED) return 0;
   uint32_t cls = SPAN_CLASS(e), wide = wksp__class(op->wksp, cls)->lg ? WKSP_SPAN_WIDE | cls : 0;
+  wksp__lot_end(op->wksp, wksp__rec(op->wksp, span), span);
   wksp__st_release(word_of(op->wksp, span), SPAN_NEXT(e, heap_id, wide, WKSP_SPAN_SETUP));
   return 1;
 }
@@ -514,17 +515,23 @@ int wksp__span_give_elsewhere(wksp__op_t *op, uint64_t gaddr, uint32_t span, uin
      release: our use of the block comes before the next owner's; pairs with the acquire in fill
      (alloc_mag.c) */
   uint64_t f = wksp__ld(&pair->f);
+  wksp__lot_pass(op->wksp, wksp__rec(op->wksp, span), span, blk / 64, bit, f);
   do {
     uint64_t a = wksp__ld_acquire(&pair->a);
     if (!((a ^ f) & bit)) return WKSP_E_NOTFOUND;
   } while (!wksp__cas(&pair->f, &f, f ^ bit));
   /* free: the next who gets it is no business of ours. realloc has its new block in flight. */
   if (wksp__ld(&op->call.slot->flight) == gaddr) wksp__st(&op->call.slot->flight, 0UL);
+  wksp__span_tell(op, span);
+  return 0;
+}
+
+void wksp__span_tell(wksp__op_t *op, uint32_t span) {
   uint64_t now = wksp__ld_seq(word_of(op->wksp, span));
   /* Should the span have another life by now, telling its owner does no harm. */
-  if (SPAN_STATE(now) != WKSP_SPAN_FULL) return 0;
+  if (SPAN_STATE(now) != WKSP_SPAN_FULL) return;
   wksp__heap_t *heap = wksp__heap_of(op->wksp, SPAN_HEAP(now), op->alloc_gaddr);
-  if (!heap) return 0;
+  if (!heap) return;
   wksp__st(&op->call.slot->announce, (uint64_t)span + 1);
   wksp__fence_seq(); /* announced before PENDING is seen; pairs with the loads in heap_rebuild */
   if (wksp__cas(word_of(op->wksp, span), &now, SPAN_WITH(now, WKSP_SPAN_PENDING))) {
@@ -533,5 +540,4 @@ int wksp__span_give_elsewhere(wksp__op_t *op, uint64_t gaddr, uint32_t span, uin
     while (!wksp__cas(&heap->inbox, &head, span + 1));
   }
   wksp__st_release(&op->call.slot->announce, 0UL);
-  return 0;
 }

@@ -61,7 +61,12 @@ typedef struct wksp__slot {
   uint32_t lent_id; /* directory id of the heap that the last call which borrowed the slot had, 0;
                        any number does no harm */
   uint32_t pad_lent;
-  uint64_t pad[8];
+  uint64_t lot; /* blocks that the owner gives back together (alloc_lot.c): a number of its own, 0
+                   none; others only add marks */
+  uint64_t lot_last;        /* number of the last one */
+  uint64_t lot_span, lot_w; /* the word of which span they are of */
+  uint64_t lot_bits, lot_f; /* which of it; what F was */
+  uint64_t lot_at, lot_top; /* gaddr of their array's top; what that is when they have left */
 } wksp__slot_t;
 
 _Static_assert(sizeof(wksp__slot_t) == 256, "slots do not share lines");
@@ -92,6 +97,11 @@ enum { WKSP_SLOT_FREE = 0, WKSP_SLOT_CLAIMING = 1, WKSP_SLOT_HELD = 2 };
 #define WKSP_FLIGHT_DEAD (1UL << 63)
 /* In a slot's intent: a dead holder's, not yet settled. */
 #define WKSP_INTENT_DEAD 4UL
+/* In a slot's lot: its pair was changed; a dead holder's, not yet settled. Its number is a multiple
+   of STEP. */
+#define WKSP_LOT_DONE 1UL
+#define WKSP_LOT_DEAD 2UL
+#define WKSP_LOT_STEP 4UL
 /* In a slot's flight: its thread is inside the short form of malloc or free (alloc_fast.c). */
 #define WKSP_FLIGHT_BUSY 1UL
 /* In a slot's flight: the rest is not a gaddr but the offset of a magazine in the slot's heap,

@@ -86,15 +86,15 @@ uint64_t wksp__geometry_hash_of(uint32_t flavour) {
       WKSP_LAYOUT_VERSION, sizeof(struct fd_wksp), slot_max_for(0), slot_max_for(1UL << 20),
       slot_max_for(64UL << 20), slot_max_for(1UL << 30),
       /* lock, record, slots */
-      sizeof(wksp__vol_t), sizeof(wksp__slot_t), offsetof(wksp__slot_t, intent_seq),
+      sizeof(wksp__vol_t), sizeof(wksp__slot_t), offsetof(wksp__slot_t, lot_top),
       sizeof(pthread_mutex_t), WKSP_UNDO_MAX, WKSP_REDO_MAX,
       /* roots and partitions */
       sizeof(wksp__root_t), FD_WKSP_ROOT_MAX, sizeof(wksp__ent_t), WKSP_PART_HEAD_SZ,
       WKSP_PART_LEVELS, FD_WKSP_PART_GRAIN, WKSP_PART_PAGE_LG, WKSP_PART_BINS,
       /* spans and heaps */
-      WKSP_SPAN_LG, sizeof(wksp__rec_t), sizeof(wksp__heap_t), sizeof(struct fd_alloc),
-      FD_ALLOC_FOOTPRINT, FD_ALLOC_SMALL_MAX, WKSP_CLASS_CNT, sizeof(wksp__mag_t), WKSP_MAG_BELOW,
-      WKSP_MAG_ABOVE};
+      WKSP_SPAN_LG, sizeof(wksp__rec_t), offsetof(wksp__rec_t, ticket), sizeof(wksp__heap_t),
+      sizeof(struct fd_alloc), FD_ALLOC_FOOTPRINT, FD_ALLOC_SMALL_MAX, WKSP_CLASS_CNT,
+      sizeof(wksp__mag_t), WKSP_MAG_BELOW, WKSP_MAG_ABOVE};
   uint64_t hash = 0xcbf29ce484222325UL;
   if (flavour) hash = mix(hash, flavour);
   for (uint32_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++) hash = mix(hash, facts[i]);

@@ -106,6 +106,7 @@ static void mark_dead(fd_wksp_t const *wksp, wksp__slot_t *slot) {
   }
   /* not by a store: somebody may be helping */
   if (wksp__ld(&slot->intent)) wksp__fetch_or(&slot->intent, WKSP_INTENT_DEAD);
+  if (wksp__ld(&slot->lot)) wksp__fetch_or(&slot->lot, WKSP_LOT_DEAD);
 }
 
 /* Notes what a dead holder of the slot had in flight, and forgets it. The caller has the slot to
@@ -113,6 +114,7 @@ static void mark_dead(fd_wksp_t const *wksp, wksp__slot_t *slot) {
    about to give the flight, so it is finished first. 0, or E_TIMEDOUT for the lock, after at most
    wait_ns: the flight stays, marked. */
 static int bury(wksp__call_t *call, wksp__slot_t *slot, uint64_t wait_ns) {
+  wksp__lot_settle(call->wksp, slot); /* first: it knows from the array's top how far it had come */
   if (wksp__ld_acquire(&wksp__vol(call->wksp)->rec)) {
     int err = wksp__lock(call, wait_ns);
     if (!err) {
@@ -184,7 +186,8 @@ static int claim(wksp__call_t *call, uint32_t idx, uint64_t lease) {
   }
   call->slot = slot;
   call->name = wksp__name_of(idx, CLAIM_GEN(claiming));
-  if ((wksp__ld(&slot->flight) || wksp__ld(&slot->intent) || CLAIM_STATE(old) != WKSP_SLOT_FREE) &&
+  if ((wksp__ld(&slot->flight) || wksp__ld(&slot->intent) || wksp__ld(&slot->lot) ||
+       CLAIM_STATE(old) != WKSP_SLOT_FREE) &&
       bury(call, slot, WKSP_LOCK_FETCH_NS)) {
     give_back(slot); /* its suspect cannot be noted now: the slot keeps it for another day */
     return 0;
@@ -521,9 +524,10 @@ static int reap(wksp__call_t *call, wksp__slot_t *slot, uint64_t old, uint64_t w
    between CLAIMING and HELD. */
 static int unburied(wksp__slot_t const *slot, uint64_t claim, uint64_t name) {
   uint64_t flight = wksp__ld_acquire(&slot->flight), intent = wksp__ld_acquire(&slot->intent);
+  uint64_t lot = wksp__ld_acquire(&slot->lot);
   if (CLAIM_GEN(claim) == name >> 20 || CLAIM_STATE(claim) == WKSP_SLOT_CLAIMING)
-    return (flight | intent) != 0;
-  return (flight & WKSP_FLIGHT_DEAD) || (intent & WKSP_INTENT_DEAD);
+    return (flight | intent | lot) != 0;
+  return (flight & WKSP_FLIGHT_DEAD) || (intent & WKSP_INTENT_DEAD) || (lot & WKSP_LOT_DEAD);
 }
 
 int wksp__slot_settle(wksp__call_t *call, uint64_t name) {
