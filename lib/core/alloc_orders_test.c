@@ -213,6 +213,34 @@ static void test_free_and_retire(void **state) {
                                    after_all});
 }
 
+/* Thread 1's array is full: the next that it frees makes a lot of five. */
+static void full_array(fixture_t *fix, uint who) {
+  if (!who) mallocs(fix, 0, WORD);
+  if (who != 1) return;
+  fd_alloc_free(fix->alloc, fd_alloc_malloc(fix->alloc, 0, 48)); /* for a heap */
+  for (uint i = 0; i < 8; i++) give(fix, i);
+}
+
+static void lot_round(fixture_t *fix, uint who) {
+  void *blk = g_got[0];
+  if (!who)
+    g_got[0] = fd_alloc_malloc(fix->alloc, 0, SIZE);
+  else if (who == 1)
+    give(fix, 8);
+  else if (blk) { /* without a heap: to its pair at once */
+    g_got[0] = NULL;
+    fd_alloc_free(fix->alloc, blk);
+  }
+}
+
+/* A lot whose blocks the owner hands out and somebody frees meanwhile, also when its thread dies.
+ */
+static void test_lot(void **state) {
+  explore(*state, &(orders_case_t){"lot", 3, 3, -1, full_array, lot_round, after_all});
+  explore(*state, &(orders_case_t){"lot, dies", 2, 3, 1, full_array, lot_round, after_loss});
+  explore(*state, &(orders_case_t){"lot, dies, round", 3, 2, 1, full_array, lot_round, after_loss});
+}
+
 static void leave_full_spans(fixture_t *fix, uint who) {
   if (who) return;
   mallocs(fix, 0, 2 * WORD);
@@ -455,6 +483,7 @@ int main(void) {
       T(test_free_and_drain),
       T(test_push_lost),
       T(test_free_and_retire),
+      T(test_lot),
       T(test_double_free),
       T(test_free_and_adopt),
       T(test_two_adopt),
