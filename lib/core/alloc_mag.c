@@ -20,6 +20,7 @@
    goes back to its pair; if it was handed out twice before, it is too late. */
 
 #include "core/alloc.h"
+#include "core/alloc_give.h"
 #include "core/seat.h"
 
 #include <string.h>
@@ -212,21 +213,21 @@ static int send_lot(wksp__op_t *op, wksp__mag_t *mag, uint32_t to, run_t const *
 }
 
 /* run_of for the operation's heap in good order, whose entries have been looked at when they were
-   put in. */
-static inline uint32_t run_own(wksp__op_t *op, wksp__class_t const *info, uint32_t cls,
-                               uint32_t top, uint32_t to, run_t *ret_run) {
+   put in; *ret_e: the span's word. */
+static inline uint32_t run_own(wksp__op_t *op, wksp__giver_t const *giver, uint32_t me,
+                               uint32_t top, uint32_t to, run_t *ret_run, uint64_t *ret_e) {
   uint64_t const *entry = wksp__mag_place(op->heap, top), *end = wksp__mag_place(op->heap, to);
-  uint64_t const *start = entry;
-  uint64_t gaddr = entry[-1], recip = info->recip, bits = 0;
-  uint32_t span = wksp__span_of(op->wksp, gaddr & -(WKSP_SPAN_SZ << info->lg));
-  uint64_t const *word = &wksp__span_words(op->wksp)[span];
-  uint64_t e = wksp__ld(word);
-  if (!wksp__span_live(e) || SPAN_CLASS(e) != cls) return 0;
-  uint64_t in_word = 64UL * info->size, first = wksp__span_gaddr(op->wksp, span);
-  uint64_t w = (gaddr - first) * recip >> 38, left = (WKSP_SPAN_SZ << info->lg) - w * in_word;
-  first += w * in_word;
-  if (left < in_word) in_word = left; /* the last word may have fewer blocks */
-  for (uint64_t off; entry != end && (off = entry[-1] - first) < in_word; entry--)
+  uint64_t const *start = entry--;
+  uint64_t gaddr = *entry, recip = giver->recip, off = gaddr & giver->in_span;
+  uint32_t span = wksp__span_of(op->wksp, gaddr - off);
+  uint64_t e = wksp__ld(&wksp__span_words(op->wksp)[span]);
+  ret_run->own = (uint32_t)e - me <= WKSP_SPAN_PENDING - WKSP_SPAN_OWNED;
+  if (wksp__unlikely(!ret_run->own && !(wksp__span_live(e) && !((e ^ me) >> 4 & 255U)))) return 0;
+  uint64_t blk = off * recip >> 32, w = blk >> 6, bits = 1UL << (blk & 63U);
+  /* The word's blocks, the last one's fewer: what is behind them in the span is none of one. */
+  uint64_t first = gaddr - off + w * giver->in_word, in_word = giver->in_word;
+  if (in_word > giver->in_span + 1 - w * in_word) in_word = giver->in_span + 1 - w * in_word;
+  for (; entry != end && (off = entry[-1] - first) < in_word; entry--)
     bits |= 1UL << (off * recip >> 32 & 63U);
   if (start - entry > 1 && wksp__unlikely(__builtin_popcountl(bits) != start - entry)) {
     bits = 0; /* one is there twice: the run ends before it */
@@ -239,38 +240,39 @@ static inline uint32_t run_own(wksp__op_t *op, wksp__class_t const *info, uint32
   ret_run->span = span;
   ret_run->w = (uint32_t)w;
   ret_run->bits = bits;
-  ret_run->own = SPAN_HEAP(e) == op->heap_id;
+  *ret_e = e;
   return top - (uint32_t)((uintptr_t)entry - (uintptr_t)op->heap);
 }
 
 /* What will be needed of the entries a little further down: blocks that were freed in no order have
    each another span, whose lines come one by one otherwise. */
-static inline void look_ahead(wksp__op_t *op, wksp__class_t const *info, uint32_t cls, uint32_t top,
+static inline void look_ahead(wksp__op_t *op, wksp__giver_t const *giver, uint32_t top,
                               uint32_t to) {
   if (top < to + 8 * AHEAD) return;
-  uint64_t gaddr = *wksp__mag_place(op->heap, top - 8 * AHEAD);
-  uint32_t span = wksp__span_of(op->wksp, gaddr & -(WKSP_SPAN_SZ << info->lg));
-  uint64_t off = gaddr - wksp__span_gaddr(op->wksp, span);
-  __builtin_prefetch(wksp__rec(op->wksp, span), 1);
-  __builtin_prefetch(wksp__pairs(op->wksp, span, cls) + (off * info->recip >> 38), 1);
+  uint64_t gaddr = *wksp__mag_place(op->heap, top - 8 * AHEAD), off = gaddr & giver->in_span;
+  uint32_t span = wksp__span_of(op->wksp, gaddr - off);
+  wksp__rec_t *rec = wksp__rec(op->wksp, span);
+  __builtin_prefetch(rec, 1);
+  __builtin_prefetch(wksp__giver_pair(op, giver, rec, span, (uint32_t)(off * giver->recip >> 38)),
+                     1);
 }
 
 /* Gives what the array of the operation's heap holds above `to` back. Blocks that were free already
    had been freed twice. */
 static void give_back(wksp__op_t *op, uint32_t cls, uint32_t to) {
   wksp__mag_t *mag = &op->heap->mag[cls];
-  wksp__class_t const *info = wksp__class(op->wksp, cls);
-  uint32_t top = mag->top;
+  wksp__giver_t giver = wksp__giver(op->wksp, cls);
+  uint32_t top = mag->top, me = (uint32_t)SPAN_WORD(0, op->heap_id, cls, WKSP_SPAN_OWNED);
   while (top > to) {
     run_t run = {0};
-    uint32_t len = run_own(op, info, cls, top, to, &run);
-    uint64_t twice = 0;
-    if (len == 8) look_ahead(op, info, cls, top, to);
-    if (len && run.own) {
-      twice = wksp__span_give(op, run.span, run.w, run.bits);
+    uint64_t twice = 0, e = 0;
+    uint32_t len = run_own(op, &giver, me, top, to, &run, &e);
+    if (len == 8) look_ahead(op, &giver, top, to);
+    if (wksp__likely(len && run.own)) {
+      twice = wksp__giver_give(op, &giver, run.span, e, run.w, run.bits);
       top -= len;
       wksp__st(&mag->top, top); /* till here free in the pair and in the array */
-      wksp__span_given(op, run.span);
+      wksp__giver_given(op, &giver, run.span);
     } else if (len >= 8 * WKSP_LOT_MIN && send_lot(op, mag, top - len, &run, &twice)) {
       top -= len;
     } else {

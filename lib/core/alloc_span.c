@@ -17,6 +17,7 @@
    before it takes a new one. */
 
 #include "core/alloc.h"
+#include "core/alloc_give.h"
 #include "core/alloc_hard.h"
 #include "core/fail.h"
 #include "core/private.h"
@@ -477,24 +478,16 @@ int wksp__span_aside(wksp__op_t *op, uint32_t cls) {
 }
 
 uint64_t wksp__span_give(wksp__op_t *op, uint32_t span, uint32_t w, uint64_t bits) {
-  wksp__rec_t *rec = wksp__rec(op->wksp, span);
   uint64_t e = wksp__ld(word_of(op->wksp, span));
-  uint32_t cls = SPAN_CLASS(e);
-  wksp__pair_t *pair = wksp__pairs(op->wksp, span, cls) + w;
-  uint64_t a = wksp__ld(&pair->a), f = wksp__ld(&pair->f);
-  uint64_t not_live = bits & ~(a ^ f);
-  bits &= a ^ f;
-  if (wksp__unlikely(!bits)) return not_live;
-  wksp__st(&pair->a, a ^ bits); /* free in the pair from here on */
-  wksp__st(&rec->summary, rec->summary | 1UL << w);
-  if (rec->list == WKSP_LIST_FULL && SPAN_STATE(e) == WKSP_SPAN_FULL &&
-      wksp__cas(word_of(op->wksp, span), &e, SPAN_WITH(e, WKSP_SPAN_OWNED))) {
-    wksp__list_remove(op->wksp, &op->heap->mag[cls].full, span);
-    wksp__list_push(op->wksp, &op->heap->mag[cls].part, span, WKSP_LIST_PART);
-  }
-  if ((a ^ bits ^ f) == wksp__tail(op->wksp, cls, w))
-    wksp__st(&rec->allfree, rec->allfree | 1UL << w);
-  return not_live;
+  wksp__giver_t giver = wksp__giver(op->wksp, SPAN_CLASS(e));
+  return wksp__giver_give(op, &giver, span, e, w, bits);
+}
+
+void wksp__span_again(wksp__op_t *op, uint32_t span, uint64_t e) {
+  if (!wksp__cas(word_of(op->wksp, span), &e, SPAN_WITH(e, WKSP_SPAN_OWNED))) return;
+  wksp__mag_t *mag = &op->heap->mag[SPAN_CLASS(e)];
+  wksp__list_remove(op->wksp, &mag->full, span);
+  wksp__list_push(op->wksp, &mag->part, span, WKSP_LIST_PART);
 }
 
 void wksp__span_given(wksp__op_t *op, uint32_t span) {
