@@ -254,8 +254,39 @@ static int free_try(wksp__fast_t *fast, fd_alloc_t *join, void *laddr) {
   return free_full(fast, own, gaddr, span, e);
 }
 
+/* Whether the directory lists a heap of the join's fd_alloc under that id; inside, so that it is
+   there as long as we look at it. heap_of, but for what only a damaged directory has. */
+INLINE int of_ours(uintptr_t base, uintptr_t join, uint64_t data_hi, uint32_t id) {
+  fd_wksp_t const *wksp = (fd_wksp_t *)base;
+  if (id >= wksp->heap_max) return 0;
+  uint64_t dir = wksp__ld_acquire(&wksp__heap_dir(wksp)[id]), at = DIR_GADDR(dir);
+  if (DIR_WHAT(dir) != DIR_HEAP || at >= data_hi) return 0;
+  return wksp__ld(&((wksp__heap_t *)(base + at))->alloc) == HANDLE(join) - base;
+}
+
 static NOINLINE void free_other(fd_alloc_t *join, void *laddr) {
   if (!free_try(FAST(), join, laddr)) wksp__free(join, laddr);
+}
+
+/* A block of a span of another heap: whose, is said by one word, also of the rest of a wide span
+   (docs/adr/0007). */
+static NOINLINE void free_theirs(fd_alloc_t *join, void *laddr) {
+  wksp__fast_t const *fast = FAST();
+  uint64_t gaddr = (uintptr_t)laddr - fast->base, data_hi = fast->data_hi, e = 0;
+  wksp__slot_t *slot;
+  wksp__heap_t *heap;
+  uintptr_t base;
+  if (wksp__likely(gaddr < data_hi)) e = wksp__ld_acquire(&fast->words[gaddr >> WKSP_SPAN_LG]);
+  /* One that is TAKEN names no heap. */
+  if (wksp__likely(SPAN_STATE(e) >= WKSP_SPAN_OWNED && SPAN_CLASS(e) < WKSP_CLASS_CNT &&
+                   enter(fast, (uintptr_t)join, gaddr | WKSP_FLIGHT_BUSY, &slot, &heap, &base))) {
+    if (wksp__unlikely((uintptr_t)laddr - base != gaddr ||
+                       !of_ours(base, (uintptr_t)join, data_hi, SPAN_HEAP(e))))
+      leave(slot, 0);
+    else if (wksp__likely(put(slot, heap, MAG(heap, MAG_AT(SPAN_CLASS(e))), gaddr)))
+      return;
+  }
+  free_other(join, laddr);
 }
 
 /* A block of a span of ours, whose words all say so, also those of a wide one. 1 free, 0 if that
@@ -278,7 +309,7 @@ INLINE int free_own(fd_alloc_t *join, void *laddr) {
 
 void fd_alloc_free(fd_alloc_t *join, void *laddr) {
   if (wksp__likely(free_own(join, laddr))) return;
-  free_other(join, laddr);
+  free_theirs(join, laddr);
 }
 
 /* The span's word is read all the same: it says whose the block is, and its class, which sz and an
@@ -291,5 +322,5 @@ void fd_alloc_free_sized(fd_alloc_t *join, void *laddr, ulong sz) {
   (void)sz;
 #endif
   if (wksp__likely(free_own(join, laddr))) return;
-  free_other(join, laddr);
+  free_theirs(join, laddr);
 }
