@@ -389,9 +389,6 @@ void wksp__span_given(wksp__op_t *op, uint32_t span);
 /* The same for a block of any heap's span, which span_look finds. 0, or E_NOTFOUND: not live. */
 int wksp__span_give_elsewhere(wksp__op_t *op, uint64_t gaddr, uint32_t span, uint64_t e);
 
-/* F of the span was just changed: its owner is told if it has set the span aside. */
-void wksp__span_tell(wksp__op_t *op, uint32_t span);
-
 /* The rest of a wide span of a heap that the caller owns says that it is of the heap with that id,
    or says the alloc's home. Afterwards free needs one look for a block there, or two. */
 void wksp__tails_set(wksp__op_t *op, uint32_t span, uint32_t cls, uint32_t id);
@@ -489,8 +486,7 @@ void wksp__mag_room(wksp__op_t *op, uint32_t cls);
 /* Gives all that the magazines of the operation's heap hold back to the pairs. */
 void wksp__mag_drain(wksp__op_t *op);
 
-/* The same for any heap, whatever state it is in. The caller owns the heap and files its
-   spans anew afterwards. */
+/* The same for any heap of the caller's in any state; he files its spans anew afterwards. */
 void wksp__mag_flush(wksp__op_t *op, wksp__heap_t *heap, uint32_t id);
 
 /* Heaps (alloc_heap.c)

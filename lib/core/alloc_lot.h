@@ -20,6 +20,9 @@ int wksp__lot_send(wksp__op_t *op, uint32_t *top, uint32_t to, uint32_t span, ui
    again, unless somebody else has just told of another (alloc_span.c). */
 void wksp__span_again(wksp__op_t *op, uint32_t span, uint64_t e);
 
+/* F of the span was just changed: its owner is told if it has set the span aside (alloc_span.c). */
+void wksp__span_tell(wksp__op_t *op, uint32_t span);
+
 /* Before whoever does not own the span toggles one of those bits of F, which he has seen as f, or
    before the span's memory is another's (bits: all, f: none of what it was). */
 void wksp__lot_pass_rest(fd_wksp_t *wksp, uint64_t ticket, uint32_t span, uint32_t w, uint64_t bits,
