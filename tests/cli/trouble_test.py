@@ -453,7 +453,7 @@ def progress():
 
 @tap.test
 def widths():
-    """map's strips are as wide as the terminal, whatever that is, and never wider unless it has fewer than 26 columns"""
+    """map's strips are as wide as the terminal, whatever that is, and never wider, but below 26 columns"""
     with Daemon() as d:
         d.ok("create", "demo", "--size", "2M", "--page", "4k")
         for columns in (1, 26, 40, 79, 80, 81, 200, 500):
