@@ -4,7 +4,8 @@
    Which node a cpu is on is said by a name in a folder of the cpu, so nothing has to be read, and
    no library is needed for it. A machine without nodes has no such names, and nothing to choose.
 
-   Refused: cpus that are not there or offline, since nothing says where they would be. */
+   Refused: cpus that are not there, since nothing says where they would be. One that is offline has
+   its memory all the same. */
 
 #include "client/near.h"
 
@@ -61,8 +62,8 @@ static int nodes_of(char const *name, ulong sub_cnt, ulong const *sub_page_cnt,
       ret_parts[i].node = ret_parts[i - 1].node;
     else if (sub_page_cnt[i] && wksp__near_node("/sys", sub_cpu_idx[i], &ret_parts[i].node))
       return wksp__fail(WKSP_E_INVAL,
-                        "new_anon_near %.64s: cpu %lu of part %lu is not there or is offline; "
-                        "lscpu lists those that are",
+                        "new_anon_near %.64s: cpu %lu of part %lu is not there; lscpu lists those "
+                        "that are",
                         name, sub_cpu_idx[i], i);
   }
   return 0;

@@ -10,7 +10,7 @@ int wksp__near_size(char const *call, char const *name, ulong page_sz, ulong sub
                     ulong const *sub_page_cnt, ulong *ret_size);
 
 /* The memory node of a cpu by what lies in sys (/sys); -1: the kernel knows of no nodes. 0 and
- *ret_node, or 1: there is no such cpu, or it is offline. */
+ *ret_node, or 1: there is no such cpu. */
 int wksp__near_node(char const *sys, ulong cpu, int *ret_node);
 
 #endif

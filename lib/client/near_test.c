@@ -64,7 +64,7 @@ static void nodes_of_cpus(void **state) {
     folder("devices/system/node");
     for (ulong cpu = 0; cpu < 32; cpu++)
       if (cpu % 7 == 5)
-        folder("devices/system/cpu/cpu%lu", cpu); /* offline */
+        folder("devices/system/cpu/cpu%lu", cpu); /* of no node */
       else
         folder("devices/system/cpu/cpu%lu/node%d", cpu, (int)(cpu * 5) % cnt);
     for (ulong cpu = 0; cpu < 34; cpu++) {

@@ -134,7 +134,7 @@ WKSP_API fd_wksp_t *fd_wksp_new_anon(char const *name, ulong size, ulong page_si
 /* The same in parts: sub_page_cnt[i] pages of page_sz bytes on the memory node of cpu
    sub_cpu_idx[i], one part after the other; sub_cpu_idx NULL: anywhere. Huge pages are taken there,
    or it fails (E_NOMEM); pages of 4096 come as they are touched, from there while the node has
-   room. E_INVAL also for a cpu that is not online, or whose node has no memory for this process. */
+   room. E_INVAL also for a cpu that is not there, or whose node has no memory for this process. */
 WKSP_API fd_wksp_t *fd_wksp_new_anon_near(char const *name, ulong page_sz, ulong sub_cnt,
                                           ulong const *sub_page_cnt, ulong const *sub_cpu_idx,
                                           uint seed, ulong part_max);
