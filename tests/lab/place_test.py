@@ -285,8 +285,8 @@ print(" ".join(map(str, status)))
 @tap.test(timeout=400)
 def without_daemon():
     """the parts of a workspace without a daemon lie on the nodes of the cpus that were named, all their huge pages and
-    what is touched of ordinary ones; what a node lacks is an error, and all pages go back; a cpu that is offline has its
-    memory all the same, but wkspd does not take it for a place"""
+    what is touched of ordinary ones; what a node lacks is an error, and all pages go back; a cpu that is offline
+    has its memory all the same, but wkspd does not take it for a place"""
     before = untouched()
     said = lab.ok("python3", "-c", NEAR, 2 * M, "3,0,4,2", "1,77,0,1").split()
     tap.eq(said, ["1"] * 3 + ["0"] * 4 + ["1"] * 2, "nodes of huge pages")
