@@ -233,6 +233,7 @@ def blind():
         lab.ok(*ctl, "create", "b", "--size", 40 * M, "--page", "2M")
         with pages.Mapped("b", 40 * M, 2 * M) as mapped:
             tap.eq(mapped.nodes(), [1] * 20, "where they are")
+        del mapped  # which holds them
         lab.ok(*ctl, "rm", "b")
     finally:
         lab.run("systemctl", "stop", "blind")
