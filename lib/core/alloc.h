@@ -256,16 +256,6 @@ void wksp__bad_late_tell(wksp__op_t const *op);
    than sz, which was counted and reported (alloc_more.c). */
 int wksp__sized_fits(fd_alloc_t *join, void *laddr, ulong sz);
 
-/* Which of the tables in alloc_class.h: that of its data_max, unless the header says another. */
-static inline uint32_t wksp__scale_for(uint64_t data_max) {
-  return data_max >= 256UL << 20 ? 0 : data_max >= 16UL << 20 ? 1 : 2;
-}
-
-static inline uint32_t wksp__scale(fd_wksp_t const *wksp) {
-  uint32_t said = (uint32_t)(wksp->incompat / (WKSP_INCOMPAT_SCALE / 3)) & 3U;
-  return said ? said - 1 : wksp__scale_for(wksp->data_max);
-}
-
 static inline wksp__class_t const *wksp__class(fd_wksp_t const *wksp, uint32_t cls) {
   return &wksp__classes[wksp__scale(wksp)][cls];
 }

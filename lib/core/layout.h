@@ -30,8 +30,8 @@
 
 /* Feature bits: one that a library does not know makes a workspace unusable (incompat), readable
  * only (ro_compat), or does not matter (compat). */
-/* The scale of its fd_allocs plus 1 (alloc.h), where it is not that of its data_max: a restore at
-   another size leaves blocks where they are. 0: it follows from data_max. */
+/* The scale of its fd_allocs plus 1 (wksp__scale), where it is not that of its data_max: a restore
+   at another size leaves blocks where they are. 0: it follows from data_max. */
 #define WKSP_INCOMPAT_SCALE  (3UL << 8)
 #define WKSP_INCOMPAT_KNOWN  WKSP_INCOMPAT_SCALE
 #define WKSP_RO_COMPAT_KNOWN 0UL
@@ -70,6 +70,17 @@ struct fd_wksp {
 
 _Static_assert(sizeof(struct fd_wksp) <= 4096, "the header is one page");
 _Static_assert(sizeof(ulong) == 8, "LP64");
+
+/* Which of the tables in alloc_class.h, for fd_allocs: that of its data_max, unless the header says
+ * another. */
+static inline uint32_t wksp__scale_for(uint64_t data_max) {
+  return data_max >= 256UL << 20 ? 0 : data_max >= 16UL << 20 ? 1 : 2;
+}
+
+static inline uint32_t wksp__scale(struct fd_wksp const *hdr) {
+  uint32_t said = (uint32_t)(hdr->incompat / (WKSP_INCOMPAT_SCALE / 3)) & 3U;
+  return said ? said - 1 : wksp__scale_for(hdr->data_max);
+}
 
 /* Everything that follows from part_max and data_max (data_max is rounded up to spans). */
 typedef struct wksp__geom {

@@ -14,7 +14,7 @@ typedef struct wksp__remake {
   uint8_t const *uuid;
   uint32_t seed;
   uint64_t part_max, data_max, data_sz;
-  uint32_t scale; /* of its fd_allocs (alloc.h) */
+  uint32_t scale; /* of its fd_allocs (wksp__scale) */
 } wksp__remake_t;
 
 /* Formats zeroed memory, but leaves it unrecognisable. As wksp__new. */
