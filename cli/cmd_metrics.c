@@ -143,7 +143,8 @@ typedef enum fact {
   FRAGMENTATION,
   PARTS,
   PARTS_MAX,
-  LOCK_WAIT
+  LOCK_WAIT,
+  SUSPECTS
 } fact_t;
 
 static double value_of(sample_t const *s, sample_wksp_t const *wksp, fact_t fact) {
@@ -185,6 +186,8 @@ static double value_of(sample_t const *s, sample_wksp_t const *wksp, fact_t fact
     return (double)usage->total_max;
   case LOCK_WAIT:
     return since && s->time_ns > since ? (double)(s->time_ns - since) / 1e9 : 0;
+  case SUSPECTS:
+    return (double)wksp->suspect_cnt;
   }
   return 0;
 }
@@ -217,6 +220,8 @@ static void write_workspaces(writer_t *w, sample_t const *s) {
       {"wkspd_workspace_partitions_max", PARTS_MAX, "Partitions that there can be.", NULL},
       {"wkspd_workspace_lock_wait_seconds", LOCK_WAIT,
        "For how long somebody has been waiting for its lock, 0 if nobody has.", NULL},
+      {"wkspd_workspace_suspects", SUSPECTS,
+       "Live blocks that were in flight when their thread was killed.", NULL},
   };
   /* A family's samples stand together, so those of one name follow each other by workspace. */
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -55,6 +55,7 @@ int sample_look(wksp_client_t *client, sample_wksp_t *wksp) {
   wksp->usage.used_cnt = query.usage.total_cnt - query.usage.free_cnt;
   wksp->usage.used_sz = query.usage.total_sz - query.usage.free_sz;
   wksp->holder = query.holder;
+  wksp->suspect_cnt = query.suspect_cnt;
   wksp_query_free(&query);
   return 0;
 }

@@ -14,6 +14,7 @@ typedef struct sample_wksp {
   wksp_info_t info;
   fd_wksp_usage_t usage; /* if err is 0 */
   wksp_holder_t holder;
+  ulong suspect_cnt; /* blocks */
   int err;           /* of the query: E_PERM, E_CORRUPT, ...; E_UNSUPPORTED if it is not served */
   ulong verified_ns; /* set by who lists: as of sample_ckpt_t */
 } sample_wksp_t;

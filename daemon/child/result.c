@@ -62,6 +62,7 @@ char const *result_query_why(result_ask_t const *ask, result_t const *result) {
   uint64_t at = ask->page_gaddr;
   if (!memchr(head->holder.comm, 0, sizeof head->holder.comm)) return "an endless name";
   if (!usage_ok(ask, &head->usage)) return "impossible usage figures";
+  if (head->suspect_cnt > ask->size / 16) return "more suspect blocks than there can be";
   for (uint32_t i = 0; i < head->part_cnt; i++) {
     if (!part_ok(ask, &result->parts[i], at)) return "an impossible partition";
     at = result->parts[i].gaddr + result->parts[i].size;

@@ -93,6 +93,7 @@ typedef struct result_head {
   uint64_t next_page_gaddr;       /* 0: at the end */
   fd_wksp_usage_t usage;          /* QUERY */
   result_holder_t holder;         /* QUERY */
+  uint64_t suspect_cnt;           /* QUERY, first page: blocks */
   fd_alloc_compacted_t compacted; /* COMPACT */
   uint64_t resized_to;            /* RESIZE: where it ends, bytes, in [size_min, size] */
   uint32_t resized_why, pad;      /* RESIZE: 0 as wanted, or WKSP_RESIZED_* of lib/core/part.h */

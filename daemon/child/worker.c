@@ -138,13 +138,14 @@ static int verify(job_t *job, fd_wksp_t *wksp) {
 
 static int query(job_t *job, fd_wksp_t *wksp) {
   job->head.part_cnt = job->head.root_cnt = 0;
-  job->head.next_page_gaddr = 0;
+  job->head.next_page_gaddr = job->head.suspect_cnt = 0;
   query_holder(job, wksp);
   if (job->ask.holder_only) return 0; /* also while he is stopped in the middle of a change */
   int err =
       fd_wksp_usage(wksp, job->ask.tag_cnt ? job->tags : NULL, job->ask.tag_cnt, &job->head.usage);
   if (!err) err = query_parts(job, wksp);
   if (!err && !job->ask.page_gaddr) err = query_roots(job, wksp);
+  if (!err && !job->ask.page_gaddr) err = wksp__suspect_cnt(wksp, &job->head.suspect_cnt);
   result_t result = {&job->head, job->parts, job->roots, job->runs};
   char const *why = err ? NULL : result_query_why(&job->ask, &result);
   if (why) err = wksp__fail(WKSP_E_CORRUPT, "query: its tables hold %s", why);

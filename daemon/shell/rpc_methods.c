@@ -249,6 +249,7 @@ static uint8_t *encode_query(engine_reply_t const *reply, size_t *ret_len) {
     to.n_roots = roots;
     to.roots = (Wkspd__V1__Root **)(at + parts);
     to.next_page_gaddr = from->head->next_page_gaddr;
+    to.suspect_cnt = from->head->suspect_cnt;
     bytes = rpc_pack(&to.base, ret_len);
   }
   free(part);

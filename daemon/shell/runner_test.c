@@ -85,6 +85,7 @@ static void lies(void **state) {
   LIE(answer.head.usage.total_sz = 1UL << 40);
   LIE(answer.head.usage.total_cnt = 101);
   LIE(memset(answer.head.holder.comm, 'x', sizeof answer.head.holder.comm));
+  LIE(answer.head.suspect_cnt = ~0UL);
   LIE(answer.head.next_page_gaddr = 4096);
   LIE(answer.head.next_page_gaddr = 1UL << 40);
   LIE(answer.parts[0].tag = 0);

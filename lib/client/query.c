@@ -128,6 +128,7 @@ static int query_fetch(wksp_client_t *client, Wkspd__V1__QueryRequest *request,
     if (!err && first) {
       query->usage = usage_of(page->usage);
       query->holder = holder_of(page->holder);
+      query->suspect_cnt = page->suspect_cnt;
       err = roots_set(client, query, page);
     }
     if (!err) err = parts_add(client, query, &cap, &gaddr_end, page);

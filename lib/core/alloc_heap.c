@@ -384,6 +384,30 @@ int wksp__heap_inherit(wksp__op_t *op) {
 /* The dead
  * ------------------------------------------------------------------------------------------- */
 
+/* The alloc of the live block that starts at gaddr: in the span of that word, */
+static uint64_t small_alloc(fd_wksp_t const *wksp, uint64_t e, uint32_t span, uint64_t gaddr) {
+  if (!wksp__span_live(e) || SPAN_HEAP(e) >= wksp->heap_max) return 0;
+  uint32_t cls = SPAN_CLASS(e), blk = wksp__blk_of(wksp, gaddr, cls);
+  if (blk == UINT32_MAX) return 0;
+  wksp__pair_t const *pair = wksp__pairs(wksp, span, cls) + blk / 64;
+  if (!((wksp__ld(&pair->a) ^ wksp__ld(&pair->f)) >> (blk & 63U) & 1UL)) return 0;
+  uint64_t heap = wksp__ld(&wksp__heap_dir(wksp)[SPAN_HEAP(e)]), at = DIR_GADDR(heap);
+  if (DIR_WHAT(heap) != DIR_HEAP || at < wksp->data_lo ||
+      at > wksp->data_hi - wksp__heap_size(wksp))
+    return 0;
+  at = wksp__ld(&((wksp__heap_t const *)fd_wksp_laddr_fast(wksp, at))->alloc);
+  return wksp__held_now(wksp, at, cls, gaddr) ? 0 : at;
+}
+
+/* or of that partition, which contains gaddr. 0: there is none. */
+static uint64_t large_alloc(fd_wksp_t const *wksp, fd_wksp_part_t const *part, uint64_t gaddr) {
+  uint32_t home = part->kind >> 8;
+  if (part->gaddr != gaddr || (part->kind & 255U) != FD_WKSP_KIND_LARGE || home >= wksp->heap_max)
+    return 0;
+  uint64_t dir_word = wksp__ld(&wksp__heap_dir(wksp)[home]);
+  return DIR_WHAT(dir_word) == DIR_HOME ? DIR_GADDR(dir_word) : 0;
+}
+
 /* The alloc to which the live block at gaddr belongs: *ret_alloc, 0 if there is no such block. 0,
  * or E_TIMEDOUT for the lock. */
 static int block_alloc(wksp__call_t *call, uint64_t gaddr, uint64_t wait_ns, uint64_t *ret_alloc) {
@@ -392,31 +416,15 @@ static int block_alloc(wksp__call_t *call, uint64_t gaddr, uint64_t wait_ns, uin
   if (gaddr < wksp->data_lo || gaddr >= wksp->data_hi) return 0;
   uint32_t span;
   uint64_t e = wksp__span_look(wksp, gaddr, &span);
-  uint64_t *dir = wksp__heap_dir(wksp);
   if (SPAN_STATE(e) == WKSP_SPAN_NONE) {
     fd_wksp_part_t part;
     int err = wksp__lock(call, wait_ns);
     if (err) return err;
-    int found = wksp__part_look(wksp, gaddr, &part);
+    if (wksp__part_look(wksp, gaddr, &part) == 1) *ret_alloc = large_alloc(wksp, &part, gaddr);
     wksp__unlock(call);
-    if (found != 1 || part.gaddr != gaddr || (part.kind & 255U) != FD_WKSP_KIND_LARGE) return 0;
-    uint32_t home = part.kind >> 8;
-    uint64_t dir_word = home < wksp->heap_max ? wksp__ld(&dir[home]) : 0;
-    if (DIR_WHAT(dir_word) == DIR_HOME) *ret_alloc = DIR_GADDR(dir_word);
     return 0;
   }
-  if (!wksp__span_live(e) || SPAN_HEAP(e) >= wksp->heap_max) return 0;
-  uint32_t cls = SPAN_CLASS(e);
-  uint32_t blk = wksp__blk_of(wksp, gaddr, cls);
-  if (blk == UINT32_MAX) return 0;
-  wksp__pair_t *pair = wksp__pairs(wksp, span, cls) + blk / 64;
-  if (!((wksp__ld(&pair->a) ^ wksp__ld(&pair->f)) >> (blk & 63U) & 1UL)) return 0;
-  uint64_t heap = wksp__ld(&dir[SPAN_HEAP(e)]), at = DIR_GADDR(heap);
-  if (DIR_WHAT(heap) == DIR_HEAP && at >= wksp->data_lo &&
-      at <= wksp->data_hi - wksp__heap_size(wksp)) {
-    at = wksp__ld(&((wksp__heap_t *)fd_wksp_laddr_fast(wksp, at))->alloc);
-    if (!wksp__held_now(wksp, at, cls, gaddr)) *ret_alloc = at;
-  }
+  *ret_alloc = small_alloc(wksp, e, span, gaddr);
   return 0;
 }
 
@@ -447,6 +455,58 @@ int wksp__alloc_bury(wksp__call_t *call, uint64_t gaddr, uint64_t wait_ns) {
   uint32_t place = wksp__fetch_add(&alloc->suspect_at, 1U);
   wksp__st(&alloc->suspect[place % WKSP_SUSPECTS], gaddr);
   return 0;
+}
+
+/* As block_alloc without the lock: 0, E_AGAIN, E_CORRUPT. */
+static int block_alloc_now(fd_wksp_t const *wksp, uint64_t gaddr, uint64_t *ret_alloc) {
+  uint32_t span;
+  fd_wksp_part_t part;
+  *ret_alloc = 0;
+  if (gaddr < wksp->data_lo || gaddr >= wksp->data_hi) return 0;
+  uint64_t e = wksp__span_look(wksp, gaddr, &span);
+  if (SPAN_STATE(e) != WKSP_SPAN_NONE) {
+    *ret_alloc = small_alloc(wksp, e, span, gaddr);
+    return 0;
+  }
+  int found = wksp__part_find(wksp, gaddr, &part);
+  if (found == 1) *ret_alloc = large_alloc(wksp, &part, gaddr);
+  return found < 0 ? found : 0;
+}
+
+/* Whether the ring of the alloc names gaddr at `before` places from its first. */
+static int ring_has(struct fd_alloc const *alloc, uint64_t gaddr, uint32_t before) {
+  for (uint32_t i = 0; i < before; i++)
+    if (wksp__ld_acquire(&alloc->suspect[i]) == gaddr) return 1;
+  return 0;
+}
+
+int wksp__suspect_cnt(fd_wksp_t const *wksp, uint64_t *ret_cnt) {
+  uint64_t cnt = 0, at, gaddr;
+  int err = 0;
+  /* Slots before the rings, as in alloc_walk.c: what a slot has forgotten meanwhile is in a ring.
+   */
+  for (uint32_t slot = 0; !err && slot < wksp->slot_max; slot++) {
+    gaddr = wksp__slot_suspect(wksp, slot);
+    if (gaddr) err = block_alloc_now(wksp, gaddr, &at);
+    if (err || !gaddr || at < wksp->data_lo || at > wksp->data_hi - sizeof(struct fd_alloc))
+      continue;
+    cnt += !ring_has(fd_wksp_laddr_fast(wksp, at), gaddr, WKSP_SUSPECTS);
+  }
+  for (uint32_t id = 1; !err && id < wksp->heap_max; id++) {
+    uint64_t dir = wksp__ld_acquire(&wksp__heap_dir(wksp)[id]), home = DIR_GADDR(dir);
+    if (DIR_WHAT(dir) != DIR_HOME || home < wksp->data_lo || (home & 7U) ||
+        home > wksp->data_hi - sizeof(struct fd_alloc))
+      continue;
+    struct fd_alloc const *alloc = fd_wksp_laddr_fast(wksp, home);
+    for (uint32_t i = 0; !err && i < WKSP_SUSPECTS; i++) {
+      gaddr = wksp__ld_acquire(&alloc->suspect[i]);
+      if (!gaddr || ring_has(alloc, gaddr, i)) continue;
+      err = block_alloc_now(wksp, gaddr, &at);
+      cnt += !err && at == home;
+    }
+  }
+  if (!err) *ret_cnt = cnt;
+  return err;
 }
 
 int wksp__reap(fd_wksp_t *wksp, uint64_t lease) {

@@ -19,6 +19,10 @@ int wksp__held_blocks(fd_wksp_t const *wksp, uint64_t alloc_gaddr, wksp__held_bl
 int wksp__held_has(wksp__held_blocks_t const *held, uint64_t gaddr);
 void wksp__held_free(wksp__held_blocks_t *held);
 
+/* What a slot's thread had in flight when it died, a gaddr; 0: it lives, or there was nothing
+   (alloc_walk.c). */
+uint64_t wksp__slot_suspect(fd_wksp_t const *wksp, uint32_t slot_idx);
+
 /* Whether the block was in flight when its thread died (alloc_walk.c). */
 int wksp__is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint64_t gaddr);
 

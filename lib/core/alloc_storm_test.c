@@ -190,23 +190,39 @@ static void test_kills(void **state) {
   assert_clean(fix);
 }
 
-/* A killed process's last block is listed as suspect until it is freed. */
-static void test_suspect(void **state) {
-  fixture_t *fix = *state;
+/* A killed process's last block, small or large, is listed and counted as suspect until it is
+   freed; that of one who lives is not. */
+static void check_suspect(fixture_t *fix, ulong size) {
   pid_t pid = fork();
   if (!pid) {
-    if (!fd_alloc_malloc(fix->alloc, 0, 100)) _exit(7);
+    if (!fd_alloc_malloc(fix->alloc, 0, size)) _exit(7);
     kill(getpid(), SIGKILL);
   }
   waitpid(pid, NULL, 0);
   fd_alloc_stat_t stat;
+  uint64_t cnt;
   for (uint turn = 0; turn < 2; turn++) { /* before and after its slot is reaped */
+    assert_int_equal(wksp__suspect_cnt(fix->wksp, &cnt), 0);
+    assert_int_equal(cnt, 1);
     assert_int_equal(fd_alloc_stat(fix->alloc, &stat), 0);
-    assert_int_equal(stat.small_cnt, 1);
+    assert_int_equal(stat.small_cnt + stat.large_cnt, 1);
     assert_int_equal(stat.suspect_cnt, 1);
     assert_int_equal(wksp__reap(fix->wksp, 0), 0);
   }
   assert_int_equal(fd_alloc_walk(fix->alloc, free_listed, fix), 0);
+  assert_int_equal(wksp__suspect_cnt(fix->wksp, &cnt), 0);
+  assert_int_equal(cnt, 0);
+}
+
+static void test_suspect(void **state) {
+  fixture_t *fix = *state;
+  void *block = fd_alloc_malloc(fix->alloc, 0, 3000);
+  uint64_t cnt;
+  assert_int_equal(wksp__suspect_cnt(fix->wksp, &cnt), 0);
+  assert_int_equal(cnt, 0);
+  fd_alloc_free(fix->alloc, block);
+  check_suspect(fix, 100);
+  check_suspect(fix, FD_ALLOC_SMALL_MAX + 1);
   assert_clean(fix);
 }
 

@@ -24,8 +24,7 @@ typedef struct walk {
   void *arg;
 } walk_t;
 
-/* What a slot's thread had in flight when it died, 0 if it lives or there was nothing. */
-static uint64_t slot_suspect(fd_wksp_t const *wksp, uint32_t idx) {
+uint64_t wksp__slot_suspect(fd_wksp_t const *wksp, uint32_t idx) {
   wksp__slot_t const *slot = &wksp__slots(wksp)[idx];
   uint64_t flight = wksp__ld_acquire(&slot->flight), claim = wksp__ld_acquire(&slot->claim);
   if (!flight || wksp__ld_acquire(&slot->intent)) return 0; /* an intent's is not lost */
@@ -38,7 +37,7 @@ static uint64_t slot_suspect(fd_wksp_t const *wksp, uint32_t idx) {
 
 int wksp__is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint64_t gaddr) {
   for (uint32_t i = 0; i < wksp->slot_max; i++)
-    if (slot_suspect(wksp, i) == gaddr) return 1;
+    if (wksp__slot_suspect(wksp, i) == gaddr) return 1;
   for (uint32_t i = 0; i < WKSP_SUSPECTS; i++)
     if (wksp__ld_acquire(&alloc->suspect[i]) == gaddr) return 1;
   return 0;
@@ -54,7 +53,7 @@ static int suspects(walk_t *walk) {
                       wksp->slot_max + WKSP_SUSPECTS);
   for (uint32_t i = 0; i < wksp->slot_max + WKSP_SUSPECTS; i++) {
     uint64_t gaddr = i < wksp->slot_max
-                         ? slot_suspect(wksp, i)
+                         ? wksp__slot_suspect(wksp, i)
                          : wksp__ld_acquire(&walk->alloc->suspect[i - wksp->slot_max]);
     if (gaddr) walk->suspect[walk->suspect_cnt++] = gaddr;
   }

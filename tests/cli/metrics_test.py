@@ -220,6 +220,30 @@ def checkpoints():
 
 
 @tap.test
+def suspects():
+    """blocks that a killed program had in flight are counted while they live, also in what is restored from a
+    checkpoint, until they are freed"""
+    with Daemon() as d:
+        d.ok("create", "demo", "--size", "8M", "--page", "4k")
+        heap = d.ok("heap", "new", "demo", "--tag", "7").strip()
+
+        def counted(want):
+            got = samples(d.ok("metrics"))
+            tap.eq(got['wkspd_workspace_suspects{workspace="demo"}'], want, "suspect blocks")
+
+        d.ok("heap", "malloc", heap, "--size", "100")
+        counted(0)
+        lost = d.run(binary("tests/cli/hand"), "kill", "demo", heap.split(":")[1], 100).out.strip()
+        counted(1)
+        d.ok("checkpoint", "demo", "--wait")
+        d.ok("rm", "demo")
+        d.ok("restore", "demo")
+        counted(1)
+        d.ok("heap", "free", heap, "demo:" + lost)
+        counted(0)
+
+
+@tap.test
 def quotas():
     """a user's quota and what counts against it are there as status has them"""
     with tempfile.TemporaryDirectory() as folder:

@@ -198,6 +198,7 @@ typedef struct wksp_query {
   fd_wksp_root_t *roots;
   ulong root_cnt;
   wksp_holder_t holder;
+  ulong suspect_cnt; /* blocks in flight when their thread was killed (fd_alloc_walk) */
 } wksp_query_t;
 
 /* What is in it, read by the daemon's sandboxed worker: figures over the tags asked for (tag_cnt 0:
