@@ -2,14 +2,15 @@
 """Compares the results of a benchmark with those that are committed, row by row.
 
     bench/compare.py COMMITTED.txt NEW.txt [--svg FILE]
+    bench/compare.py --draw RESULT.txt --svg FILE
 
-Both are what scripts/bench printed: of wksp, checkpoint, alloc, programs, place or rpc. Only ratios are compared, of
+Each is what scripts/bench printed: of wksp, checkpoint, alloc, programs, place or rpc. Only ratios are compared, of
 ours by a peer or a unit that was measured in turn with it, since these stay when the machine is another one. A row
 is worse if its median lies beyond the committed spread and the committed median beyond the new one: what a noisy run
 cannot tell apart is no finding. Of a row without a spread it says both figures and does not judge.
 
-Exit status: 0, 1 if a row is worse, 2 if a file has no rows. --svg draws both, logarithmically, and
-of checkpoint pauses against size.
+Exit status: 0, 1 if a row is worse, 2 if a file has no rows. --svg draws both, logarithmically, and checkpoint pauses
+against size; with --draw just the one: what ours costs by its peer or unit, which is the line at 1.
 """
 
 import argparse
@@ -66,12 +67,13 @@ def place_rows(text):
 def alloc_rows(text):
     """The first table of alloc-table: to best, with the spread of fd_alloc's own figures."""
     table = re.search(r"^row .*\n((?:.+\n?)*)", text, re.M)
-    found = {}
+    found, plain = {}, r"(\d+(?:\.\d+)?)"
     for line in table[1].splitlines() if table else []:
-        match = re.match(rf"(\S.*?)\s\s+{NUMBER}\s.*?\s{NUMBER}\s+(?:{NUMBER}|-)\s+{NUMBER}\.\.{NUMBER}$", line)
+        match = re.match(rf"(\S.*?)\s\s+{plain}\s.*?\s{plain}\s+(?:{plain}|-)(?:\s+{plain}\.\.{plain})?\s*$", line)
         if match and float(match[2]):
             ours, ratio = float(match[2]), float(match[3])
-            found[match[1]] = Row(ratio, ratio * float(match[5]) / ours, ratio * float(match[6]) / ours, 0)
+            low, high = (ratio * float(end) / ours if end else None for end in (match[5], match[6]))
+            found[match[1]] = Row(ratio, low, high, 0)
     return found
 
 
@@ -166,9 +168,11 @@ def draw_pauses(points, top):
     return out
 
 
-def draw(old, new, title, points=()):
-    """Both as dots with their spreads, by row, on a logarithmic axis of ratios; and pauses against size."""
-    both = [row for table in (old, new) for row in table.values() if row.ratio > 0]
+def draw(tables, title, points=()):
+    """One or two tables as dots with their spreads, by row, on a logarithmic axis of ratios, the last in red; and
+    pauses against size."""
+    old, new = tables[0], tables[-1]
+    both = [row for table in tables for row in table.values() if row.ratio > 0]
     ends = [v for row in both for v in (row.ratio, row.low or row.ratio, row.high or row.ratio) if v > 0]
     ends = ends or [1]
     low, high = math.floor(math.log10(min(ends))), math.ceil(math.log10(max(ends)) + 1e-9)
@@ -189,7 +193,7 @@ def draw(old, new, title, points=()):
     for i, name in enumerate(names):
         y = TOP + STEP * i + STEP // 2
         out.append(f'<text x="{LEFT - 10}" y="{y + 4}" text-anchor="end">{html.escape(name)}</text>')
-        for table, colour, shift in ((old, "#95a5a6", -3), (new, "#c0392b", 3)):
+        for table, colour, shift in ((old, "#95a5a6", -3), (new, "#c0392b", 3))[2 - len(tables):]:
             row = table.get(name)
             if not row or row.ratio <= 0:
                 continue
@@ -204,26 +208,30 @@ def draw(old, new, title, points=()):
 
 def main(line):
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("committed")
-    args.add_argument("new")
+    args.add_argument("results", nargs="+", metavar="RESULT")
+    args.add_argument("--draw", action="store_true")
     args.add_argument("--svg")
-    args = args.parse_args(line)
-    tables, text = [], ""
-    for path in (args.committed, args.new):
+    parsed = args.parse_args(line)
+    if len(parsed.results) != (1 if parsed.draw else 2) or parsed.draw and not parsed.svg:
+        args.error("two results, or --draw with one and --svg FILE")
+    tables, texts = [], []
+    for path in parsed.results:
         try:
             with open(path, encoding="utf-8") as file:
-                text = file.read()
-            tables.append(rows(text))
+                texts.append(file.read())
+            tables.append(rows(texts[-1]))
         except OSError as why:
             print(f"compare: {why}", file=sys.stderr)
             return 2
         if not tables[-1]:
             print(f"compare: {path}: there is no row of a benchmark in it", file=sys.stderr)
             return 2
-    if args.svg:
-        with open(args.svg, "w", encoding="utf-8") as file:
-            file.write(draw(*tables, "ratios and their spreads: new red, committed grey", pauses(text)))
-    return 1 if tell(*tables) else 0
+    title = (f"ratios and their spreads; {texts[0].splitlines()[0]}" if parsed.draw else
+             "ratios and their spreads: new red, committed grey")
+    if parsed.svg:
+        with open(parsed.svg, "w", encoding="utf-8") as file:
+            file.write(draw(tables, title, pauses(texts[-1])))
+    return 0 if parsed.draw or not tell(*tables) else 1
 
 
 if __name__ == "__main__":

@@ -17,11 +17,12 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define ROUNDS      5U
-#define SLICES      1000U /* milliseconds of each measurement */
+#define SLICES_MAX  1000U /* milliseconds of each measurement, unless another number is given */
 #define SLICE_NS    1000000UL
 #define RATE_CNT    3U
 #define SECOND_NS   1000000000UL
@@ -63,8 +64,8 @@ static void *make_barriers(void *arg) {
 }
 
 /* The longest gap of each slice between two looks at the clock. */
-static void compute(double *gap) {
-  for (uint32_t i = 0; i < SLICES; i++) {
+static void compute(double *gap, size_t slices) {
+  for (size_t i = 0; i < slices; i++) {
     uint64_t last = bench_now(), end = last + SLICE_NS, longest = 0;
     while (last < end) {
       uint64_t now = bench_now();
@@ -75,9 +76,12 @@ static void compute(double *gap) {
   }
 }
 
-int main(void) {
-  static double gap[RATE_CNT][ROUNDS * SLICES];
+int main(int argc, char **argv) {
+  static double gap[RATE_CNT][ROUNDS * SLICES_MAX];
   uint64_t cnt[RATE_CNT] = {0}, ns[RATE_CNT] = {0};
+  size_t slices = argc > 1 ? strtoul(argv[1], NULL, 10) : SLICES_MAX;
+  if (argc > 2 || !slices || slices > SLICES_MAX)
+    bench_die("usage: jitter [MILLISECONDS of each measurement, 1 to %u]", SLICES_MAX);
   if (sysconf(_SC_NPROCESSORS_ONLN) < 2) bench_die("one core: there is no other to disturb");
   if (syscall(SYS_membarrier, REGISTER_OP, 0, 0)) bench_die("membarrier cannot be registered");
   if (pin(0)) bench_die("the first core is not ours");
@@ -86,7 +90,7 @@ int main(void) {
       barriers_t barriers = {.rate = rates[i]};
       pthread_t thread;
       if (pthread_create(&thread, NULL, make_barriers, &barriers)) bench_die("no second thread");
-      compute(&gap[i][(size_t)round * SLICES]);
+      compute(&gap[i][round * slices], slices);
       barriers.stop = 1;
       pthread_join(thread, NULL);
       cnt[i] += barriers.cnt;
@@ -95,7 +99,7 @@ int main(void) {
   printf("longest gap in a millisecond of a computing thread, ns; barriers on another core\n\n");
   printf("barriers/s     50 %%     90 %%     99 %%  a barrier takes\n");
   for (uint32_t i = 0; i < RATE_CNT; i++) {
-    size_t all = (size_t)ROUNDS * SLICES;
+    size_t all = ROUNDS * slices;
     printf("%10lu %8.0f %8.0f %8.0f", rates[i], bench_quantile(gap[i], all, 0.5),
            bench_quantile(gap[i], all, 0.9), bench_quantile(gap[i], all, 0.99));
     printf(cnt[i] ? " %16.0f\n" : "                -\n",

@@ -164,8 +164,45 @@ def pauses():
                    for size, ns in ((64, 2000000), (128, 4000000)))
     found = comparer().pauses(text)
     tap.eq(found, [(64, 2.0, 1.0, 3.0, 4.0), (128, 4.0, 3.0, 5.0, 8.0)])
-    tap.contains(comparer().draw({}, {}, "title", found), "polyline")
+    tap.contains(comparer().draw([{}], "title", found), "polyline")
     tap.eq(comparer().pauses("pause, nothing changing   -    1.100   1.000..1.200 x   1.2  yes   a note\n"), [])
+
+
+@tap.test
+def driver():
+    """scripts/bench all runs each benchmark for real, keeps a table and a drawing, and fails if one is worse than what
+    is committed, or cannot be run, naming that one"""
+    script, build = os.path.join(os.path.dirname(COMPARE), "../scripts/bench"), bin_dir()
+    names = ["wksp", "checkpoint", "place", "jitter"] + (["alloc", "programs", "rpc"] if tap.full() else [])
+
+    def everything(where, against, *which):
+        done = subprocess.run([script, "all", "--quick", "--build", where, "--against", against, *which],
+                              capture_output=True, text=True, check=False)
+        return done, dict(re.findall(r"^(\w+) {2,}(.*)$", done.stdout.partition("== all\n")[2], re.M))
+
+    with tempfile.TemporaryDirectory() as against:
+        # No run is as good as the first, none as bad as the second.
+        for name, row, figure in ("wksp", "pair same 1000", -1), ("checkpoint", "raw, tmpfs", 1e9):
+            with open(os.path.join(against, f"{name}.txt"), "w", encoding="ascii") as f:
+                f.write(f"machine\n\nmeasure  all that is there\n{row:21} 1.0 1.0..1.0 {figure:f} {figure:f}..{figure:f} units - -\n")
+        done, said = everything(build, against, *names)
+        told = f"it said {done.stdout} {done.stderr}"
+        tap.eq(list(said), names, told)
+        tap.eq(done.returncode, 1, told)
+        tap.contains(said["wksp"], "WORSE: 1 worse")
+        tap.contains(said["checkpoint"], "0 worse, 1 better")
+        tap.contains(said["place"], "nothing is committed")
+        for name in names:
+            with open(os.path.join(build, "bench-results", f"{name}.txt"), encoding="utf-8") as f:
+                tap.contains(f.readline(), f"scripts/bench {name}; ")
+            tap.eq(os.path.exists(os.path.join(build, "bench-results", f"{name}.svg")), name != "jitter", "a drawing")
+        os.mkdir(os.path.join(against, "empty"))
+        done, said = everything(os.path.join(against, "empty"), against, "jitter")
+        tap.eq((done.returncode, said), (1, {"jitter": "FAILED"}), "with nothing that can be run")
+    for wrong in (["--keep", "--quick"], ["nothing"], ["--build", "/nonexistent"]):
+        done = subprocess.run([script, "all", *wrong], capture_output=True, text=True, check=False)
+        tap.eq((done.returncode, done.stdout), (1, ""), f"all {wrong}")
+        tap.contains(done.stderr, wrong[-1].lstrip("-"))
 
 
 @tap.test
