@@ -6,7 +6,7 @@
    Model. Recorded traces of allocations and frees (traces/) are run in a workspace and in
    frag_model.c, exact best fit by brute force. Two figures: the highest address used where there
    is room enough, and the smallest region in which the trace runs at all. Nothing here depends on
-   time or chance, so what is found can be asserted (frag_test.c).
+   time or chance, so what is found can be asserted (bench_test.c).
 
    What it refuses: traces that free what is not allocated, and numbers that are out of range. */
 

@@ -51,20 +51,21 @@ static cli_option_t const *option_anywhere(cli_command_t const *table, char cons
   return option;
 }
 
-char const *cli_arg_nth(cli_args_t const *args, char const *option, int n) {
+/* The value of its n-th occurrence, n from 0 on; NULL: there are not so many. */
+static char const *arg_nth(cli_args_t const *args, char const *option, int n) {
   for (int i = 0; i < args->given_cnt; i++)
     if (!strcmp(args->given[i].option->name, option) && !n--) return args->given[i].value;
   return NULL;
 }
 
 char const *cli_arg(cli_args_t const *args, char const *option) {
-  return cli_arg_nth(args, option, 0);
+  return arg_nth(args, option, 0);
 }
 
 int cli_arg_tags(cli_t const *cli, cli_args_t const *args, ulong *ret_tags, ulong *ret_cnt) {
   ulong cnt = 0;
   char const *text;
-  while ((text = cli_arg_nth(args, "tag", (int)cnt))) {
+  while ((text = arg_nth(args, "tag", (int)cnt))) {
     if (cnt == CLI_TAGS_MAX)
       return cli_fail_usage(cli, "more than %d --tag; ask in several calls", CLI_TAGS_MAX);
     char const *why = parse_tag(text, &ret_tags[cnt]);
@@ -224,7 +225,7 @@ static int check_command(cli_t const *cli, cli_command_t const *table, char cons
     if (!is_global(option))
       option = option_in(command->options, CLI_OPTIONS_MAX, option->name, strlen(option->name));
     if (!option) return fail_unknown_option(cli, table, command, args->given[i].option->name);
-    char const *again = cli_arg_nth(args, option->name, 1);
+    char const *again = arg_nth(args, option->name, 1);
     if (again && option->value && !option->repeats)
       return cli_fail_usage(cli, "--%s is given twice: '%s' and '%s'", option->name,
                             cli_arg(args, option->name), again);

@@ -106,9 +106,6 @@ char const *cli_arg(cli_args_t const *args, char const *option);
 #define CLI_TAGS_MAX 1024
 int cli_arg_tags(cli_t const *cli, cli_args_t const *args, ulong *ret_tags, ulong *ret_cnt);
 
-/* The value of its n-th occurrence, n from 0 on; NULL: there are not so many. */
-char const *cli_arg_nth(cli_args_t const *args, char const *option, int n);
-
 /* Reads argv against the table, sets the global options in cli. CLI_OK and *ret_args (to be freed
    by cli_args_free), or told. */
 int cli_args_read(cli_t *cli, cli_command_t const *table, int argc, char **argv,

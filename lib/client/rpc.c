@@ -94,8 +94,10 @@ static void unpack_free(void *data, void *ptr) {
   free(ptr);
 }
 
-int wksp__rpc_unpack(ProtobufCMessageDescriptor const *descriptor, uint8_t const *bytes,
-                     size_t bytes_len, ProtobufCMessage **ret_message) {
+/* Unpacks foreign bytes with bounded memory. 0, E_PROTO (they are no such message, or need more
+   than any honest one), E_NOMEM; not reported. */
+static int unpack_message(ProtobufCMessageDescriptor const *descriptor, uint8_t const *bytes,
+                          size_t bytes_len, ProtobufCMessage **ret_message) {
   unpack_t unpack = {.left = UNPACK_MAX};
   ProtobufCAllocator allocator = {
       .alloc = unpack_alloc, .free = unpack_free, .allocator_data = &unpack};
@@ -282,14 +284,14 @@ static int rpc_knows_ids(wksp_client_t *client, attempt_t const *attempt) {
                          &stream, &whole);
   if (!err) err = rpc_frame(&client->conn, stream, attempt->deadline_ns, &frame);
   if (!err)
-    err = wksp__rpc_unpack(&wkspd__ttrpc__response__descriptor, frame.data, frame.header.length,
-                           &message);
+    err = unpack_message(&wkspd__ttrpc__response__descriptor, frame.data, frame.header.length,
+                         &message);
   if (err < 0) return err;
   Wkspd__Ttrpc__Response *envelope = (Wkspd__Ttrpc__Response *)message;
   ProtobufCMessage *inner = NULL;
   if (!envelope->status || !envelope->status->code)
-    err = wksp__rpc_unpack(method_version.response, envelope->payload.data, envelope->payload.len,
-                           &inner);
+    err = unpack_message(method_version.response, envelope->payload.data, envelope->payload.len,
+                         &inner);
   protobuf_c_message_free_unpacked(message, NULL);
   if (!inner) return err;
   Wkspd__V1__VersionResponse const *version = (Wkspd__V1__VersionResponse const *)inner;
@@ -398,8 +400,8 @@ int wksp__rpc_code(int32_t code) {
 static Wkspd__V1__ErrorDetail *detail_of(Wkspd__Ttrpc__Status const *status) {
   ProtobufCMessage *message = NULL;
   if (!status->n_details || strcmp(status->details[0]->type_url, DETAIL_TYPE_URL)) return NULL;
-  (void)wksp__rpc_unpack(&wkspd__v1__error_detail__descriptor, status->details[0]->value.data,
-                         status->details[0]->value.len, &message);
+  (void)unpack_message(&wkspd__v1__error_detail__descriptor, status->details[0]->value.data,
+                       status->details[0]->value.len, &message);
   return (Wkspd__V1__ErrorDetail *)message;
 }
 
@@ -439,7 +441,7 @@ static int rpc_refused(wksp__method_t const *method, Wkspd__Ttrpc__Status const 
 static int reply_unpack(wksp_client_t *client, wksp__method_t const *method,
                         ProtobufCMessageDescriptor const *descriptor, uint8_t const *bytes,
                         size_t bytes_len, ProtobufCMessage **ret_message) {
-  int err = wksp__rpc_unpack(descriptor, bytes, bytes_len, ret_message);
+  int err = unpack_message(descriptor, bytes, bytes_len, ret_message);
   if (err == WKSP_E_NOMEM)
     return wksp__fail(err, "%s on %s: no memory for a reply of %zu bytes", method->name,
                       client->path, bytes_len);

@@ -105,11 +105,6 @@ void wksp__rpc_cancel(wksp_client_t *client);
 int wksp__rpc_broken(wksp_client_t *client, wksp__method_t const *method, char const *fmt, ...)
     __attribute__((format(printf, 3, 4), cold));
 
-/* Unpacks foreign bytes with bounded memory. 0, E_PROTO (they are no such message, or need more
-   than any honest one), E_NOMEM; not reported. */
-int wksp__rpc_unpack(ProtobufCMessageDescriptor const *descriptor, uint8_t const *bytes,
-                     size_t bytes_len, ProtobufCMessage **ret_message);
-
 /* What one of gRPC's codes is to users: WKSP_E_*. */
 int wksp__rpc_code(int32_t code);
 

@@ -556,11 +556,6 @@ uint64_t wksp__flight_block(fd_wksp_t const *wksp, wksp__slot_t const *slot, uin
    most wait_ns: not noted yet. */
 int wksp__alloc_bury(wksp__call_t *call, uint64_t gaddr, uint64_t wait_ns);
 
-/* Live blocks of all fd_allocs of the workspace that fd_alloc_walk calls suspect; also of a
-   read-only join. One may count twice while a dead thread's slot is given back just then. 0, or
-   E_AGAIN, E_CORRUPT of the partition table. */
-int wksp__suspect_cnt(fd_wksp_t const *wksp, uint64_t *ret_cnt);
-
 /* Gives back slots of the dead; lease: an ended one, 0 none. 0 or an error of call_begin. */
 int wksp__reap(fd_wksp_t *wksp, uint64_t lease);
 

@@ -26,6 +26,11 @@ uint64_t wksp__slot_suspect(fd_wksp_t const *wksp, uint32_t slot_idx);
 /* Whether the block was in flight when its thread died (alloc_walk.c). */
 int wksp__is_suspect(struct fd_alloc const *alloc, fd_wksp_t const *wksp, uint64_t gaddr);
 
+/* Live blocks of all fd_allocs of the workspace that fd_alloc_walk calls suspect; also of a
+   read-only join (alloc_heap.c). One may count twice while a dead thread's slot is given back just
+   then. 0, or E_AGAIN, E_CORRUPT of the partition table. */
+int wksp__suspect_cnt(fd_wksp_t const *wksp, uint64_t *ret_cnt);
+
 /* Whether a magazine of one of the alloc's heaps holds the block of the class at gaddr. */
 int wksp__held_now(fd_wksp_t const *wksp, uint64_t alloc_gaddr, uint32_t cls, uint64_t gaddr);
 

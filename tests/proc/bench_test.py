@@ -184,7 +184,8 @@ def driver():
         # No run is as good as the first, none as bad as the second.
         for name, row, figure in ("wksp", "pair same 1000", -1), ("checkpoint", "raw, tmpfs", 1e9):
             with open(os.path.join(against, f"{name}.txt"), "w", encoding="ascii") as f:
-                f.write(f"machine\n\nmeasure  all that is there\n{row:21} 1.0 1.0..1.0 {figure:f} {figure:f}..{figure:f} units - -\n")
+                f.write(f"machine\n\nmeasure  all that is there\n"
+                        f"{row:21} 1.0 1.0..1.0 {figure:f} {figure:f}..{figure:f} units - -\n")
         done, said = everything(build, against, *names)
         told = f"it said {done.stdout} {done.stderr}"
         tap.eq(list(said), names, told)
