@@ -76,6 +76,9 @@ static int ask_daemon(cli_t *cli, doctor_daemon_t *daemon, wksp_version_t *versi
                               .lost_cnt = status.lost_cnt,
                               .quarantined_cnt = status.quarantined_cnt,
                               .workspace_cnt = status.workspace_cnt};
+  char *mistake = render_safe(status.config_mistake);
+  snprintf(daemon->mistake, sizeof daemon->mistake, "%s", mistake ? mistake : "");
+  free(mistake);
   daemon->own_layout = wksp_library_layout(&daemon->own_geometry);
   *ret_pid = is_daemon(status.pid) ? status.pid : 0;
   return CLI_OK;

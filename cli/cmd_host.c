@@ -94,16 +94,18 @@ int cmd_status(cli_t *cli, cli_args_t const *args) {
   if (cli->json)
     return render_json(
         cli,
-        json_pack(
-            "{s:i, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o}",
-            "pid", s.pid, "uptime_ns", render_json_figure(s.uptime_ns), "fd_store", (int)s.fd_store,
-            "workspace_cnt", (json_int_t)s.workspace_cnt, "quarantined_cnt",
-            (json_int_t)s.quarantined_cnt, "damaged_cnt", (json_int_t)s.damaged_cnt, "lease_cnt",
-            (json_int_t)s.lease_cnt, "connection_cnt", (json_int_t)s.connection_cnt, "job_cnt",
-            (json_int_t)s.job_cnt, "bytes", render_json_figure(s.bytes), "request_cnt",
-            render_json_figure(s.request_cnt), "refused_cnt", render_json_figure(s.refused_cnt),
-            "violation_cnt", render_json_figure(s.violation_cnt), "fd_cnt", (json_int_t)s.fd_cnt,
-            "lost_cnt", (json_int_t)s.lost_cnt, "quotas", quotas_json(&s), "limits", limits));
+        json_pack("{s:i, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:I, "
+                  "s:o, s:o, s:o}",
+                  "pid", s.pid, "uptime_ns", render_json_figure(s.uptime_ns), "fd_store",
+                  (int)s.fd_store, "workspace_cnt", (json_int_t)s.workspace_cnt, "quarantined_cnt",
+                  (json_int_t)s.quarantined_cnt, "damaged_cnt", (json_int_t)s.damaged_cnt,
+                  "lease_cnt", (json_int_t)s.lease_cnt, "connection_cnt",
+                  (json_int_t)s.connection_cnt, "job_cnt", (json_int_t)s.job_cnt, "bytes",
+                  render_json_figure(s.bytes), "request_cnt", render_json_figure(s.request_cnt),
+                  "refused_cnt", render_json_figure(s.refused_cnt), "violation_cnt",
+                  render_json_figure(s.violation_cnt), "fd_cnt", (json_int_t)s.fd_cnt, "lost_cnt",
+                  (json_int_t)s.lost_cnt, "config_mistake", render_json_text(s.config_mistake),
+                  "quotas", quotas_json(&s), "limits", limits));
   render_fact("daemon", "pid %d, up %s", s.pid, render_span(s.uptime_ns).s);
   render_fact("memory", "%s",
               s.fd_store ? "outlives the daemon"
@@ -118,6 +120,11 @@ int cmd_status(cli_t *cli, cli_args_t const *args) {
                 "%u workspaces, when this daemon was started: specs/*.lost in its state "
                 "folder say which",
                 s.lost_cnt);
+  if (s.config_mistake[0]) {
+    char *safe = render_safe(s.config_mistake);
+    render_fact("mistake", "%s: what was read before it is in force", safe ? safe : "");
+    free(safe);
+  }
   render_fact("workspaces", "%u, %s", s.workspace_cnt, render_size_exact(s.bytes).s);
   render_fact("quarantined", "%u", s.quarantined_cnt);
   render_fact("damaged", "%u", s.damaged_cnt);

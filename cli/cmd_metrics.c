@@ -108,6 +108,8 @@ static void write_daemon(writer_t *w, sample_t const *s) {
        "Workspaces that were removed by force while in use."},
       {"wkspd_workspaces_lost", GAUGE, t->lost_cnt,
        "Workspaces whose memory nobody had kept when this daemon started."},
+      {"wkspd_configuration_sound", GAUGE, !t->config_mistake[0],
+       "0 if the configuration has a mistake, and an older one is in force for it."},
       {"wkspd_workspaces_bytes", GAUGE, (double)t->bytes, "Memory held in workspaces."},
       {"wkspd_leases", GAUGE, t->lease_cnt, "Leases that are held."},
       {"wkspd_connections", GAUGE, t->connection_cnt, "Connections of clients."},

@@ -298,6 +298,11 @@ void doctor_daemon(doctor_t *doctor, doctor_daemon_t const *daemon) {
   if (!daemon->fd_store)
     doctor_bad(doctor, "daemon", DOCTOR_WARN, "run it by systemd or with --supervise",
                "memory ends with the daemon: nobody keeps its descriptors");
+  if (daemon->mistake[0])
+    doctor_bad(doctor, "daemon", DOCTOR_WARN,
+               "mend it (wkspd --check-config names each mistake), then wkspctl reload",
+               "its configuration has a mistake, and what it has read before is in force: %s",
+               daemon->mistake);
   if (daemon->lost_cnt)
     doctor_bad(doctor, "daemon", DOCTOR_WARN,
                "specs/*.lost in the state folder say which; make them again",

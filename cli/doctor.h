@@ -94,6 +94,7 @@ typedef struct doctor_daemon {
   char const *own_version;
   uint layout, own_layout;
   ulong geometry, own_geometry;
+  char mistake[1024]; /* of its configuration, as it may be shown; "" none */
   uint fd_store, lost_cnt, quarantined_cnt, workspace_cnt;
 } doctor_daemon_t;
 

@@ -41,7 +41,7 @@ int main(int argc, char **argv) {
   /* _exit: a worker has nothing to flush, and its sandbox no room for what others do at exit */
   if (argc == 2 && !strcmp(argv[1], WORKER_ARG)) _exit(worker_main());
 
-  int bad = config_read(&config, argc, argv, error);
+  int bad = config_start(&config, argc, argv, error);
   if (bad) {
     fprintf(stderr, "wkspd: %s\n", error);
     return bad;

@@ -157,6 +157,7 @@ void browse_stats(engine_t *e, call_t *call, engine_request_t const *req) {
       .violation_cnt = e->violation_cnt,
       .fd_cnt = req->u.stats.fd_cnt,
       .lost_cnt = req->u.stats.lost_cnt,
+      .mistake = req->u.stats.mistake,
   };
   size_t place = 0;
 

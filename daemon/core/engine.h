@@ -149,10 +149,10 @@ typedef struct engine_request {
       uint32_t page_size; /* 0: ENGINE_CLIENTS_PAGE_DEFAULT */
       uint64_t page_key;  /* 0, or next_key of the last answer */
     } clients;
-    struct {
-      int fd_store;      /* from the shell: 1 if memory would survive this process */
-      uint32_t fd_cnt;   /* from the shell: its open descriptors */
-      uint32_t lost_cnt; /* from the shell: workspaces whose memory nobody had kept at the start */
+    struct {                     /* all from the shell */
+      int fd_store;              /* 1 if memory would survive this process */
+      uint32_t fd_cnt, lost_cnt; /* its descriptors; workspaces whose memory nobody had kept */
+      char const *mistake;       /* of the configuration, a string of its own; "" none */
     } stats;
   } u;
 } engine_request_t;

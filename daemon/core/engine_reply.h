@@ -91,6 +91,7 @@ typedef struct engine_stats {
   uint64_t violation_cnt;
   uint32_t fd_cnt;
   uint32_t lost_cnt;
+  char const *mistake;          /* as asked */
   engine_quota_t const *quotas; /* quota_cnt of them; those of users who have workspaces */
   size_t quota_cnt;
   engine_limit_t limits[ENGINE_LIMITS_MAX];

@@ -3,12 +3,16 @@
    The model: defaults, then the file, then those of the folder beside it in the order of their
    names, then the command line; each may say again what one before it has said. Everything unknown,
    too long or malformed is an error that names where it stands, its value, and what would do. All
-   of it can be read again at any time (reload.h).
+   of it can be read again at any time (declare.h).
+
+   What a file says counts as a whole or not at all: a start that finds a mistake has the whole of
+   what was read before it, or refuses.
 
    Refuses: includes, and environment variables but the one by which systemd names the folder. */
 
 #include "daemon/shell/config.h"
 
+#include "daemon/shell/config_keep.h"
 #include "daemon/shell/declared.h"
 
 #include <errno.h>
@@ -110,7 +114,26 @@ static void on_quota(confile_t *file, quota_t *quota, char const *name, char con
   quota->rule[i] = rule;
 }
 
-static void on_key(confile_t *file, char const *section, char const *name, char const *value) {
+/* Writes down what was said, in the place of what was said of the same before. */
+static void note_said(config_t *config, char const *section, char const *name, char const *value) {
+  char key[CONFIG_LINE_MAX * 2 + 8];
+  size_t len = strlen(config->said);
+  int key_len = snprintf(key, sizeof key, "[%s]\n%s=", section, name);
+  for (char *at = config->said; (at = strstr(at, key)); at++) {
+    if (at != config->said && at[-1] != '\n') continue;
+    char *end = strchr(at + key_len, '\n') + 1;
+    memmove(at, end, strlen(end) + 1);
+    len -= (size_t)(end - at);
+    break;
+  }
+  size_t room = sizeof config->said - len;
+  int more = snprintf(config->said + len, room, "%s%s\n", key, value);
+  if ((size_t)more < room) return;
+  config->said[len] = '\0';
+  config->said_cut = 1;
+}
+
+static void take_key(confile_t *file, char const *section, char const *name, char const *value) {
   reader_t *reader = file->arg;
   config_t *config = reader->config;
   unsigned *seen = NULL;
@@ -157,6 +180,12 @@ static void on_key(confile_t *file, char const *section, char const *name, char 
     confile_refuse(file, "%s = '%.200s' is not %s", name, value, want);
   else
     confile_twice(file, name, seen);
+}
+
+static void on_key(confile_t *file, char const *section, char const *name, char const *value) {
+  reader_t *reader = file->arg;
+  take_key(file, section, name, value);
+  if (!file->error[0]) note_said(reader->config, section, name, value);
 }
 
 int config_file(config_t *config, char const *path, char *error) {
@@ -285,32 +314,58 @@ static void default_file(config_t *config) {
   config->file_optional = 1;
 }
 
-int config_read(config_t *ret_config, int argc, char **argv, char *error) {
+static void set_defaults(config_t *config, config_t const *over) {
   static config_t const none;
-  config_t over = none, config = none;
+  *config = none;
+  strcpy(config->socket, CONFIG_SOCKET_DEFAULT);
+  strcpy(config->state_dir, CONFIG_STATE_DIR_DEFAULT);
+  config->log_level = LOG_LEVEL_INFO;
+  if (!declared_group(CONFIG_ADMIN_GROUP_DEFAULT, &config->admin_gid)) config->admin_gid = 0;
+  memcpy(config->file, over->file, sizeof config->file);
+  if (!config->file[0]) default_file(config);
+}
+
+/* What was kept, instead of files with a mistake. 0, or 2: error is as before. */
+static int recall(config_t *config, config_t const *over, char const *error) {
+  char folder[CONFIG_PATH_MAX];
+  if (over->what != CONFIG_RUN || over->supervise || !getenv("NOTIFY_SOCKET") ||
+      !config_keep_folder(over->state_dir, folder))
+    return 2;
+  set_defaults(config, over);
+  int bad = config_kept(config, folder);
+  if (!bad) snprintf(config->mistake, sizeof config->mistake, "%s", error);
+  return bad;
+}
+
+static int read_all(config_t *ret_config, int argc, char **argv, int starting, char *error) {
+  config_t over = {.socket = ""}, config;
   error[0] = '\0';
   int bad = read_args(&over, argc, argv, error);
   if (bad) return bad;
-  strcpy(config.socket, CONFIG_SOCKET_DEFAULT);
-  strcpy(config.state_dir, CONFIG_STATE_DIR_DEFAULT);
-  config.log_level = LOG_LEVEL_INFO;
-  if (!declared_group(CONFIG_ADMIN_GROUP_DEFAULT, &config.admin_gid)) config.admin_gid = 0;
-  memcpy(config.file, over.file, sizeof config.file);
-  if (!config.file[0]) default_file(&config);
+  set_defaults(&config, &over);
   if (config.file[0] && (over.what == CONFIG_RUN || over.what == CONFIG_CHECK)) {
     bad = read_files(&config, error);
-    if (bad) return bad;
+    if (bad && (!starting || recall(&config, &over, error))) return bad;
   }
   if (over.socket[0]) memcpy(config.socket, over.socket, sizeof config.socket);
   if (over.state_dir[0]) memcpy(config.state_dir, over.state_dir, sizeof config.state_dir);
   if (over.log_level_given) config.log_level = over.log_level;
   config.log_level_given = over.log_level_given;
+  config.state_dir_given = over.state_dir[0] != '\0';
   config.supervise = over.supervise;
   config.what = over.what;
   config.argc = argc;
   config.argv = argv;
   *ret_config = config;
   return 0;
+}
+
+int config_read(config_t *ret_config, int argc, char **argv, char *error) {
+  return read_all(ret_config, argc, argv, 0, error);
+}
+
+int config_start(config_t *ret_config, int argc, char **argv, char *error) {
+  return read_all(ret_config, argc, argv, 1, error);
 }
 
 char const *config_help(void) {

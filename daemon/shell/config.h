@@ -30,6 +30,10 @@ typedef enum config_do {
 /* Workers at a time, the most that can be asked for (ENGINE_JOBS_RUNNING_MAX). */
 #define CONFIG_WORKERS_MAX 64U
 
+/* Bytes of all that files have said that counts: each rule of quotas, and each tag, by a line of
+ * the longest. */
+#define CONFIG_SAID_MAX ((QUOTA_RULES_MAX + QUOTA_TAGS_MAX + 16U) * 256U)
+
 /* Checkpoints and restores at a time, the most that can be asked for (ENGINE_TASKS_RUNNING_MAX). */
 #define CONFIG_CHECKPOINTS_MAX 16U
 
@@ -39,16 +43,19 @@ typedef struct config {
   char file[CONFIG_PATH_MAX]; /* "" none */
   int file_optional;          /* nobody named it: it need not be there */
   log_level_t log_level;
-  int log_level_given;     /* on the command line */
-  unsigned workers;        /* 0: as many as is usual */
-  uint32_t admin_gid;      /* of admin_group; 0: none */
-  uint32_t uid_workspaces; /* of one uid; 0: as many as is usual */
+  int log_level_given, state_dir_given; /* on the command line */
+  unsigned workers;                     /* 0: as many as is usual */
+  uint32_t admin_gid;                   /* of admin_group; 0: none */
+  uint32_t uid_workspaces;              /* of one uid; 0: as many as is usual */
   quota_t quota;
   unsigned checkpoints;     /* at a time, restores included; 0: as many as is usual */
   uint64_t checkpoint_rate; /* bytes a second that all of them read; 0: any */
   int supervise;
   config_do_t what;
-  int argc; /* of the command line, for reading all of it again */
+  char said[CONFIG_SAID_MAX];     /* what the files say, as a file: each key with its last value */
+  int said_cut;                   /* there was no room for all of it */
+  char mistake[CONFIG_ERROR_MAX]; /* of the files, for which an older configuration is in force */
+  int argc;                       /* of the command line, for reading all of it again */
   char **argv;
 } config_t;
 
@@ -57,6 +64,11 @@ typedef struct config {
    sentence in error (CONFIG_ERROR_MAX bytes): names the argument, or the file and line, the value,
    and what is allowed. argv must live as long as the config. */
 int config_read(config_t *ret_config, int argc, char **argv, char *error);
+
+/* The same for a start. A daemon that a service manager has started ($NOTIFY_SOCKET) goes on with
+   what it has read last without a mistake (config_keep.h), if there is such a thing, where it is a
+   file that has one: 0 then, and `mistake` is the sentence. */
+int config_start(config_t *ret_config, int argc, char **argv, char *error);
 
 /* One file, into a config that holds defaults; 0 or 2. */
 int config_file(config_t *config, char const *path, char *error);

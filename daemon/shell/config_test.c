@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "daemon/shell/config.h"
+#include "daemon/shell/config_keep.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,16 +18,40 @@
 
 #define ARGS_MAX 8
 
-/* config_read of these arguments, a NULL after the last. */
-static int read_args(config_t *ret_config, char *error, ...) {
-  char *argv[ARGS_MAX + 2] = {(char *)(uintptr_t) "wkspd"};
+/* What follows error, a NULL after the last, as argv; how many. */
+static int args(char *argv[ARGS_MAX + 2], va_list ap) {
   int argc = 1;
+  char *arg;
+  memset(argv, 0, (ARGS_MAX + 2) * sizeof *argv);
+  argv[0] = (char *)(uintptr_t) "wkspd";
+  while (argc <= ARGS_MAX && (arg = va_arg(ap, char *))) argv[argc++] = arg;
+  return argc;
+}
+
+/* config_read of these arguments, and config_start. */
+static int read_args(config_t *ret_config, char *error, ...) {
+  char *argv[ARGS_MAX + 2];
   va_list ap;
   va_start(ap, error);
-  char *arg;
-  while (argc <= ARGS_MAX && (arg = va_arg(ap, char *))) argv[argc++] = arg;
+  int argc = args(argv, ap);
   va_end(ap);
   return config_read(ret_config, argc, argv, error);
+}
+
+static int start(config_t *ret_config, char *error, ...) {
+  char *argv[ARGS_MAX + 2];
+  va_list ap;
+  va_start(ap, error);
+  int argc = args(argv, ap);
+  va_end(ap);
+  return config_start(ret_config, argc, argv, error);
+}
+
+static void write_file(char const *path, char const *text) {
+  FILE *file = fopen(path, "we");
+  assert_non_null(file);
+  assert_true(fputs(text, file) >= 0);
+  assert_int_equal(fclose(file), 0);
 }
 
 /* config_file of these bytes. */
@@ -227,11 +252,71 @@ static void precedence(void **state) {
   assert_int_equal(config.log_level, LOG_LEVEL_INFO);
 }
 
+/* What is kept is what the files said, whatever they said, and counts for a start by a service
+   manager alone, below the command line; a copy that is changed, or that others can change, does
+   not count. */
+static void kept(void **state) {
+  config_t good, got;
+  char error[CONFIG_ERROR_MAX], dir[] = "/tmp/wkspd-config-XXXXXX", file[64], copy[64], more[64];
+  char const text[] = "[wkspd]\nsocket=/file\nlog_level=warn\nworkers=9\ncheckpoints=4\n"
+                      "checkpoint_rate=200M\nadmin_group=77\nuid_workspaces=5\n[quota]\n"
+                      "default.4k=1G\nuid0.2M.node0=0\nuid4294967294.1G.node63=64T\n"
+                      "uid7.workspaces=3\n";
+#define START(config, ...) start(&config, error, "--state-dir", dir, "--config", file, __VA_ARGS__)
+  assert_non_null(mkdtemp(dir));
+  snprintf(file, sizeof file, "%s/conf", dir);
+  snprintf(copy, sizeof copy, "%s/wkspd.good", dir);
+  write_file(file, text);
+  snprintf(more, sizeof more, "%s/conf.d", dir);
+  assert_int_equal(mkdir(more, 0700), 0);
+  snprintf(more, sizeof more, "%s/conf.d/more.conf", dir);
+  write_file(more, "[wkspd]\nworkers=3\n");
+  assert_int_equal(setenv("NOTIFY_SOCKET", "/nowhere", 1), 0);
+  assert_int_equal(START(good, NULL), 0);
+  assert_int_equal(config_keep(&good, error), 0);
+  write_file(file, "[wkspd]\nworkers=0\n");
+  assert_int_equal(START(got, NULL), 0);
+  assert_non_null(strstr(got.mistake, "/conf:2: workers = '0' is not"));
+  assert_int_equal(got.quota.cnt, 4);
+  assert_memory_equal(got.quota.rule, good.quota.rule, 4 * sizeof *good.quota.rule);
+  assert_int_equal(got.workers, 3);
+  assert_int_equal(got.checkpoints, 4);
+  assert_int_equal(got.checkpoint_rate, 200UL << 20);
+  assert_int_equal(got.admin_gid, 77);
+  assert_int_equal(got.uid_workspaces, 5);
+  assert_string_equal(got.socket, "/file");
+  assert_int_equal(got.log_level, LOG_LEVEL_WARN);
+  assert_int_equal(START(got, "--socket", "/arg", NULL), 0);
+  assert_string_equal(got.socket, "/arg");
+  assert_int_equal(START(got, "--check-config", NULL), 2);
+  assert_int_equal(START(got, "--supervise", NULL), 2);
+  assert_int_equal(START(got, "--wrong", NULL), 2);
+  assert_int_equal(chmod(dir, 0777), 0);
+  assert_int_equal(START(got, NULL), 2);
+  assert_int_equal(chmod(dir, 0700), 0);
+  assert_int_equal(unsetenv("NOTIFY_SOCKET"), 0);
+  assert_int_equal(START(got, NULL), 2);
+  assert_int_equal(setenv("NOTIFY_SOCKET", "/nowhere", 1), 0);
+  assert_int_equal(truncate(copy, 40), 0);
+  assert_int_equal(START(got, NULL), 2);
+  assert_non_null(strstr(error, "/conf:2: workers = '0' is not"));
+  assert_int_equal(unlink(copy), 0);
+  assert_int_equal(START(got, NULL), 2);
+  assert_int_equal(unsetenv("NOTIFY_SOCKET"), 0);
+  unlink(file);
+  unlink(more);
+  *strrchr(more, '/') = '\0';
+  assert_int_equal(rmdir(more), 0);
+  assert_int_equal(rmdir(dir), 0);
+#undef START
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(defaults),   cmocka_unit_test(options),   cmocka_unit_test(bad_options),
       cmocka_unit_test(file),       cmocka_unit_test(bad_files), cmocka_unit_test(long_lines),
       cmocka_unit_test(precedence), cmocka_unit_test(nul_bytes), cmocka_unit_test(endless_files),
+      cmocka_unit_test(kept),
   };
   return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }

@@ -17,6 +17,7 @@
 
 #include "daemon/shell/declare.h"
 
+#include "daemon/shell/config_keep.h"
 #include "daemon/shell/declared.h"
 #include "daemon/shell/serve.h"
 #include "daemon/shell/topology.h"
@@ -331,6 +332,29 @@ static void next(struct declare *declare) {
     finish(declare);
 }
 
+/* For a start that cannot read one. That it cannot be kept is no reason to do without it. */
+static void keep(loop_t *loop, config_t const *config) {
+  char detail[CONFIG_ERROR_MAX];
+  loop->mistake[0] = '\0';
+  if (config_keep(config, detail))
+    log_warn(loop->log, "configuration", "note=%s error=%s",
+             log_text("it could not be kept for later starts").text, log_text(detail).text);
+}
+
+void declare_begin(loop_t *loop) {
+  config_t const *config = loop->config;
+  if (!config->mistake[0]) {
+    keep(loop, config);
+    return;
+  }
+  memcpy(loop->mistake, config->mistake, sizeof loop->mistake);
+  log_error(loop->log, "configuration", "note=%s error=%s",
+            log_text("in force is what was read last without a mistake; mend it, then wkspctl "
+                     "reload, or restart the daemon")
+                .text,
+            log_text(config->mistake).text);
+}
+
 void declare_start(loop_t *loop) {
   struct declare *declare = loop->declare;
   char folder[CONFIG_PATH_MAX];
@@ -355,7 +379,9 @@ static int read_again(struct declare *declare) {
   if (!config) snprintf(error, sizeof error, "no memory to read the configuration");
   if (bad) {
     note(declare, LOG_LEVEL_ERROR, "%s; nothing has been changed", error);
+    memcpy(loop->mistake, error, sizeof loop->mistake);
   } else {
+    keep(loop, config);
     if (config->log_level != loop->own_log->level)
       note(declare, LOG_LEVEL_INFO, "log_level has changed");
     loop->own_log->level = config->log_level;

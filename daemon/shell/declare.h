@@ -20,12 +20,16 @@
 struct declare *declare_new(loop_t *loop);
 void declare_free(struct declare *declare);
 
+/* Of a start, before declare_start: keeps a sound configuration for later ones, or says that an
+   older one is in force for a mistake. */
+void declare_begin(loop_t *loop);
+
 /* Makes what is declared: calls loop_ready when all of it has been tried, perhaps before this
    returns. */
 void declare_start(loop_t *loop);
 
 /* Reads the whole configuration again, and does as above. Mistakes are logged, and nothing that was
-   in force changes for them. */
+   in force changes for them; loop->mistake says so until they are gone. */
 void declare_reload(loop_t *loop);
 
 /* The same for a client, who is answered when all has been tried: with what has been done, or with

@@ -34,6 +34,10 @@ void log_init(log_t *log, log_level_t level) {
   log->journal = journal && here[0] && !strcmp(journal, here);
 }
 
+char const *log_level_name(log_level_t level) {
+  return level_names[level];
+}
+
 int log_level_parse(char const *text, log_level_t *ret_level) {
   for (unsigned i = 0; i < sizeof level_names / sizeof *level_names; i++) {
     if (!strcmp(text, level_names[i])) {

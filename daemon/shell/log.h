@@ -29,6 +29,8 @@ void log_init(log_t *log, log_level_t level);
 /* "debug", "info", "warn", "error": 1 and *ret_level, else 0. */
 int log_level_parse(char const *text, log_level_t *ret_level);
 
+char const *log_level_name(log_level_t level);
+
 /* Writes one line: event is a short constant word, the fields come from fmt. Control characters
    become '?', lines are cut at LOG_LINE_MAX. Any thread. */
 void log_event(log_t const *log, log_level_t level, char const *event, char const *fmt, ...)

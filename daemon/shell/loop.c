@@ -454,6 +454,7 @@ int loop_run(config_t const *config, log_t *log, uint64_t since_ns) {
   if (!bad) {
     watchdog_start(&loop.watchdog, &loop.uv, loop.notify, log);
     uv_timer_start(&loop.ready_timer, on_ready_late, DECLARE_READY_MS, 0);
+    declare_begin(&loop);
     declare_start(&loop);
     while (!loop.stopped && !loop.broken) uv_run(&loop.uv, UV_RUN_DEFAULT);
     if (!loop.broken) log_info(log, "stopped", "pid=%d", (int)getpid());

@@ -83,6 +83,9 @@ typedef struct loop {
   struct survey *survey;      /* survey.c */
   struct declare *declare;    /* declare.c */
   uint32_t lost_cnt;          /* recover.c: workspaces whose memory nobody kept */
+
+  /* declare.c: of the configuration, for which an older one is in force; "" none */
+  char mistake[CONFIG_ERROR_MAX];
 } loop_t;
 
 /* Runs the daemon until it is stopped. since_ns: uv_hrtime at the start of the process. Returns the

@@ -149,6 +149,7 @@ static int complete(conn_t const *conn, engine_request_t *req) {
     req->u.stats.fd_store = notify_active(loop->notify);
     req->u.stats.fd_cnt = count_fds();
     req->u.stats.lost_cnt = loop->lost_cnt;
+    req->u.stats.mistake = loop->mistake;
   } else if (req->method == ENGINE_CREATE) {
     return serve_uuid(req->u.create.uuid);
   } else if (req->method == ENGINE_RESTORE) {

@@ -299,7 +299,6 @@ static void exec_child(supervisor_t const *sup, int const *fds, int fd_cnt, char
       setenv("NOTIFY_SOCKET", sup->notify_name, 1)) {
     goto fail;
   }
-  static char const *const levels[] = {"error", "warn", "info", "debug"};
   config_t const *config = sup->config;
   char *argv[CHILD_ARGS_MAX + 1] = {(char *)(uintptr_t) "wkspd", (char *)(uintptr_t) "--socket",
                                     (char *)(uintptr_t)config->socket,
@@ -312,7 +311,7 @@ static void exec_child(supervisor_t const *sup, int const *fds, int fd_cnt, char
   }
   if (config->log_level_given) {
     argv[argc++] = (char *)(uintptr_t) "--log-level";
-    argv[argc] = (char *)(uintptr_t)levels[config->log_level];
+    argv[argc] = (char *)(uintptr_t)log_level_name(config->log_level);
   }
   execv("/proc/self/exe", argv);
 fail:

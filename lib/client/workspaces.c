@@ -286,6 +286,8 @@ int wksp_client_status(wksp_client_t *client, wksp_status_t *ret_status) {
       .lost_cnt = response->lost_cnt,
       .damaged_cnt = response->damaged_cnt,
   };
+  wksp__text_copy(ret_status->config_mistake, sizeof ret_status->config_mistake,
+                  response->config_mistake);
   for (size_t i = 0; i < response->n_quota && ret_status->quota_cnt < WKSP_QUOTAS_MAX; i++) {
     Wkspd__V1__Quota const *from = response->quota[i];
     wksp_quota_t *to = &ret_status->quota[ret_status->quota_cnt++];

@@ -289,7 +289,7 @@ descriptors <n>""")
         d.ok("create", "demo", "--size", "4M", "--page", "4k")
         first = d.status()
         keys(first, "pid uptime_ns fd_store workspace_cnt quarantined_cnt damaged_cnt lease_cnt connection_cnt job_cnt "
-                    "bytes request_cnt refused_cnt violation_cnt fd_cnt lost_cnt quotas limits")
+                    "bytes request_cnt refused_cnt violation_cnt fd_cnt lost_cnt config_mistake quotas limits")
         tap.eq((first["workspace_cnt"], first["bytes"], first["lease_cnt"]), (1, 4 << 20, 0))
         tap.eq((first["pid"], first["fd_store"]), (d.proc.pid, False))
         with Held(d, "held", "hold", "demo", "rw"):

@@ -189,6 +189,63 @@ def mistakes():
 
 
 @tap.test
+def restart_with_mistake():
+    """a mistake in the files leaves a daemon that is restarted with what it has read before, as a whole; status,
+    doctor, metrics and the log say so until a reload finds it mended"""
+    quota = f"[quota]\nuid{os.geteuid()}.4k = 64M\n"
+    with Configured(supervise=True) as d:
+        d.ok("create", "w", "--size", "1M", "--page", "4k")
+        d.write("wkspd.conf.d/q.conf", quota)
+        d.reload()
+        d.write("wkspd.conf", "[wkspd]\nlog_level = debug\n\nworkers = 65\n")
+        says = d.path("wkspd.conf") + ":4: workers = '65' is not a number"
+        tap.contains(d.reload(1)[0], says)
+        tap.contains(d.status()["config_mistake"], says)
+        d.wait_restart(d.kill_child())
+        tap.contains(d.log(), "in force is what was read last without a mistake")
+        status = d.status()
+        tap.contains(status["config_mistake"], says)
+        tap.eq([q["limit"] for q in status["quotas"]], [64 * MIB], "the quotas of before")
+        tap.contains(" ".join(d.ok("status").split()), "mistake " + says)
+        tap.contains(d.ctl("doctor").out, says)
+        tap.contains(d.ok("metrics"), "\nwkspd_configuration_sound 0\n")
+        tap.true("debug connected" not in d.log(), "a part of what is wrong is in force")
+        d.write("wkspd.conf", "[wkspd]\n")
+        tap.eq(d.reload(), [])
+        tap.eq(d.status()["config_mistake"], "")
+        tap.contains(d.ok("metrics"), "\nwkspd_configuration_sound 1\n")
+        d.wait_restart(d.kill_child())
+        tap.eq((d.status()["config_mistake"], len(d.json("ls")["workspaces"])), ("", 1))
+
+
+@tap.test
+def nothing_kept():
+    """a start that finds a mistake refuses where nobody else keeps memory, and where what was kept is damaged,
+    until it is mended"""
+    with Configured(supervise=True) as d:
+        d.ok("create", "w", "--size", "1M", "--page", "4k")
+        kept = os.path.join(d.state_dir, "wkspd.good")
+        with open(kept, encoding="ascii") as f:
+            text = f.read()
+        tap.contains(text, "[wkspd]\nlog_level=info\n")
+        d.write("wkspd.conf", "[wkspd]\nworkers = 65\n")
+        rc, _, err = d.check()
+        tap.eq(rc, 2, err)
+        alone = subprocess.run([binary("daemon/wkspd"), "--socket", d.socket + "2", "--state-dir", d.state_dir,
+                                "--config", d.conf], capture_output=True, text=True, timeout=WAIT_S, check=False)
+        tap.eq(alone.returncode, 2, alone.stderr)
+        with open(kept, "w", encoding="ascii") as f:
+            f.write(text.replace("[wkspd]\n", "[wkspd]\nworkers = 1\n"))
+        old = d.kill_child()
+        tap.until(lambda: "wkspd: " + d.conf + ":2: workers = '65'" in d.log(), WAIT_S, "it refuses")
+        d.write("wkspd.conf", "[wkspd]\nlog_level = info\n")
+        d.wait_restart(old)
+        tap.eq((d.status()["config_mistake"], len(d.json("ls")["workspaces"])), ("", 1))
+        with open(kept, encoding="ascii") as f:
+            tap.eq(f.read(), text, "what is kept")
+
+
+@tap.test
 def one_fails():
     """a declaration that the machine cannot meet is said with its figures, and the others are made"""
     with Configured() as d:

@@ -305,6 +305,9 @@ typedef struct wksp_quota {
 
 #define WKSP_QUOTAS_MAX 64
 
+/* Bytes of a sentence about a mistake, the NUL included; what is longer is cut. */
+#define WKSP_MISTAKE_MAX 1024
+
 typedef struct wksp_status {
   int pid; /* of the daemon, as it sees itself */
   ulong uptime_ns;
@@ -320,7 +323,9 @@ typedef struct wksp_status {
   ulong violation_cnt; /* connections closed for breaking the protocol */
   uint fd_cnt;         /* descriptors open in the daemon */
   uint lost_cnt;       /* workspaces whose memory nobody had kept when it started */
-  uint quota_cnt;      /* rules that count for users who have workspaces: the first of them */
+  char config_mistake[WKSP_MISTAKE_MAX]; /* of its configuration, for which what it has read before
+                                            is in force; "" none */
+  uint quota_cnt; /* rules that count for users who have workspaces: the first of them */
   wksp_quota_t quota[WKSP_QUOTAS_MAX];
   uint damaged_cnt; /* workspaces in which a worker has met damage */
 } wksp_status_t;
