@@ -19,7 +19,7 @@ INCLUDE = os.path.join(ROOT, "lib/include")
 # What a fence may say about what is in it; '' is plain text.
 LANGUAGES = {"", "c", "cpp", "console", "sh", "yaml", "ini", "text", "go"}
 # Words of ours, or of the trade, that codespell takes for others.
-WORDS = "upto,childs"
+WORDS = "upto,childs,atends"
 TUTORIALS = ["docs/tutorial.md"]
 
 
