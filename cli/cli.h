@@ -58,7 +58,7 @@ int cli_flush(cli_t const *cli, int status);
  * -------------------------------------------------------------------------------------- */
 
 #define CLI_OPERANDS_MAX 3
-#define CLI_OPTIONS_MAX  12
+#define CLI_OPTIONS_MAX  13
 
 typedef struct cli_option {
   char const *name;  /* without the dashes; NULL ends a list */
@@ -169,6 +169,7 @@ int cmd_checkpoint(cli_t *cli, cli_args_t const *args);
 int cmd_checkpoints(cli_t *cli, cli_args_t const *args);
 int cmd_checkpoint_show(cli_t *cli, cli_args_t const *args);
 int cmd_checkpoint_verify(cli_t *cli, cli_args_t const *args);
+int cmd_drill(cli_t *cli, cli_args_t const *args);
 int cmd_checkpoint_rm(cli_t *cli, cli_args_t const *args);
 int cmd_styles(cli_t *cli, cli_args_t const *args);
 int cmd_restore(cli_t *cli, cli_args_t const *args);

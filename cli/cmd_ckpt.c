@@ -1,8 +1,9 @@
-/* cmd_ckpt: checkpoint, checkpoints, checkpoint-show, -verify, -rm, styles, restore. All that is
-   read and written is the daemon's business. */
+/* cmd_ckpt: checkpoint, checkpoints, checkpoint-show, -verify, -rm, styles, restore, drill. All
+   that is read and written is the daemon's business. */
 
 #include "ckpt.h"
 #include "parse.h"
+#include "sample.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,6 +83,9 @@ static int begun(cli_t *cli, ulong job_id, int wait, char const *what, char cons
   if (cli->json) return render_json(cli, ckpt_job_json(&job));
   if (job.kind == WKSP_JOB_RESTORE)
     printf("restored %s from checkpoint %s\n", job.name, job.checkpoint);
+  else if (job.kind == WKSP_JOB_DRILL)
+    printf("checkpoint %s of %s can be restored: %s of it were, and are sound\n", job.checkpoint,
+           job.name, render_size(job.total_size).s);
   else if (job.kind == WKSP_JOB_VERIFY)
     printf("checkpoint %s of %s is sound\n", job.checkpoint, job.name);
   else
@@ -116,7 +120,7 @@ static json_t *checkpoint_json(wksp_checkpoint_t const *one) {
                 render_json_figure(one->created_ns), "took_ns", render_json_figure(one->took_ns),
                 "pause_ns", render_json_figure(one->pause_ns));
   json_t *more = json_pack(
-      "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:I, s:o, s:o, s:o}",
+      "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:I, s:o, s:o, s:o, s:o}",
       "live_size", render_json_figure(one->live_size), "scanned_size",
       render_json_figure(one->scanned_size), "changed_size", render_json_figure(one->changed_size),
       "written_size", render_json_figure(one->written_size), "file_size",
@@ -125,7 +129,8 @@ static json_t *checkpoint_json(wksp_checkpoint_t const *one) {
       "suspect_cnt", render_json_figure(one->suspect_cnt), "silent_cnt",
       (json_int_t)one->silent_cnt, "size", render_json_figure(one->size), "page_size",
       render_json_figure(one->page_size), "seed", (json_int_t)one->seed, "verified_ns",
-      render_json_figure(one->verified_ns), "info", render_json_text(one->info), "bad",
+      render_json_figure(one->verified_ns), "drilled_ns", render_json_figure(one->drilled_ns),
+      "info", render_json_text(one->info), "bad",
       one->bad[0] ? render_json_text(one->bad) : json_null());
   if (object && more && !json_object_update(object, more)) {
     json_decref(more);
@@ -143,13 +148,15 @@ static int list_one(void *arg, wksp_checkpoint_t const *one) {
   render_text_t const created = render_time(one->created_ns), style = ckpt_style(&one->how);
   render_text_t const live = render_size(one->live_size), written = render_size(one->file_size);
   render_text_t const verified = render_time(one->verified_ns);
+  render_text_t const drilled = render_time(one->drilled_ns);
   char *info = render_safe(one->bad[0] ? one->bad : one->info);
   if (!info) return 1;
   render_table_row(listing->table,
                    (char const *[]){one->id, one->name[0] ? one->name : "?", created.s,
                                     ckpt_mode(one->how.mode), style.s, live.s, written.s,
                                     ckpt_by(one->by), one->bad[0] ? "bad" : "ok",
-                                    one->verified_ns ? verified.s : "never", info});
+                                    one->verified_ns ? verified.s : "never",
+                                    one->drilled_ns ? drilled.s : "never", info});
   free(info);
   return 0;
 }
@@ -160,7 +167,7 @@ int cmd_checkpoints(cli_t *cli, cli_args_t const *args) {
   static render_column_t const columns[] = {{"CHECKPOINT", 0}, {"WORKSPACE", 0}, {"CREATED", 0},
                                             {"MODE", 0},       {"STYLE", 0},     {"LIVE", 1},
                                             {"FILES", 1},      {"BY", 0},        {"STATE", 0},
-                                            {"VERIFIED", 0},   {"INFO", 0}};
+                                            {"VERIFIED", 0},   {"RESTORED", 0},  {"INFO", 0}};
   render_listing_t listing;
   int const made = render_listing_new(cli, columns, sizeof columns / sizeof *columns, &listing);
   if (made) return made;
@@ -298,4 +305,27 @@ int cmd_restore(cli_t *cli, cli_args_t const *args) {
   int const err = wksp_client_restore(cli->client, &restore, &job_id);
   if (err) return cli_fail_wksp(cli, err);
   return begun(cli, job_id, 1, "restore", restore.as ? restore.as : restore.name);
+}
+
+/* Trying
+ * ---------------------------------------------------------------------------------------------- */
+
+int cmd_drill(cli_t *cli, cli_args_t const *args) {
+  char const *name = args->operands[0], *from = cli_arg(args, "from");
+  int const status = cli_connect(cli);
+  if (status) return status;
+  sample_ckpt_t ckpt = {.good = NULL};
+  int err = from ? 0 : sample_checkpoints(cli->client, name, &ckpt);
+  if (err) return cli_fail_wksp(cli, err);
+  if (!from && !ckpt.good)
+    return cli_fail(cli, "WKSP_E_NOTFOUND",
+                    "there is no checkpoint of %s that could be restored; take one with wkspctl "
+                    "checkpoint %s",
+                    name, name);
+  ulong job_id;
+  char id[WKSP_CHECKPOINT_ID_MAX];
+  snprintf(id, sizeof id, "%s", from ? from : ckpt.good->id);
+  free(ckpt.good);
+  err = wksp_client_checkpoint_drill(cli->client, id, &job_id);
+  return err ? cli_fail_wksp(cli, err) : begun(cli, job_id, 1, "drill", id);
 }

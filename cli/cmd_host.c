@@ -79,6 +79,16 @@ static int limit_fact(void *arg, wksp_limit_t const *limit) {
   return 0;
 }
 
+/* Of workspaces that have a schedule. */
+static void proven_facts(wksp_status_t const *s) {
+  if (s->proven_ns)
+    render_fact("checkpoints", "each workspace with a schedule has a verified one %s old at most",
+                render_age(s->proven_ns).s);
+  if (s->unproven_cnt)
+    render_fact(s->proven_ns ? "" : "checkpoints",
+                "%u workspaces with a schedule have none that was verified", s->unproven_cnt);
+}
+
 int cmd_status(cli_t *cli, cli_args_t const *args) {
   int const status = cli_connect(cli);
   if (status) return status;
@@ -95,7 +105,8 @@ int cmd_status(cli_t *cli, cli_args_t const *args) {
     return render_json(
         cli,
         json_pack("{s:i, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:I, "
-                  "s:o, s:o, s:o}",
+                  "s:o, s:o, s:o, "
+                  "s:I, s:o}",
                   "pid", s.pid, "uptime_ns", render_json_figure(s.uptime_ns), "fd_store",
                   (int)s.fd_store, "workspace_cnt", (json_int_t)s.workspace_cnt, "quarantined_cnt",
                   (json_int_t)s.quarantined_cnt, "damaged_cnt", (json_int_t)s.damaged_cnt,
@@ -105,7 +116,9 @@ int cmd_status(cli_t *cli, cli_args_t const *args) {
                   "refused_cnt", render_json_figure(s.refused_cnt), "violation_cnt",
                   render_json_figure(s.violation_cnt), "fd_cnt", (json_int_t)s.fd_cnt, "lost_cnt",
                   (json_int_t)s.lost_cnt, "config_mistake", render_json_text(s.config_mistake),
-                  "quotas", quotas_json(&s), "limits", limits));
+                  "quotas", quotas_json(&s), "limits", limits, "unproven_cnt",
+                  (json_int_t)s.unproven_cnt, "proven_ns",
+                  s.proven_ns ? render_json_figure(s.proven_ns) : json_null()));
   render_fact("daemon", "pid %d, up %s", s.pid, render_span(s.uptime_ns).s);
   render_fact("memory", "%s",
               s.fd_store ? "outlives the daemon"
@@ -131,6 +144,7 @@ int cmd_status(cli_t *cli, cli_args_t const *args) {
   render_fact("leases", "%u", s.lease_cnt);
   render_fact("connections", "%u", s.connection_cnt);
   render_fact("jobs", "%u", s.job_cnt);
+  proven_facts(&s);
   render_fact("requests", "%lu, of them %lu refused", s.request_cnt, s.refused_cnt);
   render_fact("violations", "%lu connections closed for breaking the protocol", s.violation_cnt);
   render_fact("descriptors", "%u", s.fd_cnt);

@@ -17,7 +17,7 @@
 
 #define BAR_WIDTH 24
 
-static char const *const kinds[] = {"?", "checkpoint", "restore", "verify", "remove"};
+static char const *const kinds[] = {"?", "checkpoint", "restore", "verify", "remove", "drill"};
 static char const *const states[] = {"?", "queued", "running", "done", "failed", "cancelled"};
 static char const *const phases[] = {"begin", "scan", "pause", "write", "sync", "read", "check"};
 
@@ -134,7 +134,8 @@ int ckpt_ended(cli_t *cli, wksp_job_t const *job) {
     if (job->sentence[0] && !cli->json) printf("note: %s\n", job->sentence);
     return CLI_OK;
   }
-  int const damaged = job->kind == WKSP_JOB_VERIFY && job->code == WKSP_E_CORRUPT;
+  int const checked = job->kind == WKSP_JOB_VERIFY || job->kind == WKSP_JOB_DRILL;
+  int const damaged = checked && job->code == WKSP_E_CORRUPT;
   int const status =
       cli_fail(cli, job->state == WKSP_JOB_CANCELLED ? "cancelled" : "job",
                "job %lu, %s of %s, %s: %s%s%s", job->id, ckpt_job_kind(job->kind), job->name,

@@ -251,7 +251,10 @@ typedef enum ckpt_fact {
   CKPT_TOOK,
   CKPT_SUSPECTS,
   CKPT_VERIFIED, /* only if one is */
-  CKPT_EVERY,    /* this and what follows: only with a schedule */
+  CKPT_DRILLED,  /* only if one was */
+  CKPT_DRILL,    /* this and the next: only with a schedule that has drills */
+  CKPT_DRILL_FAILED,
+  CKPT_EVERY, /* this and what follows: only with a schedule */
   CKPT_DUE,
   CKPT_FAILED
 } ckpt_fact_t;
@@ -262,6 +265,9 @@ static int ckpt_value(sample_ckpt_t const *ckpt, ckpt_fact_t fact, double *ret_v
   wksp_schedule_t const *schedule = &ckpt->schedule;
   if (fact >= CKPT_GOOD && fact <= CKPT_SUSPECTS && !good) return 0;
   if (fact == CKPT_VERIFIED && !ckpt->verified_ns) return 0;
+  if (fact == CKPT_DRILLED && !ckpt->drilled_ns) return 0;
+  int const drills = ckpt->scheduled && schedule->drill_ns;
+  if ((fact == CKPT_DRILL || fact == CKPT_DRILL_FAILED) && !drills) return 0;
   if (fact >= CKPT_EVERY && !(ckpt->scheduled && schedule->every_ns)) return 0;
   double const values[] = {
       [CKPT_CNT] = (double)ckpt->cnt,
@@ -272,6 +278,9 @@ static int ckpt_value(sample_ckpt_t const *ckpt, ckpt_fact_t fact, double *ret_v
       [CKPT_TOOK] = good ? (double)good->took_ns / 1e9 : 0,
       [CKPT_SUSPECTS] = good ? (double)good->suspect_cnt : 0,
       [CKPT_VERIFIED] = (double)ckpt->verified_ns / 1e9,
+      [CKPT_DRILLED] = (double)ckpt->drilled_ns / 1e9,
+      [CKPT_DRILL] = (double)schedule->drill_ns / 1e9,
+      [CKPT_DRILL_FAILED] = schedule->drill_fail_cnt,
       [CKPT_EVERY] = (double)schedule->every_ns / 1e9,
       [CKPT_DUE] = (double)schedule->due_ns / 1e9,
       [CKPT_FAILED] = schedule->fail_cnt,
@@ -296,7 +305,13 @@ static void write_checkpoints(writer_t *w, sample_t const *s) {
       {"wkspd_checkpoint_last_good_suspects", CKPT_SUSPECTS,
        "Blocks that were in flight in it: of threads that were killed, or were in a call."},
       {"wkspd_checkpoint_last_verified_timestamp_seconds", CKPT_VERIFIED,
-       "When the newest checkpoint was taken that this daemon has verified."},
+       "When the newest checkpoint was taken that has been found sound."},
+      {"wkspd_checkpoint_last_drill_timestamp_seconds", CKPT_DRILLED,
+       "When a checkpoint was last restored, in earnest or for trial, and found sound."},
+      {"wkspd_checkpoint_drill_interval_seconds", CKPT_DRILL,
+       "How often the newest is to be restored for trial."},
+      {"wkspd_checkpoint_drill_failures", CKPT_DRILL_FAILED,
+       "Drills of the schedule that have failed since one did not."},
       {"wkspd_checkpoint_schedule_interval_seconds", CKPT_EVERY, "How often one is to be taken."},
       {"wkspd_checkpoint_schedule_due_timestamp_seconds", CKPT_DUE,
        "When the next is to be taken."},

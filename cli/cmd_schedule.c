@@ -19,7 +19,8 @@ static json_t *schedule_json(char const *name, wksp_schedule_t const *is) {
   for (uint i = 0; i < is->run_cnt && runs; i++)
     json_array_append_new(runs, run_json(&is->runs[i]));
   return json_pack(
-      "{s:o, s:o, s:o, s:s, s:s, s:{s:I, s:I, s:I, s:I, s:I}, s:s, s:s, s:o, s:o, s:I, s:o}",
+      "{s:o, s:o, s:o, s:s, s:s, s:{s:I, s:I, s:I, s:I, s:I}, s:s, s:s, s:o, s:o, s:I, s:o, s:o, "
+      "s:o, s:o, s:o, s:I}",
       "name", render_json_text(name), "every_ns", render_json_figure(is->every_ns), "jitter_ns",
       render_json_figure(is->jitter_ns), "mode", ckpt_mode(is->how.mode), "style",
       ckpt_style(&is->how).s, "keep", "last", (json_int_t)is->keep.last, "hourly",
@@ -27,7 +28,11 @@ static json_t *schedule_json(char const *name, wksp_schedule_t const *is) {
       (json_int_t)is->keep.weekly, "monthly", (json_int_t)is->keep.monthly, "on_stop",
       is->on_stop ? "checkpoint" : "nothing", "on_start", is->on_start ? "restore" : "nothing",
       "due_ns", render_json_figure(is->due_ns), "last_ok_ns", render_json_figure(is->last_ok_ns),
-      "fail_cnt", (json_int_t)is->fail_cnt, "runs", runs);
+      "fail_cnt", (json_int_t)is->fail_cnt, "runs", runs, "drill_ns",
+      render_json_figure(is->drill_ns), "drill_due_ns", render_json_figure(is->drill_due_ns),
+      "drill_ok_ns", render_json_figure(is->drill_ok_ns), "drill_number",
+      is->drill_number ? render_json_figure(is->drill_number) : json_null(), "drill_fail_cnt",
+      (json_int_t)is->drill_fail_cnt);
 }
 
 static int show(cli_t *cli, char const *name, wksp_schedule_t const *is) {
@@ -48,6 +53,14 @@ static int show(cli_t *cli, char const *name, wksp_schedule_t const *is) {
   if (is->due_ns) render_fact("next", "%s", render_time(is->due_ns).s);
   render_fact("last good", "%s", is->last_ok_ns ? render_time(is->last_ok_ns).s : "none");
   if (is->fail_cnt) render_fact("failures", "%u in a row", is->fail_cnt);
+  if (is->drill_ns) {
+    render_fact("drill", "every %s, next %s", render_span(is->drill_ns).s,
+                render_time(is->drill_due_ns).s);
+    if (is->drill_fail_cnt) render_fact("", "%u failures in a row", is->drill_fail_cnt);
+  }
+  if (is->drill_ok_ns)
+    render_fact("last drill", "%s, of number %lx", render_time(is->drill_ok_ns).s,
+                is->drill_number);
   for (uint i = 0; i < is->run_cnt; i++) {
     wksp_run_t const *run = &is->runs[i];
     render_fact(i ? "" : "runs", "%s by %s: %s, %s written", render_time(run->begin_ns).s,
@@ -82,11 +95,14 @@ static int put_given(cli_t const *cli, cli_args_t const *args, wksp_schedule_t *
     char const *option;
     ulong *span;
     uint *number;
-  } const given[] = {
-      {"every", &to->every_ns, NULL},           {"jitter", &to->jitter_ns, NULL},
-      {"keep-last", NULL, &to->keep.last},      {"keep-hourly", NULL, &to->keep.hourly},
-      {"keep-daily", NULL, &to->keep.daily},    {"keep-weekly", NULL, &to->keep.weekly},
-      {"keep-monthly", NULL, &to->keep.monthly}};
+  } const given[] = {{"every", &to->every_ns, NULL},
+                     {"jitter", &to->jitter_ns, NULL},
+                     {"keep-last", NULL, &to->keep.last},
+                     {"keep-hourly", NULL, &to->keep.hourly},
+                     {"keep-daily", NULL, &to->keep.daily},
+                     {"keep-weekly", NULL, &to->keep.weekly},
+                     {"keep-monthly", NULL, &to->keep.monthly},
+                     {"drill", &to->drill_ns, NULL}};
   int cnt = 0;
   for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
     char const *text = cli_arg(args, given[i].option), *why;

@@ -5,6 +5,7 @@
 #include "cli.h"
 #include "parse.h"
 #include "render.h"
+#include "sample.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,6 +175,24 @@ static int show_facts(cli_t const *cli, wksp_info_t const *info, wksp_holder_t c
   return CLI_OK;
 }
 
+/* Its newest checkpoint that was found sound; none, also of a daemon that knows none. */
+static json_t *proven_json(sample_ckpt_t const *ckpt) {
+  if (!ckpt->verified_ns) return json_null();
+  return json_pack("{s:o, s:o, s:o, s:o, s:o}", "id", render_json_text(ckpt->verified_id),
+                   "created_ns", render_json_figure(ckpt->verified_ns), "verified_ns",
+                   render_json_figure(ckpt->found_ns), "age_ns",
+                   render_json_figure(render_since(ckpt->verified_ns)), "drilled_ns",
+                   render_json_figure(ckpt->drilled_ns));
+}
+
+static void proven_fact(sample_ckpt_t const *ckpt) {
+  if (ckpt->verified_ns)
+    render_fact("verified", "checkpoint %s, %s old", ckpt->verified_id,
+                render_age(ckpt->verified_ns).s);
+  else if (ckpt->cnt)
+    render_fact("verified", "none of %lu checkpoints", ckpt->cnt);
+}
+
 int cmd_show(cli_t *cli, cli_args_t const *args) {
   int const status = cli_connect(cli);
   if (status) return status;
@@ -186,17 +205,22 @@ int cmd_show(cli_t *cli, cli_args_t const *args) {
   wksp_placement_t placement = {.runs = NULL};
   int const unplaced =
       info.quarantined || wksp_client_placement(cli->client, info.name, &placement);
+  sample_ckpt_t ckpt = {.good = NULL};
+  (void)sample_checkpoints(cli->client, info.name, &ckpt);
+  free(ckpt.good);
   if (cli->json) {
     json_t *object = info_json(&info), *placed = unplaced ? json_null() : place_json(&placement);
     wksp_placement_free(&placement);
     if (json_object_set_new(object, "lock_holder", holder_json(&holder)) ||
-        json_object_set_new(object, "placement", placed)) {
+        json_object_set_new(object, "placement", placed) ||
+        json_object_set_new(object, "verified_checkpoint", proven_json(&ckpt))) {
       json_decref(object);
       object = NULL;
     }
     return render_json(cli, object);
   }
   int const shown = show_facts(cli, &info, err ? NULL : &holder);
+  if (!shown) proven_fact(&ckpt);
   if (!shown && !unplaced) err = place_print(cli, &placement);
   wksp_placement_free(&placement);
   return shown ? shown : unplaced ? CLI_OK : err;

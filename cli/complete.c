@@ -33,6 +33,7 @@ static struct {
     {"SIZE", NULL, "1M 64M 256M 1G"},
     {"STYLE", NULL, "raw lz4 zstd"},
     {"TIME", "every", "5m 1h 1d never"},
+    {"TIME", "drill", "1d 1w never"},
     {"PATH", NULL, NULL},
     {"FILE", NULL, NULL},
 };

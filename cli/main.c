@@ -368,6 +368,13 @@ static cli_command_t const commands[] = {
     .examples = "  wkspctl checkpoint-verify 17.1a1ff9b1d83\n"
                 "  wkspctl checkpoint-verify --all\n",
     .shows = 1, .run = cmd_checkpoint_verify },
+  { .name = "drill", .operands = {"NAME"},
+    .options = {{"from", "ID", "the checkpoint (the newest of NAME that is sound)", 0, 0}},
+    .what = "restore a checkpoint for trial and throw it away",
+    .text = "Into memory that nobody else sees, where all of it is verified. Exit 4 if it is\n"
+            "damaged. schedule NAME --drill TIME does so by itself.\n",
+    .examples = "  wkspctl drill demo\n",
+    .shows = 1, .run = cmd_drill },
   { .name = "checkpoint-rm", .operands = {"ID"},
     .what = "remove a checkpoint",
     .text = "Others are as complete as before. For the workspace's owner, and root.\n",
@@ -411,11 +418,11 @@ static cli_command_t const commands[] = {
       {"keep-monthly", "N", "of the last N months", 0, 0},
       {"on-stop", "WHAT", "checkpoint or nothing, when the daemon stops", 0, 0},
       {"on-start", "WHAT", "restore or nothing, if it is not there then", 0, 0},
+      {"drill", "TIME", "restore the newest for trial so often, or never", 0, 0},
       {"drop", NULL, "have none any more", 0, 0}},
     .what = "have a workspace checkpointed by itself, or show how",
     .text = "What is not given stays as it is. Without any --keep all are kept.\n",
-    .examples = "  wkspctl schedule demo --every 5m --keep-last 12 --keep-daily 7\n"
-                "  wkspctl schedule demo --on-stop checkpoint --on-start restore\n",
+    .examples = "  wkspctl schedule demo --every 5m --drill 1d --on-stop checkpoint\n",
     .run = cmd_schedule },
   { .topic = "jobs", .name = "jobs",
     .what = "list checkpoints, restores and the like that are under way",

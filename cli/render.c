@@ -74,6 +74,18 @@ render_text_t render_span(ulong ns) {
   return text_of("%lud %luh %lum", s / 86400, s % 86400 / 3600, s % 3600 / 60);
 }
 
+ulong render_since(ulong ns) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  ulong const now_ns = (ulong)now.tv_sec * 1000000000UL + (ulong)now.tv_nsec;
+  return now_ns > ns ? now_ns - ns : 0;
+}
+
+render_text_t render_age(ulong ns) {
+  ulong const s = render_since(ns) / 1000000000UL;
+  return s < 60 ? text_of("%lus", s) : render_span(s * 1000000000UL);
+}
+
 render_text_t render_uuid(uchar const uuid[16]) {
   render_text_t text;
   char *at = text.s;

@@ -28,6 +28,8 @@ render_text_t render_number(ulong value);
 render_text_t render_mode(uint mode); /* "0660" */
 render_text_t render_time(ulong ns);  /* since 1970: "2025-01-31T12:00:00Z" */
 render_text_t render_span(ulong ns);  /* a time span: "1d 2h 3m", "4.250s" */
+ulong render_since(ulong ns);         /* since that time after 1970; 0 if it is ahead */
+render_text_t render_age(ulong ns);   /* the same as a span, in whole seconds */
 render_text_t render_uuid(uchar const uuid[16]);
 render_text_t render_user(uint uid); /* the name, else the number */
 render_text_t render_group(uint gid);

@@ -70,7 +70,12 @@ static int ckpt_add(sample_ckpt_t *ckpt, wksp_checkpoint_t const *one) {
     ckpt->bad_cnt++;
     return 0;
   }
-  if (one->verified_ns && one->created_ns > ckpt->verified_ns) ckpt->verified_ns = one->created_ns;
+  if (one->verified_ns && one->created_ns > ckpt->verified_ns) {
+    ckpt->verified_ns = one->created_ns;
+    ckpt->found_ns = one->verified_ns;
+    memcpy(ckpt->verified_id, one->id, sizeof ckpt->verified_id);
+  }
+  if (one->drilled_ns > ckpt->drilled_ns) ckpt->drilled_ns = one->drilled_ns;
   if (ckpt->good && ckpt->good->created_ns > one->created_ns) return 0;
   if (!ckpt->good && !(ckpt->good = malloc(sizeof *ckpt->good))) return WKSP_E_NOMEM;
   *ckpt->good = *one;

@@ -23,8 +23,11 @@ typedef struct sample_wksp {
 typedef struct sample_ckpt {
   char name[FD_WKSP_NAME_MAX + 1]; /* "": of bad ones whose workspace is not known */
   ulong cnt, bad_cnt;
-  ulong file_size;         /* bytes, of all */
-  ulong verified_ns;       /* when the newest was taken that has been verified; 0: none has */
+  ulong file_size;   /* bytes, of all */
+  ulong verified_ns; /* when the newest was taken that has been verified; 0: none has */
+  ulong found_ns;    /* when that one was last found sound */
+  char verified_id[WKSP_CHECKPOINT_ID_MAX];
+  ulong drilled_ns;        /* when one was last restored, in earnest or for trial; 0: none was */
   wksp_checkpoint_t *good; /* the newest that is not known to be bad; NULL: none */
   int scheduled;           /* schedule is one */
   wksp_schedule_t schedule;
@@ -40,7 +43,7 @@ typedef struct sample_pages {
 /* Pages of a workspace that are looked at: 1 GiB of 4 KiB each, 512 GiB of 2 MiB each. */
 #define SAMPLE_PAGES_MAX 262144UL
 
-#define SAMPLE_KINDS  5 /* WKSP_JOB_CHECKPOINT and so on; 0: others */
+#define SAMPLE_KINDS  6 /* WKSP_JOB_CHECKPOINT and so on; 0: others */
 #define SAMPLE_STATES 6 /* WKSP_JOB_QUEUED and so on */
 
 typedef struct sample {

@@ -31,7 +31,7 @@
 typedef struct ckptask {
   uint64_t magic;
   uint64_t store_id; /* what entries are of; LIST: 0: each folder is one */
-  uint64_t number;   /* SHOW, VERIFY, REMOVE, RESTORE */
+  uint64_t number;   /* SHOW, VERIFY, REMOVE, RESTORE, DRILL */
   /* CHECKPOINT */
   uint32_t mode, codec; /* WKSP_CKPT_* */
   int32_t level;
@@ -63,9 +63,14 @@ typedef struct ckptask {
 #define CKPTASK_NOTE_MAX       64U
 #define CKPTASK_NOTE_SUM(n, t) ((n)*0x9e3779b97f4a7c15UL + (t))
 
+/* The same for those that all of was restored. Who knows the former only passes over them. */
+#define CKPTASK_DRILL           "restored %lx %lu %lx\n"
+#define CKPTASK_DRILL_SUM(n, t) (~CKPTASK_NOTE_SUM(n, t))
+
 typedef struct ckptentry {
   uint64_t store_id;
   uint64_t verified_ns;  /* LIST: as the file says; 0: never */
+  uint64_t drilled_ns;   /* LIST: as the file says; 0: never */
   wksp_ckpt_info_t info; /* bad: the id alone counts */
   uint32_t bad, spec_len;
   char spec[CKPTASK_SPEC_MAX];

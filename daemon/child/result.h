@@ -45,7 +45,8 @@ enum {
   RESULT_CKPT_VERIFY = 8,
   RESULT_CKPT_REMOVE = 9,
   RESULT_CKPT_LIST = 10,
-  RESULT_CKPT_SHOW = 11
+  RESULT_CKPT_SHOW = 11,
+  RESULT_CKPT_DRILL = 12
 };
 
 /* The question: followed by tag_cnt tags and lease_cnt leases, 8 bytes each. */

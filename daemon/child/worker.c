@@ -64,7 +64,7 @@ int worker_write(void const *bytes, size_t len) {
 static int read_ask(job_t *job) {
   result_ask_t *ask = &job->ask;
   return worker_read(ask, sizeof *ask) && ask->magic == RESULT_MAGIC && ask->op >= RESULT_QUERY &&
-         ask->op <= RESULT_CKPT_SHOW && ask->tag_cnt <= RESULT_TAGS_MAX &&
+         ask->op <= RESULT_CKPT_DRILL && ask->tag_cnt <= RESULT_TAGS_MAX &&
          ask->lease_cnt <= RESULT_LEASES_MAX &&
          (ask->op != RESULT_PLACE || (ask->page_bytes && ask->resize_to <= ask->size)) &&
          ask->page_size <= RESULT_PARTS_MAX &&

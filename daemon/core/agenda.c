@@ -62,7 +62,7 @@ char const *agenda_check(agenda_t const *agenda) {
   for (size_t i = 0; i < agenda->cnt; i++) {
     plan_t const *plan = agenda->plans[i];
     if (schedule_check(&plan->schedule)) return "a schedule is one";
-    if (plan->dropped && (plan->timer.place || !plan->writing))
+    if (plan->dropped && (plan->timer.place || plan->drill_timer.place || !plan->writing))
       return "what is dropped waits for its file to go";
     if (i && strcmp(agenda->plans[i - 1]->schedule.name, plan->schedule.name) >= 0)
       return "schedules are sorted by name";

@@ -18,6 +18,8 @@ struct call;
 typedef struct plan {
   schedule_t schedule;
   timer_node_t timer;                   /* running: the next slot is waited for */
+  timer_node_t drill_timer;             /* running: the next drill is waited for */
+  uint64_t drill_job;                   /* a drill of it that waits or runs; 0: none */
   int writing;                          /* an answer about its file is under way */
   int dirty;                            /* it has changed since that was written */
   int dropped;                          /* there is none any more; stays until its file is gone */
@@ -38,7 +40,7 @@ plan_t *agenda_find(agenda_t const *agenda, char const *name);
 /* A zeroed one; name must be new. NULL: no memory. */
 plan_t *agenda_add(agenda_t *agenda, char const *name);
 
-/* Forgets it; its timer must be stopped. */
+/* Forgets it; its timers must be stopped. */
 void agenda_remove(agenda_t *agenda, plan_t *plan);
 
 /* NULL, or which invariant is broken. */

@@ -169,6 +169,7 @@ void browse_stats(engine_t *e, call_t *call, engine_request_t const *req) {
     stats.damaged_cnt += (uint32_t)ws->damaged;
     stats.lease_cnt += ws->rw_cnt + ws->ro_cnt;
   }
+  ckpt_proven(e, &stats);
   stats.quota_cnt = charge_rows(e, &stats.quotas);
   audit_limits(e, call->conn, &stats);
   call_answer(e, call)->u.stats = stats;

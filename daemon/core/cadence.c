@@ -23,8 +23,7 @@ static schedule_t const *view_of(engine_t *e, plan_t const *plan) {
   return view;
 }
 
-/* Wants its file to say what is so. */
-static void write_down(engine_t *e, plan_t *plan) {
+void cadence_write(engine_t *e, plan_t *plan) {
   plan->dirty = 1;
   if (plan->writing) return;
   schedule_t const *view = view_of(e, plan);
@@ -40,6 +39,7 @@ static void write_down(engine_t *e, plan_t *plan) {
 /* Starts its timer anew for its next slot. */
 static void arm(engine_t *e, plan_t *plan) {
   uint64_t due = plan->schedule.due_ns, now = e->now_real_ns;
+  drill_arm(e, plan);
   timers_stop(&e->timers, &plan->timer);
   if (plan->dropped || !due || e->stopping || e->catalog_state != CATALOG_KNOWN) return;
   plan->timer.owner = plan;
@@ -51,7 +51,8 @@ static void arm(engine_t *e, plan_t *plan) {
 static void drop(engine_t *e, plan_t *plan) {
   plan->dropped = 1;
   timers_stop(&e->timers, &plan->timer);
-  write_down(e, plan);
+  timers_stop(&e->timers, &plan->drill_timer);
+  cadence_write(e, plan);
 }
 
 /* Setting
@@ -74,6 +75,14 @@ static int fault_keep(schedule_keep_t const *keep, engine_reply_t *ret_fault) {
 
 static int fault_times(engine_request_t const *req, engine_reply_t *ret_fault) {
   uint64_t every = req->u.c.schedule.every_ns, jitter = req->u.c.schedule.jitter_ns;
+  uint64_t drill = req->u.c.schedule.drill_ns;
+  if (drill && (drill < SCHEDULE_EVERY_MIN_NS || drill > SCHEDULE_EVERY_MAX_NS)) {
+    fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "drill",
+              "drills every %" PRIu64 " ns cannot be: it must be 1 s to 366 days", drill);
+    fault_figures(ret_fault, drill, SCHEDULE_EVERY_MIN_NS);
+    fault_hint(ret_fault, "give an interval such as 1d");
+    return 1;
+  }
   if (every && (every < SCHEDULE_EVERY_MIN_NS || every > SCHEDULE_EVERY_MAX_NS)) {
     fault_set(ret_fault, ENGINE_CODE_INVALID_ARGUMENT, "every",
               "an interval of %" PRIu64 " ns cannot be: it must be 1 s to 366 days", every);
@@ -156,6 +165,9 @@ static void set_values(schedule_t *to, engine_request_t const *req, spec_t const
   to->jitter_ns = jitter;
   /* What the configuration says again with each start moves no slot. */
   if (!same || (every && !to->due_ns)) schedule_begin(to, now_ns);
+  if (to->drill_ns == req->u.c.schedule.drill_ns) return;
+  to->drill_ns = req->u.c.schedule.drill_ns;
+  schedule_drill_begin(to, now_ns);
 }
 
 static void set_drop(engine_t *e, call_t *call, plan_t *plan) {
@@ -204,7 +216,7 @@ void cadence_set(engine_t *e, call_t *call, engine_request_t const *req) {
   plan->call = call;
   call->plan = plan;
   arm(e, plan);
-  write_down(e, plan);
+  cadence_write(e, plan);
   emit_event(e, ENGINE_EVENT_SCHEDULED, &spec);
 }
 
@@ -256,7 +268,7 @@ int cadence_written(engine_t *e, engine_event_t const *event) {
   plan->writing = 0;
   e->await_cnt--;
   if (plan->dirty) { /* what waits, waits for this one */
-    write_down(e, plan);
+    cadence_write(e, plan);
     return 0;
   }
   call_t *call = plan->call;
@@ -332,7 +344,7 @@ void cadence_ended(engine_t *e, char const *name, uint32_t uid, schedule_run_t c
   if (!plan || plan->dropped || plan->schedule.uid != uid) return;
   schedule_note(&plan->schedule, run);
   arm(e, plan);
-  write_down(e, plan);
+  cadence_write(e, plan);
 }
 
 void cadence_forget(engine_t *e, spec_t const *spec) {
@@ -349,6 +361,7 @@ void cadence_stop(engine_t *e) {
   for (size_t i = 0; i < e->agenda.cnt && !e->err; i++) {
     plan_t *plan = e->agenda.plans[i];
     timers_stop(&e->timers, &plan->timer);
+    timers_stop(&e->timers, &plan->drill_timer);
     ws_t *ws = plan_ws(e, plan);
     if (plan->dropped || plan->schedule.on_stop != SCHEDULE_STOP_CHECKPOINT || !ws) continue;
     (void)plan_want(e, plan, ws, SCHEDULE_BY_STOP);

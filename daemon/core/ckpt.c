@@ -145,6 +145,7 @@ static void learn_all(engine_t *e, engine_event_t const *event) {
     engine_ckpt_t const *old = catalog_find(&e->catalog, ckpt->store_id, ckpt->number);
     if (old) { /* a listing reads manifests: of what they stand for less is known than before */
       learned.verified_ns = old->verified_ns;
+      learned.drilled_ns = old->drilled_ns;
       learned.doubted = old->doubted;
       if (!learned.bad[0]) memcpy(learned.bad, old->bad, sizeof(learned.bad));
     }
@@ -425,12 +426,18 @@ engine_ckpt_t *ckpt_lookup(engine_t *e, conn_t const *conn, char const *id, int 
 void ckpt_look(engine_t *e, call_t *call, engine_request_t const *req) {
   engine_reply_t fault;
   int show = req->method == ENGINE_CKPT_SHOW, gone = req->method == ENGINE_CKPT_REMOVE;
+  int drill = req->method == ENGINE_CKPT_VERIFY && req->u.c.ckpt.drill;
   engine_ckpt_t *ckpt =
       ckpt_lookup(e, call->conn, req->u.c.ckpt.id, gone ? WANT_DELETE : WANT_READ, &fault);
 
   if (!ckpt ||
       (show ? fault_share_job(e, call->conn, &fault) : fault_share_task(e, call->conn, &fault))) {
     call_fail(e, call, &fault);
+    return;
+  }
+  if (drill) {
+    job_t const *begun = drill_want(e, ckpt, SCHEDULE_BY_HAND, call->conn->uid);
+    if (begun) call_answer(e, call)->u.job.job_id = begun->job_id;
     return;
   }
   task_t *task = task_new(e,
@@ -476,6 +483,7 @@ void ckpt_cancelled(engine_t *e, job_t *job) {
   fault_set(&fault, ENGINE_CODE_CANCELLED, "cancelled", "the job was cancelled%s",
             e->stopping ? ", for the daemon is stopping" : "");
   if (job->op == ENGINE_OP_CHECKPOINT) taken(e, job, NULL, &fault);
+  if (job->op == ENGINE_OP_CKPT_DRILL) drill_ended(e, job, &fault);
   task_end(e, job, ENGINE_TASK_CANCELLED, &fault);
 }
 
@@ -499,7 +507,8 @@ static void answer_look(engine_t *e, job_t *job, engine_event_t const *event) {
 static void note_store(engine_t *e, job_t *job, engine_event_t const *event) {
   task_t *task = job->task;
   int ok = event->u.worker_done.status == ENGINE_WORKER_OK;
-  if (job->op == ENGINE_OP_CKPT_VERIFY) ckpt_verified(e, task, event);
+  if (job->op == ENGINE_OP_CKPT_VERIFY || job->op == ENGINE_OP_CKPT_DRILL)
+    ckpt_verified(e, task, event);
   if (job->op != ENGINE_OP_CHECKPOINT && job->op != ENGINE_OP_CKPT_REMOVE) return;
   if (ok) {
     learn_all(e, event);
@@ -538,6 +547,7 @@ void ckpt_done(engine_t *e, job_t *job, engine_event_t const *event) {
     ckpt_cancelled(e, job);
   } else {
     if (job->op == ENGINE_OP_CHECKPOINT) taken(e, job, event, bad);
+    if (job->op == ENGINE_OP_CKPT_DRILL) drill_ended(e, job, bad);
     if (call && bad)
       call_fail(e, call, bad);
     else if (call)

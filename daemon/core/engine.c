@@ -10,7 +10,7 @@
      those of registry.h, lease.h, call.h, job.h, timers.h, history.h, catalog.h and agenda.h
      await_cnt == workspaces awaiting + leases in the making + schedules being written
      a call's timer is running if it has a deadline; all running timers are those of calls,
-     retries and slots
+     retries, slots and drills
      a workspace's Create, Delete or Resize names the workspace as the thing it waits for
      a resize in its worker's step has a job, queued or running
      a workspace that a restore makes has its job, until it is published or undone
@@ -291,6 +291,8 @@ static void timers_fire(engine_t *e) {
       deadline_passed(e, node->owner);
     else if (node->kind == TIMER_SCHEDULE)
       cadence_due(e, node->owner);
+    else if (node->kind == TIMER_DRILL)
+      drill_due(e, node->owner);
     else if (node->kind == TIMER_CATALOG)
       catalog_again(e);
     else if (node->kind == TIMER_PRESSURE)
@@ -544,11 +546,13 @@ char const *engine_check(engine_t const *e) {
       timer_cnt += call->deadline.place != 0;
   for (size_t i = 0; i < e->agenda.cnt; i++) {
     timer_cnt += e->agenda.plans[i]->timer.place != 0;
+    timer_cnt += e->agenda.plans[i]->drill_timer.place != 0;
     await_cnt += (uint64_t)e->agenda.plans[i]->writing;
   }
   timer_cnt += e->catalog_timer.place != 0;
   timer_cnt += e->press_timer.place != 0;
-  if (timer_cnt != e->timers.cnt) return "running timers are those of calls, retries and slots";
+  if (timer_cnt != e->timers.cnt)
+    return "running timers are those of calls, retries, slots and drills";
   if (await_cnt != e->await_cnt) return "answers under way are counted";
   if (e->phase != ENGINE_PHASE_NEW &&
       (e->jobs.running_cnt - e->jobs.long_cnt > e->config.jobs_running_max ||

@@ -395,8 +395,7 @@ enum engine_effect_kind {
      Answered by SCHEDULE_WRITTEN. */
   ENGINE_FX_SCHEDULE,
   /* Write down durably which checkpoints of a store have been found sound, and when, in the place
-     of what was written before; a listing tells it again. No answer: what is lost is checked anew.
-   */
+     of what was written before; a listing tells it again. No answer: a lost one is checked anew. */
   ENGINE_FX_CKPT_NOTES,
   /* Make memory of max_size bytes, take pages for size of them, format, check, seal, and put the
      memory in the fd store, all confirmed. With a data_max it is left blank
@@ -452,7 +451,8 @@ enum {
   ENGINE_OP_CKPT_VERIFY = 8,
   ENGINE_OP_CKPT_REMOVE = 9,
   ENGINE_OP_CKPT_LIST = 10,
-  ENGINE_OP_CKPT_SHOW = 11
+  ENGINE_OP_CKPT_SHOW = 11,
+  ENGINE_OP_CKPT_DRILL = 12 /* drill.c */
 };
 
 enum { ENGINE_LOG_ERROR = 1, ENGINE_LOG_WARN = 2, ENGINE_LOG_INFO = 3 };

@@ -32,20 +32,24 @@ typedef struct engine_ckpt {
   uint64_t footprint;          /* bytes of addresses for these */
   uint64_t size, size_min;     /* bytes of memory that it had, and could do with */
   uint64_t verified_ns;        /* when it was last found sound, 0: never */
+  uint64_t drilled_ns;         /* when all of it was last restored and found sound, 0: never */
   char const *info;            /* the text that it was given, never NULL */
   char bad[ENGINE_REASON_MAX]; /* what is wrong with it, "": nothing that is known */
   int doubted; /* damage was found in its store since it was taken: nothing new relies on it */
 } engine_ckpt_t;
 
-/* When a checkpoint was last found sound. */
+/* When a checkpoint was last found sound, by whatever means; and by restoring all of it. */
 typedef struct engine_ckpt_note {
   uint64_t number, verified_ns; /* not 0 */
+  uint64_t drilled_ns;          /* 0: never */
 } engine_ckpt_note_t;
 
 /* What a worker is to do to checkpoints. */
 typedef struct engine_ckpt_ask {
   uint64_t store_id; /* 0: LIST: all of them */
-  uint64_t number;   /* SHOW, VERIFY, REMOVE, RESTORE */
+  uint64_t number;   /* SHOW, VERIFY, REMOVE, RESTORE, DRILL */
+  /* DRILL: bytes of addresses that it takes, as the checkpoint says */
+  uint64_t footprint;
   /* CHECKPOINT */
   schedule_how_t how;
   int by;
@@ -102,7 +106,8 @@ typedef union engine_ckpt_request {
   struct {
     char id[ENGINE_TEXT_MAX];
     uint32_t verbose;
-  } ckpt; /* CKPT_SHOW, CKPT_VERIFY, CKPT_REMOVE */
+    int drill; /* CKPT_VERIFY: by restoring it for trial */
+  } ckpt;      /* CKPT_SHOW, CKPT_VERIFY, CKPT_REMOVE */
   struct {
     char name[ENGINE_TEXT_MAX]; /* whose checkpoint */
     char from[ENGINE_TEXT_MAX]; /* "": the newest of name */
@@ -130,6 +135,7 @@ typedef union engine_ckpt_request {
     int32_t mode, style, level;
     schedule_keep_t keep;
     int32_t on_stop, on_start;
+    uint64_t drill_ns;
     int declared; /* from the shell: by the configuration, also for what is not there yet */
   } schedule;
   struct {

@@ -13,6 +13,7 @@
      mark.c     those in which a worker has met damage
      ckpt.c     tasks: taking, listing, checking and removing checkpoints
      sound.c    which checkpoints are known to be good
+     drill.c    checkpoints that are restored for trial
      restore.c  a workspace from a checkpoint
      replace.c  one that takes the place of another
      cadence.c  schedules: setting them, what they make happen
@@ -47,7 +48,14 @@
 enum { ENGINE_PHASE_NEW = 0, ENGINE_PHASE_RECOVERING, ENGINE_PHASE_SERVING };
 
 /* Timer kinds; the owner is a call_t, a ws_t, a plan_t or the engine. */
-enum { TIMER_DEADLINE = 1, TIMER_RETRY, TIMER_SCHEDULE, TIMER_CATALOG, TIMER_PRESSURE };
+enum {
+  TIMER_DEADLINE = 1,
+  TIMER_RETRY,
+  TIMER_SCHEDULE,
+  TIMER_CATALOG,
+  TIMER_PRESSURE,
+  TIMER_DRILL
+};
 
 /* Whether it is known what checkpoints there are. */
 enum { CATALOG_UNKNOWN = 0, CATALOG_KNOWN, CATALOG_FAILED };
@@ -360,8 +368,12 @@ engine_request_t *request_copy(engine_request_t const *req);
 int ckpt_not_yet(engine_t *e, call_t *call, engine_request_t const *req);
 
 /* All of it has been read and found sound (sound.c); the worker that was to do that has ended. */
-void ckpt_sound(engine_t *e, engine_ckpt_t *ckpt);
+void ckpt_sound(engine_t *e, engine_ckpt_t *ckpt, int restored);
 void ckpt_verified(engine_t *e, task_t *task, engine_event_t const *event);
+
+/* Of workspaces with a schedule: how many have nothing that was found sound, and how old the oldest
+   of what the others have is. */
+void ckpt_proven(engine_t const *e, engine_stats_t *stats);
 
 /* Wants to know what checkpoints there are in a store, or (0) in all. */
 void ckpt_learn(engine_t *e, uint64_t store_id);
@@ -469,6 +481,26 @@ void replace_publish(engine_t *e, ws_t *ws);
  */
 void replace_undone(engine_t *e, ws_t const *ws);
 
+/* drill.c
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* Wants that checkpoint to be restored for trial. Its job, or NULL (and err). */
+job_t *drill_want(engine_t *e, engine_ckpt_t const *ckpt, int by, uint32_t uid);
+
+/* What is drilled for a schedule is the newest at the start: what was when it was due may be gone.
+ */
+void drill_settle(engine_t const *e, task_t *task);
+
+/* Starts a plan's timer anew for its next drill. */
+void drill_arm(engine_t *e, plan_t *plan);
+
+/* A plan's drill has come. */
+void drill_due(engine_t *e, plan_t *plan);
+
+/* One has ended; its job is still there. fault: why it failed, or NULL. */
+void drill_ended(engine_t *e, job_t *job, engine_reply_t const *fault);
+
 /* cadence.c
  * ------------------------------------------------------------------------------------------------
  */
@@ -483,6 +515,9 @@ void cadence_start(engine_t *e);
 
 /* A plan's slot has come. */
 void cadence_due(engine_t *e, plan_t *plan);
+
+/* Wants a plan's file to say what is so. */
+void cadence_write(engine_t *e, plan_t *plan);
 
 /* A checkpoint of this name has ended. */
 void cadence_ended(engine_t *e, char const *name, uint32_t uid, schedule_run_t const *run);

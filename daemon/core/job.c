@@ -21,7 +21,7 @@ static int takes_turns(job_t const *job) {
 
 int job_op_long(int op) {
   return op == ENGINE_OP_CHECKPOINT || op == ENGINE_OP_RESTORE || op == ENGINE_OP_CKPT_VERIFY ||
-         op == ENGINE_OP_CKPT_REMOVE || op == ENGINE_OP_CKPT_LIST;
+         op == ENGINE_OP_CKPT_REMOVE || op == ENGINE_OP_CKPT_LIST || op == ENGINE_OP_CKPT_DRILL;
 }
 
 /* Whether it has the store to itself among those like it. A listing is one of them, for it says
@@ -33,7 +33,8 @@ static int writes_store(job_t const *job) {
 
 /* Whether it needs files of its store to stay for as long as it runs. */
 static int reads_store(job_t const *job) {
-  return job->op == ENGINE_OP_RESTORE || job->op == ENGINE_OP_CKPT_VERIFY;
+  return job->op == ENGINE_OP_RESTORE || job->op == ENGINE_OP_CKPT_VERIFY ||
+         job->op == ENGINE_OP_CKPT_DRILL;
 }
 
 static int keeps_some(schedule_keep_t const *keep) {
@@ -184,9 +185,20 @@ static int store_free(jobs_t const *jobs, job_t const *job) {
   return job->op != ENGINE_OP_CKPT_REMOVE || !jobs_store_read(jobs, store_id);
 }
 
+/* A drill takes memory that nobody has given: so one at a time, which also leaves the other places
+   to checkpoints that are due. */
+static uint32_t drills_running(jobs_t const *jobs) {
+  uint32_t cnt = 0;
+  size_t place = 0;
+  for (job_t const *job; (job = idmap_next(&jobs->by_id, &place));)
+    cnt += job->running && job->op == ENGINE_OP_CKPT_DRILL;
+  return cnt;
+}
+
 static int may_run(jobs_t const *jobs, job_t const *job, uint32_t running_max, uint32_t long_max) {
   if (job->held) return 0;
   if (job->op == ENGINE_OP_CHECKPOINT && job->ws && job->ws->state == WS_RESIZING) return 0;
+  if (job->op == ENGINE_OP_CKPT_DRILL && drills_running(jobs)) return 0;
   if (job_op_long(job->op)) return jobs->long_cnt < long_max && store_free(jobs, job);
   return jobs->running_cnt - jobs->long_cnt < running_max &&
          !(takes_turns(job) && job->ws->compacting);
@@ -280,6 +292,8 @@ static char const *job_check(jobs_t const *jobs, job_t const *job) {
   if (job->held && (job->running || !job->task)) return "what is held waits, and has a task";
   if (job->running && job->task && writes_store(job) && store_writers(jobs, job) != 1)
     return "one writes a store at a time";
+  if (job->running && job->op == ENGINE_OP_CKPT_DRILL && drills_running(jobs) != 1)
+    return "one drill runs at a time";
   if (job->running && job->task && thins_store(job) &&
       jobs_store_read(jobs, job->task->view.store_id))
     return "nothing is removed from a store that is read";

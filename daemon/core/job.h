@@ -15,6 +15,7 @@
      queued_cnt counts queued ones but reaps and tasks: those that a request waits for
      of those that write one store, one runs at most
      none that removes from a store runs while one runs that reads it (a restore, a verify)
+     of drills one runs at most
      a held one is queued, and has a task
      at most one compact or resize of a workspace runs, and ws->compacting says so
      of one uid and kind, rounds of queued ones rise in the order of asking

@@ -395,7 +395,7 @@ void restore_worked(engine_t *e, ws_t *ws, job_t *job, engine_event_t const *eve
   engine_reply_t fault;
   int ok = event->u.worker_done.status == ENGINE_WORKER_OK;
   engine_ckpt_t *from = catalog_find(&e->catalog, job->task->ask.store_id, job->task->ask.number);
-  if (ok && from && !job->task->ask.tag_cnt) ckpt_sound(e, from); /* there is no better check */
+  if (ok && from && !job->task->ask.tag_cnt) ckpt_sound(e, from, 1); /* there is no better check */
   if (ok && event->u.worker_done.detail)
     snprintf(job->task->view.sentence, sizeof(job->task->view.sentence), "%s",
              event->u.worker_done.detail);

@@ -47,6 +47,9 @@ char const *schedule_check(schedule_t const *schedule) {
   if (schedule->on_start < 0 || schedule->on_start > SCHEDULE_START_RESTORE) return "on_start";
   if (schedule->mode > SPEC_MODE_MAX) return "permissions";
   if (!every != !schedule->due_ns) return "due";
+  uint64_t drill = schedule->drill_ns;
+  if (drill && (drill < SCHEDULE_EVERY_MIN_NS || drill > SCHEDULE_EVERY_MAX_NS)) return "drill";
+  if (!drill != !schedule->drill_due_ns) return "drill_due";
   if (!runs_ok(schedule)) return "runs";
   return NULL;
 }
@@ -95,7 +98,53 @@ static uint64_t backoff_most(schedule_t const *schedule) {
   return every > SCHEDULE_BACKOFF_MAX_NS ? every : SCHEDULE_BACKOFF_MAX_NS;
 }
 
+/* Drills of names with the same interval are late by different parts of their jitter, too. */
+static uint64_t drill_at(schedule_t const *schedule, uint64_t now_ns, uint64_t away_ns) {
+  uint64_t at, late = slot_jitter(schedule, away_ns ^ now_ns / away_ns);
+  if (__builtin_add_overflow(now_ns, away_ns, &at) || __builtin_add_overflow(at, late, &at))
+    return UINT64_MAX;
+  return at;
+}
+
+void schedule_drill_begin(schedule_t *schedule, uint64_t now_ns) {
+  schedule->drill_fail_cnt = 0;
+  schedule->drill_due_ns = schedule->drill_ns ? drill_at(schedule, now_ns, schedule->drill_ns) : 0;
+}
+
+/* How far a drill is away after those that have failed. */
+static uint64_t drill_away(schedule_t const *schedule) {
+  uint64_t away = SCHEDULE_DRILL_AGAIN_NS;
+  if (!schedule->drill_fail_cnt) return schedule->drill_ns;
+  for (uint32_t n = 1; n < schedule->drill_fail_cnt && n <= DOUBLINGS_MAX; n++) away *= 2;
+  return away < schedule->drill_ns ? away : schedule->drill_ns;
+}
+
+void schedule_drill_note(schedule_t *schedule, uint64_t end_ns, int by, int code,
+                         uint64_t ckpt_id) {
+  int hand = by == SCHEDULE_BY_HAND;
+  if (!code) {
+    schedule->drill_fail_cnt = 0;
+    schedule->drill_ok_ns = end_ns;
+    schedule->drill_ckpt_id = ckpt_id;
+  } else if (!hand && code != SCHEDULE_CODE_CANCELLED && schedule->drill_fail_cnt < UINT32_MAX) {
+    schedule->drill_fail_cnt++;
+  }
+  if (schedule->drill_ns && !hand)
+    schedule->drill_due_ns = drill_at(schedule, end_ns, drill_away(schedule));
+}
+
+/* As for runs. */
+static void drill_settle(schedule_t *schedule, uint64_t now_ns) {
+  uint64_t most = schedule->drill_ns + schedule->jitter_ns, fail_cnt = schedule->drill_fail_cnt;
+  if (!schedule->drill_ns || schedule->drill_due_ns <= now_ns ||
+      schedule->drill_due_ns - now_ns <= most)
+    return;
+  schedule_drill_begin(schedule, now_ns);
+  schedule->drill_fail_cnt = (uint32_t)fail_cnt;
+}
+
 int schedule_settle(schedule_t *schedule, uint64_t now_ns) {
+  drill_settle(schedule, now_ns);
   uint64_t every = schedule->every_ns, fail_cnt = schedule->fail_cnt;
   uint64_t ahead = schedule->due_ns > now_ns ? schedule->due_ns - now_ns : 0;
   if (!every || ahead <= backoff_most(schedule) + 2 * every) return 0;
@@ -161,6 +210,14 @@ int schedule_encode(schedule_t const *schedule, char ret_text[SCHEDULE_TEXT_MAX]
        schedule->due_ns);
   line(ret_text, &len, "last_ok_ns=%" PRIu64 "\nfails=%" PRIu32 "\nruns=%" PRIu32 "\n",
        schedule->last_ok_ns, schedule->fail_cnt, schedule->run_cnt);
+  if (schedule->drill_ns ||
+      schedule->drill_ok_ns) { /* daemons before there were drills know none */
+    line(ret_text, &len, "drill_ns=%" PRIu64 "\ndrill_due_ns=%" PRIu64 "\n", schedule->drill_ns,
+         schedule->drill_due_ns);
+    line(ret_text, &len,
+         "drill_ok_ns=%" PRIu64 "\ndrill_ckpt=%" PRIu64 "\ndrill_fails=%" PRIu32 "\n",
+         schedule->drill_ok_ns, schedule->drill_ckpt_id, schedule->drill_fail_cnt);
+  }
   for (uint32_t i = 0; i < schedule->run_cnt; i++) {
     schedule_run_t const *run = &schedule->runs[i];
     line(ret_text, &len, "run=%" PRIu64 ",%" PRIu64 ",%d,%d,%" PRIu64 ",%" PRIu64 "\n",
@@ -207,8 +264,17 @@ static int take_name(char const **at, char ret_name[SPEC_NAME_MAX + 1]) {
   return 1;
 }
 
+/* Of a schedule without any there are no lines. */
+static int take_drills(char const **at, schedule_t *to) {
+  if (strncmp(*at, "drill_ns=", 9) != 0) return 1;
+  return take(at, "drill_ns", &to->drill_ns) && take(at, "drill_due_ns", &to->drill_due_ns) &&
+         take(at, "drill_ok_ns", &to->drill_ok_ns) && take(at, "drill_ckpt", &to->drill_ckpt_id) &&
+         take_u32(at, "drill_fails", &to->drill_fail_cnt);
+}
+
 static int take_runs(char const **at, schedule_t *schedule) {
   if (!take_u32(at, "runs", &schedule->run_cnt) || schedule->run_cnt > SCHEDULE_RUNS_MAX) return 0;
+  if (!take_drills(at, schedule)) return 0;
   for (uint32_t i = 0; i < schedule->run_cnt; i++) {
     schedule_run_t *run = &schedule->runs[i];
     if (!take(at, "run", &run->begin_ns) || !take(at, "", &run->end_ns) ||

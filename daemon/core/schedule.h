@@ -15,11 +15,17 @@
    was away, a checkpoint took longer than the interval) there is one run for them, at once, and the
    next is the first slot that lies ahead.
 
+   Drills. Each drill_ns the newest checkpoint is restored for trial (drill.c); the next is counted
+   from the end of the last, late by a part of the jitter. After n drills in a row that failed it is
+   SCHEDULE_DRILL_AGAIN_NS * 2^(n - 1) away, or the interval if that is less. One that is due while
+   there is nothing to restore waits for the first checkpoint.
+
    Failures. After n failures in a row the next run is at least every * 2^(n - 1) away, at most
    SCHEDULE_BACKOFF_MAX_NS or one interval, whichever is more.
 
    Invariants (schedule_check): name is one; jitter_ns < every_ns, or both are 0; due_ns is 0
-   exactly if every_ns is; runs are in the order of their beginnings. */
+   exactly if every_ns is, drill_due_ns exactly if drill_ns is; runs are in the order of their
+   beginnings. */
 
 #ifndef WKSPD_CORE_SCHEDULE_H
 #define WKSPD_CORE_SCHEDULE_H
@@ -36,13 +42,16 @@
 /* 6 hours: who mends a disk in the morning finds the schedule going again by noon. */
 #define SCHEDULE_BACKOFF_MAX_NS 21600000000000UL
 
+/* After a drill that failed: what is to be mended takes a few minutes at least. */
+#define SCHEDULE_DRILL_AGAIN_NS 300000000000UL
+
 /* Runs that are remembered: a working day of hourly ones is seen at a glance. */
 #define SCHEDULE_RUNS_MAX 16U
 
 /* Checkpoints that one rule may keep. */
 #define SCHEDULE_KEEP_MAX 100000U
 
-/* Bytes of the longest text, its NUL included: 17 lines of at most 80 bytes and one of at most 110
+/* Bytes of the longest text, its NUL included: 22 lines of at most 80 bytes and one of at most 110
    for each run. */
 #define SCHEDULE_TEXT_MAX 4096U
 
@@ -91,6 +100,10 @@ typedef struct schedule {
   uint64_t due_ns;     /* since 1970: the next run */
   uint64_t last_ok_ns; /* since 1970: the end of the last run that made one; 0: none has */
   uint32_t fail_cnt;   /* in a row */
+  uint64_t drill_ns;   /* 0: only by hand */
+  uint64_t drill_due_ns, drill_ok_ns; /* since 1970: the next; the end of the last good one, or 0 */
+  uint64_t drill_ckpt_id;             /* what that one restored; 0: none */
+  uint32_t drill_fail_cnt;            /* in a row */
   uint32_t run_cnt;
   schedule_run_t runs[SCHEDULE_RUNS_MAX]; /* oldest first */
 } schedule_t;
@@ -112,6 +125,13 @@ void schedule_begin(schedule_t *schedule, uint64_t now_ns);
 /* Takes note of a run that has ended, and sets due_ns unless it was by hand. One by hand that made
    a checkpoint ends a row of failures; one that failed, or was cancelled, counts for nothing. */
 void schedule_note(schedule_t *schedule, schedule_run_t const *run);
+
+/* A new interval of drills from now on; drill_ns is set. */
+void schedule_drill_begin(schedule_t *schedule, uint64_t now_ns);
+
+/* Takes note of a drill that has ended, of checkpoint ckpt_id, with an ENGINE_CODE_*. By hand it
+   counts as a run by hand does. */
+void schedule_drill_note(schedule_t *schedule, uint64_t end_ns, int by, int code, uint64_t ckpt_id);
 
 /* Writes the text and a NUL. Its length, or WKSP_E_INVAL if schedule_check is not NULL. */
 int schedule_encode(schedule_t const *schedule, char ret_text[SCHEDULE_TEXT_MAX]);

@@ -4,6 +4,8 @@
    told by the next start's listing. One that is damaged makes all of its store doubtful, for they
    share files; so what is taken next relies on none of them. Refuses to look at any file. */
 
+#include <string.h>
+
 #include "daemon/core/engine_priv.h"
 
 /* Those that share a damaged file are damaged, too, and who knows which. The next one relies on
@@ -32,7 +34,7 @@ static void note_down(engine_t *e, uint64_t store_id) {
   for (size_t i = 0; i < e->catalog.cnt; i++) {
     engine_ckpt_t const *ckpt = e->catalog.items[i];
     if (ckpt->store_id == store_id && ckpt->verified_ns)
-      notes[cnt++] = (engine_ckpt_note_t){ckpt->number, ckpt->verified_ns};
+      notes[cnt++] = (engine_ckpt_note_t){ckpt->number, ckpt->verified_ns, ckpt->drilled_ns};
   }
   engine_effect_t *effect = emit(e, ENGINE_FX_CKPT_NOTES);
   effect->u.ckpt_notes.store_id = store_id;
@@ -40,8 +42,9 @@ static void note_down(engine_t *e, uint64_t store_id) {
   effect->u.ckpt_notes.note_cnt = cnt;
 }
 
-void ckpt_sound(engine_t *e, engine_ckpt_t *ckpt) {
+void ckpt_sound(engine_t *e, engine_ckpt_t *ckpt, int restored) {
   ckpt->verified_ns = e->now_real_ns ? e->now_real_ns : 1;
+  if (restored) ckpt->drilled_ns = ckpt->verified_ns;
   ckpt->bad[0] = 0;
   note_down(e, ckpt->store_id);
 }
@@ -51,10 +54,30 @@ void ckpt_verified(engine_t *e, task_t *task, engine_event_t const *event) {
   int status = event->u.worker_done.status;
   char const *detail = event->u.worker_done.detail;
   if (!ckpt) return;
+  int drill = task->view.op == ENGINE_OP_CKPT_DRILL;
   if (status == ENGINE_WORKER_OK) {
-    ckpt_sound(e, ckpt);
-  } else if (status == ENGINE_WORKER_DAMAGED) {
+    ckpt_sound(e, ckpt, drill);
+  } else if (status == ENGINE_WORKER_DAMAGED || (drill && status == ENGINE_WORKER_CRASHED)) {
     text_printable(detail ? detail : "it is damaged", ckpt->bad, sizeof(ckpt->bad));
     ckpt_doubt(e, ckpt->store_id);
+  }
+}
+
+void ckpt_proven(engine_t const *e, engine_stats_t *stats) {
+  for (size_t i = 0; i < e->agenda.cnt; i++) {
+    plan_t const *plan = e->agenda.plans[i];
+    schedule_t const *schedule = &plan->schedule;
+    uint64_t newest = 0;
+    if (plan->dropped) continue;
+    for (size_t k = catalog_place(&e->catalog, schedule->name);
+         k < e->catalog.cnt && !strcmp(e->catalog.items[k]->spec.name, schedule->name); k++) {
+      engine_ckpt_t const *ckpt = e->catalog.items[k];
+      if (ckpt->verified_ns && !ckpt->bad[0] && ckpt->spec.uid == schedule->uid)
+        newest = ckpt->created_ns; /* they come in the order of times */
+    }
+    if (!newest)
+      stats->unproven_cnt++;
+    else if (!stats->proven_ns || newest < stats->proven_ns)
+      stats->proven_ns = newest;
   }
 }

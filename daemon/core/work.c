@@ -154,6 +154,7 @@ static void task_start(engine_t *e, job_t *job, engine_effect_t *start) {
   engine_ckpt_ask_t *ask = emit_alloc(e, 1, sizeof(*ask));
   if (!ask) return;
   if (job->op == ENGINE_OP_CHECKPOINT) ckpt_settle(e, task);
+  if (job->op == ENGINE_OP_CKPT_DRILL) drill_settle(e, task);
   *ask = task->ask;
   if (job->ws) ask->spec = job->ws->spec;
   ask->spec.replaces = 0; /* which is of the present only */

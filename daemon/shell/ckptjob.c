@@ -148,6 +148,7 @@ static void put_ckpt(ckptentry_t *entry, engine_ckpt_t *ret) {
   *ret = (engine_ckpt_t){.store_id = entry->store_id,
                          .number = info->id,
                          .verified_ns = entry->verified_ns,
+                         .drilled_ns = entry->drilled_ns,
                          .info = ""};
   if (entry->bad) {
     set_bad(ret, entry->sentence);

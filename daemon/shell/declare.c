@@ -139,6 +139,7 @@ static void schedule(struct declare *declare) {
   req.u.c.schedule.keep = item->keep;
   req.u.c.schedule.on_stop = item->on_stop;
   req.u.c.schedule.on_start = item->on_start == DECLARED_START_RESTORE;
+  req.u.c.schedule.drill_ns = item->drill_ns;
   req.u.c.schedule.declared = 1;
   post(declare, STEP_SCHEDULE, &req, NULL);
 }

@@ -167,7 +167,7 @@ static void on_ckpt_key(confile_t *file, char const *name, char const *value) {
   if (want == name)
     confile_refuse(file,
                    "unknown key '%.100s' (known: every, jitter, mode, style, keep_last, "
-                   "keep_hourly, keep_daily, keep_weekly, keep_monthly, on_stop, on_start)",
+                   "keep_hourly, keep_daily, keep_weekly, keep_monthly, on_stop, on_start, drill)",
                    name);
   else if (want)
     confile_refuse(file, "%s = '%.200s' is not %s", name, value, want);

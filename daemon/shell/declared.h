@@ -20,7 +20,9 @@
      keep_last = 12      ; and keep_hourly, keep_daily, keep_weekly, keep_monthly; none: all are
    kept on_stop = checkpoint  ; nothing (default), checkpoint on_start = restore    ; empty
    (default): if it is not there it is made, empty; restore: from its ; newest checkpoint if there
-   is one; none: it is not made */
+   is one; none: it is not made
+     drill = 1d          ; how often the newest checkpoint is restored for trial; never: the default
+   */
 
 #ifndef WKSPD_SHELL_DECLARED_H
 #define WKSPD_SHELL_DECLARED_H
@@ -47,6 +49,7 @@ typedef struct declared {
   schedule_keep_t keep;
   int on_stop;  /* SCHEDULE_STOP_* */
   int on_start; /* DECLARED_START_* */
+  uint64_t drill_ns;
 } declared_t;
 
 typedef struct declared_list {
@@ -71,7 +74,7 @@ int declared_file(char const *path, char const *name, declared_t *ret_declared, 
 
 /* declared_ckpt.c: sets a key of [checkpoint]. NULL, what the value should have been, or name
    itself: there is no such key. *ret_number is the key's, below DECLARED_CKPT_KEYS. */
-#define DECLARED_CKPT_KEYS 11
+#define DECLARED_CKPT_KEYS 12
 char const *declared_ckpt(declared_t *declared, char const *name, char const *value,
                           int *ret_number);
 

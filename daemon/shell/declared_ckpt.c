@@ -23,13 +23,14 @@ enum {
   KEY_KEEP_MONTHLY,
   KEY_ON_STOP,
   KEY_ON_START,
+  KEY_DRILL,
   KEYS
 };
 _Static_assert((int)KEYS == DECLARED_CKPT_KEYS, "whoever counts them counts all");
 
 static char const *const keys[KEYS] = {"every",        "jitter",      "mode",       "style",
                                        "keep_last",    "keep_hourly", "keep_daily", "keep_weekly",
-                                       "keep_monthly", "on_stop",     "on_start"};
+                                       "keep_monthly", "on_stop",     "on_start",   "drill"};
 
 /* Which of the words it is; -1: none. */
 static int word_of(char const *text, char const *const *words, int cnt) {
@@ -112,6 +113,8 @@ char const *declared_ckpt(declared_t *declared, char const *name, char const *va
     return put_word(value, stops, 2, &declared->on_stop) ? NULL : "checkpoint or nothing";
   case KEY_ON_START:
     return put_word(value, starts, 3, &declared->on_start) ? NULL : "empty, restore or none";
+  case KEY_DRILL:
+    return span_of(value, &declared->drill_ns) ? NULL : "a time such as 1d, 1w, or never";
   default:
     return count_of(value, counts[key - KEY_KEEP_LAST]) ? NULL : "a number from 0 to 100000";
   }

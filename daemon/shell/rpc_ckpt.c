@@ -48,7 +48,9 @@ RPC_CKPT_FILL(ckpt_show) {
 }
 
 RPC_CKPT_FILL(ckpt_id) {
-  put_text(ret_req->u.c.ckpt.id, ((Wkspd__V1__CheckpointIdRequest const *)message)->id);
+  Wkspd__V1__CheckpointIdRequest const *from = (Wkspd__V1__CheckpointIdRequest const *)message;
+  put_text(ret_req->u.c.ckpt.id, from->id);
+  ret_req->u.c.ckpt.drill = from->drill;
 }
 
 RPC_CKPT_FILL(restore) {
@@ -80,6 +82,7 @@ RPC_CKPT_FILL(schedule_set) {
   ret_req->u.c.schedule.level = from->level;
   ret_req->u.c.schedule.on_stop = (int32_t)from->on_stop;
   ret_req->u.c.schedule.on_start = (int32_t)from->on_start;
+  ret_req->u.c.schedule.drill_ns = from->drill_ns;
   if (!from->keep) return;
   ret_req->u.c.schedule.keep =
       (schedule_keep_t){from->keep->last, from->keep->hourly, from->keep->daily, from->keep->weekly,
@@ -148,6 +151,7 @@ static void put_ckpt(engine_ckpt_t const *from, ckpt_id_t *id, Wkspd__V1__Checkp
   ret->page_size = from->spec.page_size;
   ret->seed = from->spec.seed;
   ret->verified_ns = from->verified_ns;
+  ret->drilled_ns = from->drilled_ns;
   ret->info = text(from->info);
   ret->bad = text(from->bad);
 }
@@ -238,6 +242,11 @@ RPC_CKPT_ENCODE(schedule) {
   schedule.due_ns = from->due_ns;
   schedule.last_ok_ns = from->last_ok_ns;
   schedule.fail_cnt = from->fail_cnt;
+  schedule.drill_ns = from->drill_ns;
+  schedule.drill_due_ns = from->drill_due_ns;
+  schedule.drill_ok_ns = from->drill_ok_ns;
+  schedule.drill_number = from->drill_ckpt_id;
+  schedule.drill_fail_cnt = from->drill_fail_cnt;
   for (uint32_t i = 0; i < from->run_cnt; i++) {
     put_run(&from->runs[i], &runs[i]);
     at[i] = &runs[i];
@@ -253,7 +262,8 @@ static void put_task(engine_task_t const *from, ckpt_id_t *id, Wkspd__V1__Job *r
       [ENGINE_OP_CHECKPOINT] = WKSPD__V1__JOB_KIND__JOB_CHECKPOINT,
       [ENGINE_OP_RESTORE] = WKSPD__V1__JOB_KIND__JOB_RESTORE,
       [ENGINE_OP_CKPT_VERIFY] = WKSPD__V1__JOB_KIND__JOB_VERIFY,
-      [ENGINE_OP_CKPT_REMOVE] = WKSPD__V1__JOB_KIND__JOB_REMOVE};
+      [ENGINE_OP_CKPT_REMOVE] = WKSPD__V1__JOB_KIND__JOB_REMOVE,
+      [ENGINE_OP_CKPT_DRILL] = WKSPD__V1__JOB_KIND__JOB_DRILL};
   wkspd__v1__job__init(ret);
   *id = id_of(from->store_id, from->number);
   ret->id = from->job_id;

@@ -455,6 +455,8 @@ static uint8_t *encode_stats(engine_reply_t const *reply, size_t *ret_len) {
   to.lost_cnt = from->lost_cnt;
   to.damaged_cnt = from->damaged_cnt;
   if (from->mistake) to.config_mistake = text(from->mistake);
+  to.unproven_cnt = from->unproven_cnt;
+  to.proven_ns = from->proven_ns;
   Wkspd__V1__Limit limits[ENGINE_LIMITS_MAX], *limit_at[ENGINE_LIMITS_MAX];
   for (size_t i = 0; i < from->limit_cnt; i++) {
     limit_at[i] = &limits[i];

@@ -391,8 +391,10 @@ static void put_ask(runner_t *runner, engine_effect_t const *effect, wsmem_t con
                                .resize_to = effect->u.worker_start.resize_to,
                                .size_min = effect->u.worker_start.size_min,
                                .page_bytes = effect->u.worker_start.page_bytes};
-  if (effect->u.worker_start.ckpt)
-    runner->ask.tag_cnt = (uint32_t)effect->u.worker_start.ckpt->tag_cnt;
+  if (!effect->u.worker_start.ckpt) return;
+  runner->ask.tag_cnt = (uint32_t)effect->u.worker_start.ckpt->tag_cnt;
+  if (runner->ask.op == RESULT_CKPT_DRILL)
+    runner->ask.size = effect->u.worker_start.ckpt->footprint;
 }
 
 /* What a worker of checkpoints gets besides. 0, or 1 and why not. */

@@ -112,15 +112,19 @@ int store_ckpts(store_t const *store, uint64_t store_id, int make) {
 
 int store_notes_put(store_t const *store, uint64_t store_id, engine_ckpt_note_t const *notes,
                     size_t note_cnt, char *ret_detail) {
-  char name[FILE_NAME_MAX], *text = malloc(note_cnt * CKPTASK_NOTE_MAX + 1);
+  char name[FILE_NAME_MAX], *text = malloc(2 * note_cnt * CKPTASK_NOTE_MAX + 1);
   char const *call = "malloc";
   size_t len = 0;
   int err = text ? 0 : ENOMEM;
   snprintf(name, sizeof name, CKPTASK_NOTES_NAME, store_id);
-  for (size_t i = 0; text && i < note_cnt; i++)
-    len += (size_t)snprintf(text + len, CKPTASK_NOTE_MAX, CKPTASK_NOTE, notes[i].number,
-                            notes[i].verified_ns,
-                            CKPTASK_NOTE_SUM(notes[i].number, notes[i].verified_ns));
+  for (size_t i = 0; text && i < note_cnt; i++) {
+    engine_ckpt_note_t const *note = &notes[i];
+    len += (size_t)snprintf(text + len, CKPTASK_NOTE_MAX, CKPTASK_NOTE, note->number,
+                            note->verified_ns, CKPTASK_NOTE_SUM(note->number, note->verified_ns));
+    if (note->drilled_ns)
+      len += (size_t)snprintf(text + len, CKPTASK_NOTE_MAX, CKPTASK_DRILL, note->number,
+                              note->drilled_ns, CKPTASK_DRILL_SUM(note->number, note->drilled_ns));
+  }
   if (!err) err = file_put(store->ckpts_fd, name, text, len, &call);
   free(text);
   if (err)

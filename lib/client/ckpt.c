@@ -97,6 +97,7 @@ static void checkpoint_of(Wkspd__V1__Checkpoint const *from, wksp_checkpoint_t *
   ret->page_size = from->page_size;
   ret->seed = from->seed;
   ret->verified_ns = from->verified_ns;
+  ret->drilled_ns = from->drilled_ns;
   wksp__text_copy(ret->info, sizeof ret->info, from->info);
   wksp__text_copy(ret->bad, sizeof ret->bad, from->bad);
 }
@@ -170,19 +171,28 @@ int wksp_client_checkpoint_show(wksp_client_t *client, char const *id, uint verb
   return err;
 }
 
-int wksp_client_checkpoint_verify(wksp_client_t *client, char const *id, ulong *ret_job_id) {
-  int err = id_check("checkpoint-verify", id);
+static int verify(wksp_client_t *client, char const *what, char const *id, int drill,
+                  ulong *ret_job_id) {
+  int err = id_check(what, id);
   if (err < 0) return err;
-  if (!ret_job_id)
-    return wksp__fail(WKSP_E_INVAL, "checkpoint-verify: where the answer should go is NULL");
+  if (!ret_job_id) return wksp__fail(WKSP_E_INVAL, "%s: where the answer should go is NULL", what);
   Wkspd__V1__CheckpointIdRequest request = WKSPD__V1__CHECKPOINT_ID_REQUEST__INIT;
   request.id = (char *)id;
+  request.drill = drill;
   ProtobufCMessage *message;
   err = wksp__rpc_call(client, &method_verify, WKSP__BASE(&request), &message);
   if (err < 0) return err;
   *ret_job_id = ((Wkspd__V1__JobResponse *)message)->job_id;
   protobuf_c_message_free_unpacked(message, NULL);
   return 0;
+}
+
+int wksp_client_checkpoint_verify(wksp_client_t *client, char const *id, ulong *ret_job_id) {
+  return verify(client, "checkpoint-verify", id, 0, ret_job_id);
+}
+
+int wksp_client_checkpoint_drill(wksp_client_t *client, char const *id, ulong *ret_job_id) {
+  return verify(client, "drill", id, 1, ret_job_id);
 }
 
 int wksp_client_checkpoint_remove(wksp_client_t *client, char const *id, ulong *ret_freed_size) {
@@ -253,6 +263,7 @@ int wksp_client_schedule_set(wksp_client_t *client, char const *name,
     request.level = schedule->how.level;
     request.on_stop = (Wkspd__V1__OnStop)schedule->on_stop;
     request.on_start = (Wkspd__V1__OnStart)schedule->on_start;
+    request.drill_ns = schedule->drill_ns;
   }
   ProtobufCMessage *message;
   err = wksp__rpc_call(client, &method_schedule_set, WKSP__BASE(&request), &message);
@@ -274,6 +285,11 @@ static void schedule_of(Wkspd__V1__Schedule const *from, wksp_schedule_t *ret) {
   ret->due_ns = from->due_ns;
   ret->last_ok_ns = from->last_ok_ns;
   ret->fail_cnt = from->fail_cnt;
+  ret->drill_ns = from->drill_ns;
+  ret->drill_due_ns = from->drill_due_ns;
+  ret->drill_ok_ns = from->drill_ok_ns;
+  ret->drill_number = from->drill_number;
+  ret->drill_fail_cnt = from->drill_fail_cnt;
   for (size_t i = 0; i < from->n_runs && i < WKSP_SCHEDULE_RUNS_MAX; i++) {
     Wkspd__V1__Run const *run = from->runs[i];
     ret->runs[ret->run_cnt++] = (wksp_run_t){run->begin_ns, run->end_ns, (uint)run->by,
@@ -305,7 +321,7 @@ int wksp_client_schedule_get(wksp_client_t *client, char const *name,
 static void job_of(Wkspd__V1__Job const *from, wksp_job_t *ret) {
   memset(ret, 0, sizeof *ret);
   ret->id = from->id;
-  ret->kind = (uint)from->kind <= WKSP_JOB_REMOVE ? (uint)from->kind : 0;
+  ret->kind = (uint)from->kind <= WKSP_JOB_DRILL ? (uint)from->kind : 0;
   ret->state = (uint)from->state;
   ret->by = (uint)from->by;
   wksp__text_copy(ret->name, sizeof ret->name, from->name);

@@ -285,6 +285,8 @@ int wksp_client_status(wksp_client_t *client, wksp_status_t *ret_status) {
       .fd_cnt = response->fd_cnt,
       .lost_cnt = response->lost_cnt,
       .damaged_cnt = response->damaged_cnt,
+      .unproven_cnt = response->unproven_cnt,
+      .proven_ns = response->proven_ns,
   };
   wksp__text_copy(ret_status->config_mistake, sizeof ret_status->config_mistake,
                   response->config_mistake);

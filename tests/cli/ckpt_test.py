@@ -17,10 +17,11 @@ from daemon import Daemon, binary
 
 CHECKPOINT = ("id name uuid uid gid permissions by mode mode_asked style created created_ns took_ns pause_ns "
               "live_size scanned_size changed_size written_size file_size part_cnt root_cnt alloc_cnt "
-              "suspect_cnt silent_cnt size page_size seed verified_ns info bad")
+              "suspect_cnt silent_cnt size page_size seed verified_ns info bad drilled_ns")
 JOB = ("id kind state by name uid checkpoint asked_ns begun_ns ended_ns phase done_size total_size written_size error "
        "message")
-SCHEDULE = "name every_ns jitter_ns mode style keep on_stop on_start due_ns last_ok_ns fail_cnt runs"
+SCHEDULE = ("name every_ns jitter_ns mode style keep on_stop on_start due_ns last_ok_ns fail_cnt runs drill_ns "
+            "drill_due_ns drill_ok_ns drill_number drill_fail_cnt")
 WAIT_S = 60
 
 
@@ -129,6 +130,62 @@ def removed_and_verified():
         tap.true(d.json("checkpoints")["checkpoints"][0]["bad"], "the list says that it is bad")
         fails(d, 1, ["restore", "demo", "--as", "x"], "no checkpoint of a workspace", "list the checkpoints")
         fails(d, 1, ["restore", "demo", "--from", two, "--as", "x"], "is damaged", "restore an older one")
+
+
+def damage(d, id):
+    """Flips a bit in the middle of the largest file of its store."""
+    store = os.path.join(d.state_dir, "checkpoints", id.split(".")[0])
+    pack = max((os.path.join(store, f) for f in os.listdir(store)), key=os.path.getsize)
+    with open(pack, "r+b") as f:
+        f.seek(os.path.getsize(pack) // 2)
+        byte = f.read(1)
+        f.seek(-1, os.SEEK_CUR)
+        f.write(bytes([byte[0] ^ 1]))
+
+
+@tap.test
+def drill():
+    """drill restores the newest, or the one that is named, for trial; show, status and the list say how old the last
+    verified one is; a damaged one is found, and a schedule's drills are shown"""
+    with Daemon() as d:
+        make(d)
+        fails(d, 1, ["drill", "demo"], "there is no checkpoint of demo", "wkspctl checkpoint demo")
+        tap.true("verified" not in d.ok("show", "demo"), "nothing is said where there is none")
+        one, two = take(d), take(d)
+        tap.contains(d.ok("show", "demo"), "none of 2 checkpoints")
+        looks(d.ok("drill", "demo", "--from", one), f"checkpoint {one} of demo can be restored: 2 MiB of it were, and are sound")
+        job = d.json("drill", "demo")
+        keys(job, JOB)
+        tap.eq((job["kind"], job["state"], job["checkpoint"]), ("drill", "done", two))
+        tap.eq([w["name"] for w in d.json("ls")["workspaces"]], ["demo"], "nothing was published")
+        first, second = d.json("checkpoints")["checkpoints"]
+        for of in (first, second):
+            tap.true(of["drilled_ns"] and of["drilled_ns"] == of["verified_ns"], f"{of}")
+        is_ = d.json("show", "demo")["verified_checkpoint"]
+        keys(is_, "id created_ns verified_ns age_ns drilled_ns")
+        tap.eq((is_["id"], is_["created_ns"], is_["drilled_ns"]), (two, second["created_ns"], second["drilled_ns"]))
+        tap.contains(d.ok("show", "demo"), f"checkpoint {two}, ")
+        tap.eq((d.status()["unproven_cnt"], d.status()["proven_ns"]), (0, None), "no schedule asks for any")
+        is_ = d.json("schedule", "demo", "--drill", "1s")["schedule"]
+        keys(is_, SCHEDULE)
+        tap.eq((is_["drill_ns"], is_["every_ns"]), (10**9, 0))
+        tap.eq((d.status()["unproven_cnt"], d.status()["proven_ns"]), (0, second["created_ns"]))
+        tap.contains(d.ok("status"), "has a verified one")
+        last = tap.until(lambda: d.json("schedule", "demo")["schedule"]["drill_number"], WAIT_S, "a drill of the schedule")
+        tap.eq(f"{last:x}", two.split(".")[1])
+        tap.contains(d.ok("schedule", "demo"), "last drill")
+        fails(d, 2, ["schedule", "demo", "--drill", "5"], "--drill '5'")
+        d.ok("schedule", "demo", "--drill", "never")
+        tap.until(lambda: all(j["ended_ns"] for j in d.json("jobs")["jobs"]), WAIT_S, "the last has ended")
+        damage(d, two)
+        result = d.ctl("drill", "demo")
+        tap.eq(result.rc, 4, f"exit code of a drill of a damaged one ({result.err})")
+        tap.true(d.json("checkpoints")["checkpoints"][1]["bad"], "the list says that it is bad")
+        tap.eq(d.ctl("drill", "demo").rc, 4, "the one before shares what is damaged")
+        tap.eq(d.json("show", "demo")["verified_checkpoint"], None)
+        tap.eq((d.status()["unproven_cnt"], d.status()["proven_ns"]), (1, None))
+        d.ok("checkpoint", "demo", "--wait")
+        d.ok("drill", "demo")
 
 
 @tap.test

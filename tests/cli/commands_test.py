@@ -53,7 +53,7 @@ def ls():
             keys(info, INFO)
             shown = d.json("show", info["name"])
             tap.eq(shown.pop("placement")["nodes"][0]["got"], info["size"] // 4096, "pages that are there")
-            tap.eq({**info, "lock_holder": None}, shown)
+            tap.eq({**info, "lock_holder": None, "verified_checkpoint": None}, shown)
 
 
 @tap.test
@@ -94,7 +94,7 @@ placement <n>, or elsewhere
 NODE PAGE WANTED GOT BYTES
 <n> 4 KiB 1024 1024 4 MiB""")
             info = d.json("show", "demo")
-        keys(info, INFO + " lock_holder placement")
+        keys(info, INFO + " lock_holder placement verified_checkpoint")
         tap.eq(info["lock_holder"], None)
         tap.eq((info["attached_rw"], info["attached_ro"]), (1, 1))
         tap.eq((info["owner"], info["group"], info["uid"], info["gid"]), (user, group, os.getuid(), os.getgid()))
@@ -289,7 +289,8 @@ descriptors <n>""")
         d.ok("create", "demo", "--size", "4M", "--page", "4k")
         first = d.status()
         keys(first, "pid uptime_ns fd_store workspace_cnt quarantined_cnt damaged_cnt lease_cnt connection_cnt job_cnt "
-                    "bytes request_cnt refused_cnt violation_cnt fd_cnt lost_cnt config_mistake quotas limits")
+                    "bytes request_cnt refused_cnt violation_cnt fd_cnt lost_cnt config_mistake quotas limits "
+                    "unproven_cnt proven_ns")
         tap.eq((first["workspace_cnt"], first["bytes"], first["lease_cnt"]), (1, 4 << 20, 0))
         tap.eq((first["pid"], first["fd_store"]), (d.proc.pid, False))
         with Held(d, "held", "hold", "demo", "rw"):

@@ -85,10 +85,13 @@ def checkpoints(ask):
     one = ask("checkpoints")["checkpoints"][0]["id"]
     ask("checkpoint-show", one)
     ask("checkpoint-verify", "--all")
+    ask("drill", "demo")
+    ask("show", "demo")
     ask("checkpoints", "demo")
     ask("restore", "demo", "--from", one, "--as", "copy")
     ask("schedule", "demo")
-    ask("schedule", "demo", "--every", "1s", "--style", "zstd:3")
+    ask("schedule", "demo", "--every", "1s", "--style", "zstd:3", "--drill", "1d")
+    ask("status")
     tap.until(lambda: ask("schedule", "demo")["schedule"]["runs"], 60, "a run of the schedule")
     ask("schedule", "demo", "--drop")
     job = ask("checkpoint", "copy")["job"]

@@ -58,6 +58,7 @@ VALID = [
     (["checkpoints", "demo"], 1),
     (["checkpoint-show", "1.1", "--verbose", "1"], 2),
     (["checkpoint-verify", "1.1"], 2),
+    (["drill", "demo", "--from", "1.1"], 2),
     (["checkpoint-rm", "1.1"], 2),
     (["restore", "demo", "--from", "1.1", "--as", "new", "--tag", "7", "--page", "4k", "--numa", "0", "--seed", "1"],
      2),

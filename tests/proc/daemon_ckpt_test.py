@@ -286,8 +286,8 @@ def verified_stays():
         before = times()
         tap.true(before[ids[0]] and before[ids[1]] and not before[ids[2]], f"{before}")
         notes = os.path.join(d.state_dir, "checkpoints", ids[0].split(".")[0] + ".verified")
-        tap.until(lambda: os.path.exists(notes) and open(notes, encoding="ascii").read().count("\n") == 2, WAIT_S,
-                  "both are written down")
+        tap.until(lambda: os.path.exists(notes) and open(notes, encoding="ascii").read().count("\n") == 3, WAIT_S,
+                  "both are written down, and that one was restored")
         d.stop()
         d.start()
         tap.eq(times(), before, "after a restart")
@@ -303,6 +303,41 @@ def verified_stays():
 
 
 @tap.test
+def drilled():
+    """A drill is restored by a worker that has nothing but the store; who kills it, or wkspd, loses no checkpoint; what
+    it found outlives the daemon; a declared schedule's drills run by themselves"""
+    with Daemon(supervise=True) as d:
+        d.ok("create", "w", "--size", "64M", "--page", "4k")
+        d.ok("memset", d.ok("alloc", "w", "--size", "48M", "--tag", "7").strip(), "1")
+        for n in range(8):
+            d.ok("heap", "malloc", d.ok("heap", "new", "w", "--tag", str(n + 8)).strip(), "--size", "100")
+        one = take(d, "w")
+        for _ in range(3):  # the daemon goes in the middle of it, or before, or after
+            begun = d.popen(binary("cli/wkspctl"), "--socket", d.socket, "drill", "w", stderr=subprocess.DEVNULL,
+                            stdout=subprocess.DEVNULL)
+            old = d.kill_child()
+            begun.wait(WAIT_S)
+            d.wait_restart(old)
+        d.ok("drill", "w", timeout_s=WAIT_S)
+        tap.eq([w["name"] for w in d.json("ls")["workspaces"]], ["w"])
+        is_ = d.json("checkpoints")["checkpoints"][0]
+        tap.true(is_["drilled_ns"] and is_["id"] == one, f"{is_}")
+        notes = os.path.join(d.state_dir, "checkpoints", one.split(".")[0] + ".verified")
+        tap.until(lambda: os.path.exists(notes) and open(notes, encoding="ascii").read().count("\n") == 2, WAIT_S,
+                  "it is written down")
+        d.ok("schedule", "w", "--drill", "1s")
+        tap.until(lambda: d.json("schedule", "w")["schedule"]["drill_ok_ns"], WAIT_S, "a drill by itself")
+        d.ok("schedule", "w", "--drill", "never")
+        tap.until(lambda: idle(d), WAIT_S, "it has ended")
+        before = d.json("checkpoints")["checkpoints"][0]["drilled_ns"]
+        d.stop()
+        with open(notes, "a", encoding="ascii") as f:
+            f.write(f"restored {int(one.split('.')[1], 16):x} 1 1\n")  # its sum is wrong
+        d.start()
+        tap.eq(d.json("checkpoints")["checkpoints"][0]["drilled_ns"], before, "after a restart")
+
+
+@tap.test
 def declared():
     """A declared workspace is checkpointed at the stop and is back at the start, before the daemon is ready"""
     with Daemon() as d:
@@ -313,7 +348,7 @@ def declared():
         conf = os.path.join(etc, "workspaces.d", "orders.conf")
         with open(conf, "w", encoding="ascii") as f:
             f.write("[workspace]\nsize = 4M\npage_size = 4k\n[checkpoint]\nevery = 1h\njitter = 1m\nstyle = zstd:2\n"
-                    "keep_last = 5\nkeep_daily = 7\non_stop = checkpoint\non_start = restore\n")
+                    "keep_last = 5\nkeep_daily = 7\non_stop = checkpoint\non_start = restore\ndrill = 2d\n")
         d.stop()
         d.args += ["--config", os.path.join(etc, "wkspd.conf")]
         d.start()
@@ -321,7 +356,7 @@ def declared():
         is_ = d.json("schedule", "orders")["schedule"]
         tap.eq((is_["every_ns"], is_["jitter_ns"], is_["style"], is_["keep"]["last"], is_["keep"]["daily"]),
                (3600 * 10**9, 60 * 10**9, "zstd:2", 5, 7))
-        tap.eq((is_["on_stop"], is_["on_start"]), ("checkpoint", "restore"))
+        tap.eq((is_["on_stop"], is_["on_start"], is_["drill_ns"]), ("checkpoint", "restore", 2 * 86400 * 10**9))
         d.ok("alloc", "orders", "--size", "64K", "--tag", "7")
         for n in range(2):
             ready = d.log().count(" ready pid=")
@@ -335,7 +370,7 @@ def declared():
             f.write("keep_yearly = 1\n")
         result = d.run(binary("daemon/wkspd"), "--check-config", "--config", os.path.join(etc, "wkspd.conf"))
         tap.eq(result.rc, 2)
-        tap.contains(result.err, "orders.conf:12: unknown key 'keep_yearly'")
+        tap.contains(result.err, "orders.conf:13: unknown key 'keep_yearly'")
 
 
 @tap.test
@@ -349,7 +384,8 @@ def bad_keys():
                            ("jitter = -1s", "a time such as 30s"), ("mode = frozen", "fuzzy or quiesce"),
                            ("style = zstd:99", "from -7 to 19"), ("keep_last = x", "a number from 0 to 100000"),
                            ("on_stop = restore", "checkpoint or nothing"),
-                           ("on_start = maybe", "empty, restore or none")):
+                           ("on_start = maybe", "empty, restore or none"),
+                           ("drill = 5", "a time such as 1d")):
             with open(conf, "w", encoding="ascii") as f:
                 f.write("[wkspd]\n")
             with open(os.path.join(folder, "w.conf"), "w", encoding="ascii") as f:

@@ -84,7 +84,7 @@ static int writes(int op) {
 }
 
 static int reads(int op) {
-  return op == ENGINE_OP_RESTORE || op == ENGINE_OP_CKPT_VERIFY;
+  return op == ENGINE_OP_RESTORE || op == ENGINE_OP_CKPT_VERIFY || op == ENGINE_OP_CKPT_DRILL;
 }
 
 static int thins(int op, engine_ckpt_ask_t const *ask) {
@@ -116,6 +116,7 @@ static void check_task(sim_t *sim, engine_effect_t const *effect) {
     if (other->ask.store_id == ask->store_id &&
         ((reads(op) && thins(other_op, &other->ask)) || (thins(op, ask) && reads(other_op))))
       sim_broken(sim, "store %lu is thinned out while it is read", ask->store_id);
+    if (op == ENGINE_OP_CKPT_DRILL && other_op == op) sim_broken(sim, "two drills at a time");
     if (op == ENGINE_OP_CHECKPOINT && other_op == op && !other->cancelled &&
         other->effect.u.worker_start.ws_id == ws_id)
       sim_broken(sim, "two checkpoints of %lu at a time", ws_id);
@@ -174,8 +175,7 @@ void sim_task_event(sim_t *sim, sim_pending_t const *pending, int fail, engine_e
   int op = pending->effect.u.worker_start.op;
   engine_event_t undone = {.kind = 0};
   int status = sim->worker_status ? sim->worker_status : ENGINE_WORKER_KILLED;
-  int missing = (op == ENGINE_OP_RESTORE || op == ENGINE_OP_CKPT_VERIFY ||
-                 op == ENGINE_OP_CKPT_REMOVE || op == ENGINE_OP_CKPT_SHOW) &&
+  int missing = (reads(op) || op == ENGINE_OP_CKPT_REMOVE || op == ENGINE_OP_CKPT_SHOW) &&
                 !sim_ckpt(sim, pending->ask.store_id, pending->ask.number);
 
   if (fail && sim->wild) status = 1 + (int)(sim_random(sim) % (ENGINE_WORKER_STATUSES - 1));
@@ -216,7 +216,9 @@ void sim_notes(sim_t *sim, engine_effect_t const *effect) {
     engine_ckpt_note_t const *note = &effect->u.ckpt_notes.notes[i];
     engine_ckpt_t *ckpt = sim_ckpt(sim, effect->u.ckpt_notes.store_id, note->number);
     if (!note->verified_ns) sim_broken(sim, "a note of nothing");
+    if (note->drilled_ns > note->verified_ns) sim_broken(sim, "restored, and not found sound");
     if (ckpt) ckpt->verified_ns = note->verified_ns;
+    if (ckpt) ckpt->drilled_ns = note->drilled_ns;
   }
 }
 

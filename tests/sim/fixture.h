@@ -186,7 +186,7 @@ typedef struct sim {
   engine_ckpt_t told, *listed; /* what an answer leads into */
   engine_ckpt_ask_t asked;     /* of the last worker that takes a checkpoint; no pointers */
   uint64_t gone[SIM_GONE_MAX];
-  uint64_t task_cnt[ENGINE_OP_CKPT_SHOW + 1]; /* workers started, by operation */
+  uint64_t task_cnt[ENGINE_OP_CKPT_DRILL + 1]; /* workers started, by operation */
 
   uint64_t conn_high, ws_id_high, lease_id_high;
   uint8_t uuid_next;

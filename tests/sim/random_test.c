@@ -106,6 +106,7 @@ static void fill_schedule(sim_t *sim, engine_request_t *req) {
   req->u.c.schedule.keep.last = (uint32_t)(sim_random(sim) % 3);
   req->u.c.schedule.on_stop = sim_chance(sim, 2);
   req->u.c.schedule.on_start = sim_chance(sim, 2);
+  if (sim_chance(sim, 2)) req->u.c.schedule.drill_ns = (60 + sim_random(sim) % 200) * SIM_SEC;
 }
 
 static void fill_restore(sim_t *sim, engine_request_t *req, uint64_t const *tags) {
@@ -139,6 +140,7 @@ static void fill_ckpts(sim_t *sim, engine_request_t *req, uint64_t const *tags) 
   case ENGINE_CKPT_VERIFY:
   case ENGINE_CKPT_REMOVE:
     pick_ckpt(sim, req->u.c.ckpt.id);
+    req->u.c.ckpt.drill = sim_chance(sim, 3);
     break;
   case ENGINE_RESTORE:
     fill_restore(sim, req, tags);
@@ -420,7 +422,8 @@ static void test_random(void **state) {
       if (!sim->reply_cnt[codes[i]]) sim_broken(sim, "no reply had code %d", codes[i]);
     assert_true(sim->grow_cnt > 30 && sim->shrink_cnt > 30 && sim->blocked_cnt > 15);
     static int const tasks[] = {ENGINE_OP_CHECKPOINT,  ENGINE_OP_RESTORE,   ENGINE_OP_CKPT_VERIFY,
-                                ENGINE_OP_CKPT_REMOVE, ENGINE_OP_CKPT_LIST, ENGINE_OP_CKPT_SHOW};
+                                ENGINE_OP_CKPT_REMOVE, ENGINE_OP_CKPT_LIST, ENGINE_OP_CKPT_SHOW,
+                                ENGINE_OP_CKPT_DRILL};
     for (size_t i = 0; i < sizeof(tasks) / sizeof(*tasks); i++)
       if (sim->task_cnt[tasks[i]] < 20) sim_broken(sim, "hardly any operation %d", tasks[i]);
     assert_true(sim->restart_cnt > 20 && sim->reap_cnt > 1000 && sim->quarantine_cnt > 0);

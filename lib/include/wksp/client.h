@@ -325,7 +325,10 @@ typedef struct wksp_status {
   uint lost_cnt;       /* workspaces whose memory nobody had kept when it started */
   char config_mistake[WKSP_MISTAKE_MAX]; /* of its configuration, for which what it has read before
                                             is in force; "" none */
-  uint quota_cnt; /* rules that count for users who have workspaces: the first of them */
+  uint unproven_cnt; /* workspaces with a schedule, and no checkpoint that was found sound */
+  ulong proven_ns;   /* of the others: when the oldest of their newest sound checkpoints was taken,
+                        since 1970; 0: there are none */
+  uint quota_cnt;    /* rules that count for users who have workspaces: the first of them */
   wksp_quota_t quota[WKSP_QUOTAS_MAX];
   uint damaged_cnt; /* workspaces in which a worker has met damage */
 } wksp_status_t;

@@ -55,7 +55,9 @@ typedef struct wksp_checkpoint {
   ulong size;        /* bytes of memory that a restore takes */
   ulong page_size;
   uint seed;
-  ulong verified_ns; /* when this daemon last found it sound; 0: it has not looked */
+  ulong verified_ns; /* when it was last found sound; 0: never */
+  ulong drilled_ns;  /* when all of it was last restored, in earnest or for trial, and found sound;
+                        0: never */
   char info[WKSP_CHECKPOINT_INFO_MAX + 1];
   char bad[160]; /* what is wrong with it; "": nothing that is known */
 } wksp_checkpoint_t;
@@ -74,6 +76,12 @@ WKSP_API int wksp_client_checkpoint_show(wksp_client_t *client, char const *id, 
 /* Begins to check every digest of it; the job fails with E_CORRUPT if it is damaged. */
 WKSP_API int wksp_client_checkpoint_verify(wksp_client_t *client, char const *id,
                                            ulong *ret_job_id);
+
+/* Begins to restore it for trial: into memory that nobody else sees, where what came of it is
+   verified, and which is then thrown away. The job fails with E_CORRUPT if it is damaged, with
+   E_LIMIT if there is too little memory. A daemon before this version checks digests only, and says
+   so by the job's kind. */
+WKSP_API int wksp_client_checkpoint_drill(wksp_client_t *client, char const *id, ulong *ret_job_id);
 
 /* Removes it and what no other needs; bytes of files that went, unless NULL. */
 WKSP_API int wksp_client_checkpoint_remove(wksp_client_t *client, char const *id,
@@ -127,12 +135,18 @@ typedef struct wksp_schedule {
   ulong jitter_ns; /* each run is up to so much late; below every_ns */
   wksp_checkpoint_how_t how;
   wksp_keep_t keep;
-  uint on_stop;  /* 1: a checkpoint when the daemon is stopped */
-  uint on_start; /* 1: if it is not there when the daemon starts, it is restored */
+  uint on_stop;   /* 1: a checkpoint when the daemon is stopped */
+  uint on_start;  /* 1: if it is not there when the daemon starts, it is restored */
+  ulong drill_ns; /* how often the newest checkpoint is restored for trial; 0: never, else 1 s to
+                     366 days */
   /* from here on told, not set */
-  ulong due_ns;     /* since 1970: the next run, 0: none */
-  ulong last_ok_ns; /* since 1970: the end of the last that made one, 0: none has */
-  uint fail_cnt;    /* in a row */
+  ulong due_ns;        /* since 1970: the next run, 0: none */
+  ulong last_ok_ns;    /* since 1970: the end of the last that made one, 0: none has */
+  uint fail_cnt;       /* in a row */
+  ulong drill_due_ns;  /* since 1970: the next drill, which waits for a checkpoint; 0: none */
+  ulong drill_ok_ns;   /* since 1970: the end of the last good one, 0: none was */
+  ulong drill_number;  /* what that one restored: the second number of its id */
+  uint drill_fail_cnt; /* in a row */
   uint run_cnt;
   wksp_run_t runs[WKSP_SCHEDULE_RUNS_MAX]; /* oldest first */
 } wksp_schedule_t;
@@ -149,7 +163,13 @@ WKSP_API int wksp_client_schedule_get(wksp_client_t *client, char const *name,
 /* Jobs
  * ---------------------------------------------------------------------------------------------- */
 
-enum { WKSP_JOB_CHECKPOINT = 1, WKSP_JOB_RESTORE = 2, WKSP_JOB_VERIFY = 3, WKSP_JOB_REMOVE = 4 };
+enum {
+  WKSP_JOB_CHECKPOINT = 1,
+  WKSP_JOB_RESTORE = 2,
+  WKSP_JOB_VERIFY = 3,
+  WKSP_JOB_REMOVE = 4,
+  WKSP_JOB_DRILL = 5
+};
 enum {
   WKSP_JOB_QUEUED = 1,
   WKSP_JOB_RUNNING = 2,
