@@ -14,6 +14,7 @@
 #include "core/fail.h"
 #include "core/map.h"
 #include "core/part.h"
+#include "daemon/child/drill.h"
 #include "daemon/child/sandbox.h"
 #include "daemon/child/worker.h"
 
@@ -44,7 +45,7 @@ typedef struct work {
   char *text;
   size_t text_len;
   uint64_t told_ns;
-  uint64_t available; /* DRILL: bytes of memory that the machine could give; 0: not known */
+  uint64_t available; /* DRILL: of drill_prepare */
 } work_t;
 
 static uint64_t now_ns(void) {
@@ -285,6 +286,18 @@ static int is_gone(wksp_ckpt_store_t *store, uint64_t number) {
   return gone;
 }
 
+/* What is needed of packs that have become mostly dead goes into a new one. */
+static int repack(work_t *work, wksp_ckpt_store_t *store) {
+  wksp_ckpt_repack_opts_t opts = {.threads = work->task.threads,
+                                  .rate = work->task.rate,
+                                  .on_progress = on_progress,
+                                  .progress_arg = work};
+  wksp_ckpt_repacked_t done = {0};
+  int err = wksp_ckpt_repack(store, &opts, &done);
+  if (done.freed_sz > done.written_sz) work->answer.freed += done.freed_sz - done.written_sz;
+  return err;
+}
+
 /* Removes what the rules do not keep, of those that nobody took by hand. What fails here is said,
    and is no failure of the checkpoint that was taken. */
 static int prune(work_t *work, wksp_ckpt_store_t *store) {
@@ -319,6 +332,7 @@ static int prune(work_t *work, wksp_ckpt_store_t *store) {
     }
     work->answer.freed += gone.freed_sz;
   }
+  if (!err && work->answer.gone_cnt) err = repack(work, store);
   free(created);
   free(numbers);
   free(stays);
@@ -433,44 +447,15 @@ static int restore(work_t *work, wksp_ckpt_store_t *store) {
   return err;
 }
 
-/* Memory of this process's own, which ends with it. What is there to be had was seen before the
-   sandbox was entered: a drill that drove the machine to its end would be worse than none. */
-static int drill_room(work_t const *work, wksp_ckpt_info_t const *info) {
-  uint64_t tables = info->size > info->data_sz ? info->size - info->data_sz : 0;
-  uint64_t need = info->live_sz + tables, have = work->available - work->available / 8;
-  if (info->footprint > work->ask->size)
-    return wksp__fail(WKSP_E_CORRUPT, "it takes %lu bytes of addresses, and was listed with %lu",
-                      info->footprint, work->ask->size);
-  if (!work->available || need <= have) return 0;
-  return wksp__fail(WKSP_E_LIMIT,
-                    "to restore it for trial takes %lu bytes of memory, and %lu are available, of "
-                    "which an eighth is left alone",
-                    need, work->available);
-}
-
 static int drill(work_t *work, wksp_ckpt_store_t *store) {
-  wksp_ckpt_t *ckpt = NULL;
-  int err = wksp_ckpt_open(store, work->task.number, &ckpt);
-  if (err) return err;
-  err = drill_room(work, wksp_ckpt_info(ckpt));
-  ulong size = work->ask->size;
-  void *mem = err ? MAP_FAILED
-                  : mmap(NULL, size, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (!err && mem == MAP_FAILED) err = wksp__fail(WKSP_E_NOMEM, "mmap: %s", strerror(errno));
-  if (!err) {
-    wksp_ckpt_restore_opts_t opts = {.shmem = mem,
-                                     .map_sz = size,
-                                     .threads = work->task.threads,
-                                     .on_progress = on_progress,
-                                     .progress_arg = work};
-    wksp_ckpt_restored_t restored;
-    err = wksp_ckpt_restore(ckpt, &opts, &restored);
-    if (!err && restored.suspect_cnt)
-      note(work, "%lu blocks were in flight and may be lost", restored.suspect_cnt);
-  }
-  if (mem != MAP_FAILED) munmap(mem, size);
-  wksp_ckpt_close(ckpt);
+  wksp_ckpt_restore_opts_t opts = {.map_sz = work->ask->size,
+                                   .threads = work->task.threads,
+                                   .on_progress = on_progress,
+                                   .progress_arg = work};
+  wksp_ckpt_restored_t restored;
+  int err = drill_restore(store, work->task.number, work->available, &opts, &restored);
+  if (!err && restored.suspect_cnt)
+    note(work, "%lu blocks were in flight and may be lost", restored.suspect_cnt);
   return err;
 }
 
@@ -555,26 +540,11 @@ static int is_task(result_ask_t const *ask, ckptask_t const *task) {
          ask->op <= RESULT_CKPT_DRILL;
 }
 
-/* Before the sandbox: how much memory there is; and if there is too little after all, this process
-   is the first to go. Where the kernel does not say, or does not let us, the drill is tried. */
-static void prepare_drill(work_t *work) {
-  char line[128];
-  ulong kib;
-  FILE *file = fopen("/proc/meminfo", "re");
-  while (file && fgets(line, sizeof line, file))
-    if (sscanf(line, "MemAvailable: %lu kB", &kib) == 1) work->available = kib << 10;
-  if (file) fclose(file);
-  int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-  ssize_t n = fd < 0 ? 0 : write(fd, "1000", 4);
-  (void)n;
-  if (fd >= 0) close(fd);
-}
-
 int ckptwork_main(result_ask_t const *ask, uint64_t const *tags, result_head_t *head) {
   work_t work = {.ask = ask, .tags = tags, .head = head, .answer = {.magic = CKPTASK_MAGIC}};
   int writes = ask->op == RESULT_CHECKPOINT || ask->op == RESULT_CKPT_REMOVE;
   if (!worker_read(&work.task, sizeof work.task) || !is_task(ask, &work.task)) return 1;
-  if (ask->op == RESULT_CKPT_DRILL) prepare_drill(&work);
+  if (ask->op == RESULT_CKPT_DRILL) work.available = drill_prepare();
   tzset(); /* what it reads cannot be read later, and a date asks for it */
   char const *bad = sandbox_enter_store(WORKER_FD_STEPS + 1, ask->size, WORKER_FD_STORE, writes);
   if (bad) {

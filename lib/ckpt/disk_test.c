@@ -2,10 +2,10 @@
    failure behind each, with any part of what was not durable.
 
    One story is told each time: checkpoints are taken while the workspace changes, one is removed,
-   retention and garbage collection run. At each place it is cut, and then: each checkpoint that was
-   reported good, and whose removal had not begun, restores to what the workspace was; whatever else
-   the store lists verifies; and the store goes on: what is nobody's is collected, a new checkpoint
-   is taken and restores. */
+   retention, garbage collection and the repacking of what is left run. At each place it is cut, and
+   then: each checkpoint that was reported good, and whose removal had not begun, restores to what
+   the workspace was; whatever else the store lists verifies; and the store goes on: what is
+   nobody's is collected, a new checkpoint is taken and restores. */
 
 #include "ckpt/testing.h"
 
@@ -26,6 +26,7 @@ typedef struct story {
   mem_store_t mem;
   told_t told[STORY_MAX];
   uint told_cnt;
+  ulong repacked; /* packs */
   testing_rng_t rng;
 } story_t;
 
@@ -54,6 +55,14 @@ static void step_prune(story_t *story, wksp_ckpt_store_t *store) {
   wksp_ckpt_prune(store, &two, NULL);
 }
 
+/* Whatever is not all needed. */
+static void step_repack(story_t *story, wksp_ckpt_store_t *store) {
+  wksp_ckpt_repack_opts_t opts = {.percent = 99, .least_sz = 1, .threads = 1};
+  wksp_ckpt_repacked_t done = {0};
+  wksp_ckpt_repack(store, &opts, &done);
+  story->repacked += done.pack_cnt;
+}
+
 /* Changes that are the same in each telling: memory is set back first. */
 static void change(story_t *story, ulong n) {
   for (uint i = 0; i < 8; i++) {
@@ -69,17 +78,20 @@ static void tell(story_t *story, ulong fault_at, int fault) {
   story->mem.fault_at = fault_at;
   story->mem.fault = fault;
   story->told_cnt = 0;
+  story->repacked = 0;
   wksp_ckpt_store_t *store = mem_store_open(&story->mem);
   change(story, 0);
   step_take(story, store, WKSP_CKPT_RAW);
   change(story, 1);
   step_take(story, store, WKSP_CKPT_LZ4);
-  step_remove(story, store, 0);
   change(story, 2);
   step_take(story, store, WKSP_CKPT_ZSTD);
+  step_remove(story, store, 0);
+  step_repack(story, store);
   change(story, 4);
   step_take(story, store, WKSP_CKPT_RAW);
   step_prune(story, store);
+  step_repack(story, store);
   wksp_ckpt_gc(store, NULL);
   step_take(story, store, WKSP_CKPT_RAW);
   wksp_ckpt_store_close(store);
@@ -112,8 +124,8 @@ static void check(story_t *story, mem_store_t *mem, ulong cnt, int how, ulong fa
   if (wksp_ckpt_gc(store, NULL)) complain("not collected", cnt, how, fault_at, kind);
   assert_null(mem_file(mem, "ckpt.tmp", 0));
   assert_null(mem_file(mem, "pack.tmp", 0));
-  assert_null(
-      mem_file(mem, "pack", (uint)(id_cnt + 1))); /* one each, and one that a removed one had */
+  /* one each, one that a removed one had, and one to which its chunks have moved for some */
+  assert_null(mem_file(mem, "pack", (uint)(id_cnt + 2)));
   wksp_ckpt_result_t result;
   if (wksp_ckpt_take(store, story->sample.wksp, NULL, &result))
     complain("not taken", cnt, how, fault_at, kind);
@@ -144,6 +156,8 @@ static void plain(void **state) {
   story_new(&story);
   tell(&story, 0, 0);
   assert_int_equal(story.told_cnt, 5);
+  printf("# %lu packs went\n", story.repacked);
+  assert_true(story.repacked >= 1);
   printf("# %lu calls, %lu of them operations\n", story.mem.call_cnt, story.mem.op_cnt);
   check(&story, &story.mem, story.mem.op_cnt, POWER_KEPT, 0, 0);
   story_end(&story);
@@ -182,11 +196,55 @@ static void faults(void **state) {
   story_end(&story);
 }
 
+/* Repacking that fails at the k-th of its calls, and a garbage collection; how many calls that was,
+   without a fault, and *ret_op_cnt, what had happened on the disk when it returned. */
+static ulong tell_unsynced(story_t *story, ulong k, ulong *ret_op_cnt) {
+  mem_store_end(&story->mem);
+  mem_store_new(&story->mem);
+  story->told_cnt = 0;
+  wksp_ckpt_store_t *store = mem_store_open(&story->mem);
+  for (ulong n = 0; n < 3; n++) {
+    change(story, n);
+    step_take(story, store, WKSP_CKPT_LZ4);
+  }
+  step_remove(story, store, 0);
+  ulong before = story->mem.call_cnt;
+  story->mem.fault_at = k ? before + k : 0;
+  story->mem.fault = MEM_FAULT_ERROR;
+  step_repack(story, store);
+  ulong calls = story->mem.call_cnt - before;
+  *ret_op_cnt = story->mem.op_cnt;
+  wksp_ckpt_gc(store, NULL);
+  story->mem.fault_at = 0;
+  wksp_ckpt_store_close(store);
+  return calls;
+}
+
+/* What a failed repacking has left half done is not relied on by a garbage collection: a power
+   failure behind any of its operations may take back what was never durable. */
+static void unsynced(void **state) {
+  story_t story;
+  story_new(&story);
+  ulong from, calls = tell_unsynced(&story, 0, &from);
+  for (ulong k = 1; k <= calls; k++) {
+    tell_unsynced(&story, k, &from);
+    for (ulong cnt = from; cnt <= story.mem.op_cnt; cnt++)
+      for (int how = 0; how < 3; how++) {
+        mem_store_t after;
+        mem_store_power(&story.mem, cnt, how ? POWER_MIXED : POWER_GONE, &story.rng, &after);
+        check(&story, &after, cnt, how, k, MEM_FAULT_ERROR);
+        mem_store_end(&after);
+      }
+  }
+  story_end(&story);
+}
+
 int main(void) {
   struct CMUnitTest const tests[] = {
       cmocka_unit_test(plain),
       cmocka_unit_test(power),
       cmocka_unit_test(faults),
+      cmocka_unit_test(unsynced),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -393,6 +393,44 @@ static void section_add(maker_t *maker, uint32_t type, void const *raw, uint64_t
   maker->len += sizeof sec + sec.stored_len;
 }
 
+/* The header, last, and that is it. */
+static int made(maker_t *maker, wksp__ck_head_t *head, void **ret_bytes, uint64_t *ret_len) {
+  if (maker->err) {
+    free(maker->bytes);
+    return maker->err;
+  }
+  head->file_sz = maker->len;
+  head->sum = wksp__ck_sum(head, sizeof *head - 8);
+  memcpy(maker->bytes, head, sizeof *head);
+  *ret_bytes = maker->bytes;
+  *ret_len = maker->len;
+  return 0;
+}
+
+int wksp__ck_manifest_move(wksp_ckpt_t const *ckpt, void const *bytes, uint64_t len,
+                           void **ret_bytes, uint64_t *ret_len) {
+  maker_t maker = {0};
+  wksp_ckpt_info_t const *info = &ckpt->info;
+  wksp__ck_head_t head;
+  memcpy(&head, bytes, sizeof head);
+  if (room(&maker, sizeof head)) maker.len = sizeof head;
+  for (uint64_t at = sizeof head; at < len && !maker.err;) {
+    wksp__ck_section_t sec; /* parse has passed it */
+    memcpy(&sec, (char const *)bytes + at, sizeof sec);
+    uint64_t size = sizeof sec + sec.stored_len;
+    int own = sec.type == WKSP_CK_SEC_PACKS || sec.type == WKSP_CK_SEC_CHUNKS;
+    char *to = own ? NULL : room(&maker, size);
+    if (to) {
+      memcpy(to, (char const *)bytes + at, size);
+      maker.len += size;
+    }
+    at += size;
+  }
+  section_add(&maker, WKSP_CK_SEC_PACKS, ckpt->packs, info->pack_cnt * sizeof *ckpt->packs);
+  section_add(&maker, WKSP_CK_SEC_CHUNKS, ckpt->refs, info->chunk_cnt * sizeof *ckpt->refs);
+  return made(&maker, &head, ret_bytes, ret_len);
+}
+
 int wksp__ck_manifest_make(wksp_ckpt_t const *ckpt, void **ret_bytes, uint64_t *ret_len) {
   maker_t maker = {0};
   wksp_ckpt_info_t const *info = &ckpt->info;
@@ -420,14 +458,5 @@ int wksp__ck_manifest_make(wksp_ckpt_t const *ckpt, void **ret_bytes, uint64_t *
   section_add(&maker, WKSP_CK_SEC_PACKS, ckpt->packs, info->pack_cnt * sizeof *ckpt->packs);
   section_add(&maker, WKSP_CK_SEC_CHUNKS, ckpt->refs, info->chunk_cnt * sizeof *ckpt->refs);
   section_add(&maker, WKSP_CK_SEC_SILENT, info->silent, silent * sizeof *info->silent);
-  if (maker.err) {
-    free(maker.bytes);
-    return maker.err;
-  }
-  head.file_sz = maker.len;
-  head.sum = wksp__ck_sum(&head, sizeof head - 8);
-  memcpy(maker.bytes, &head, sizeof head);
-  *ret_bytes = maker.bytes;
-  *ret_len = maker.len;
-  return 0;
+  return made(&maker, &head, ret_bytes, ret_len);
 }

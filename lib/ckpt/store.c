@@ -164,6 +164,18 @@ int wksp__ck_ids(wksp_ckpt_store_t *store, ulong **ret_ids, uint64_t *ret_cnt) {
   return 0;
 }
 
+int wksp__ck_id_next(wksp_ckpt_store_t *store, ulong from, ulong *ret_id) {
+  listing_t listing;
+  int err = list(store, &listing);
+  if (err) return err;
+  for (int kind = 0; kind < 4; kind++)
+    for (uint64_t i = 0; i < listing.cnt[kind]; i++)
+      if (listing.ids[kind][i] >= from) from = listing.ids[kind][i] + 1;
+  listing_free(&listing);
+  *ret_id = from ? from : 1;
+  return 0;
+}
+
 /* Removing
  * ---------------------------------------------------------------------------------------------- */
 
@@ -213,6 +225,12 @@ static int packs_gc(wksp_ckpt_store_t *store, listing_t const *listing, wksp_ckp
       err = 0;
     }
   }
+  /* Manifests may have been replaced, and that may not be durable: what a power failure brings back
+     needs other packs. */
+  uint64_t dead_cnt = 0;
+  for (uint64_t i = 0; i < cnt; i++) dead_cnt += !needed[i];
+  if (!err && !damaged && dead_cnt && store->io.fsync_folder(store->io.self))
+    err = wksp__ck_io_fail(-EIO, "make durable", "the folder");
   for (uint64_t i = 0; i < cnt && !err && !damaged; i++)
     if (!needed[i])
       err = file_remove(store, listing->ids[WKSP_CK_FILE_PACK][i], WKSP_CK_FILE_PACK, 0, gone);

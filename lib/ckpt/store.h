@@ -3,7 +3,8 @@
    Files, ID being 16 hexadecimal digits:
 
      ID.ckpt       a manifest: there is a checkpoint <=> there is this file
-     ID.pack       the chunks that were new with it; stays as long as a manifest names it
+     ID.pack       the chunks that were new with it, or (repack.c) what is needed of older packs;
+                   stays as long as a manifest names it
      ID.*.tmp      what a writer is at; anything of that name that is left is nobody's
 
    Order of what makes and unmakes a checkpoint: a pack is durable, under its name, before its
@@ -50,6 +51,10 @@ void wksp__ck_unlock(wksp_ckpt_store_t *store);
 /* The checkpoints, ascending: freed by the caller. 0, E_SYS, E_NOMEM (reported). */
 int wksp__ck_ids(wksp_ckpt_store_t *store, ulong **ret_ids, uint64_t *ret_cnt);
 
+/* An id that nothing has, checkpoint or pack, finished or not: from, or after all there are. 0,
+   E_SYS, E_NOMEM (reported). */
+int wksp__ck_id_next(wksp_ckpt_store_t *store, ulong from, ulong *ret_id);
+
 /* Removes packs that no manifest names, and what is nobody's; the store is locked. */
 int wksp__ck_gc(wksp_ckpt_store_t *store, wksp_ckpt_gone_t *gone);
 
@@ -77,6 +82,11 @@ int wksp__ck_manifest_load(wksp_ckpt_store_t *store, ulong id, int level, wksp_c
 
 /* The bytes of a file: ckpt as load would give it, freed by the caller. 0, E_NOMEM (reported). */
 int wksp__ck_manifest_make(wksp_ckpt_t const *ckpt, void **ret_bytes, uint64_t *ret_len);
+
+/* The same for one that was loaded from those bytes, and whose packs and refs alone have changed
+   since: whatever else is there stays, also what this library does not know. */
+int wksp__ck_manifest_move(wksp_ckpt_t const *ckpt, void const *bytes, uint64_t len,
+                           void **ret_bytes, uint64_t *ret_len);
 
 /* Packs (pack.c)
  * --------------------------------------------------------------------------------------- */

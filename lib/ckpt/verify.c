@@ -43,14 +43,21 @@ static int damage(int err) {
   return err == WKSP_E_CORRUPT || err == WKSP_E_NOTFOUND || err == WKSP_E_VERSION;
 }
 
-/* Whether somebody has removed it since it was read: then it is no wonder what is missing. */
-static int removed(verify_t const *self, ulong id) {
-  wksp_ckpt_io_t const *io = &self->store->io;
-  char name[WKSP_CKPT_FILE_NAME_MAX + 1];
-  int file, err = io->open(io->self, wksp__ck_file_name(id, WKSP_CK_FILE_CKPT, 0, name),
-                           WKSP_CKPT_OPEN_READ, &file);
-  if (!err) io->close(io->self, file);
-  return err == -ENOENT;
+/* Whether somebody has removed it since it was read, or packed its chunks anew (repack.c): then it
+   is no wonder what is missing. What was to be told stays. */
+static int removed(verify_t const *self, wksp_ckpt_t const *was) {
+  char why[600];
+  int code = wksp_last_error_code();
+  wksp_ckpt_t *now = NULL;
+  snprintf(why, sizeof why, "%s", wksp_last_error());
+  int err = wksp__ck_manifest_load(self->store, was->info.id, WKSP_CK_LOAD_REFS, &now);
+  int other = err == WKSP_E_NOTFOUND;
+  if (!err)
+    other = now->info.pack_cnt != was->info.pack_cnt ||
+            memcmp(now->packs, was->packs, now->info.pack_cnt * sizeof *now->packs) != 0;
+  wksp_ckpt_close(now);
+  (void)wksp__fail(code, "%s", why);
+  return other;
 }
 
 /* One checkpoint
@@ -63,8 +70,9 @@ static int chunk_piece(void *arg, uint32_t thread, uint64_t idx, wksp__ck_work_t
   int err = wksp__ck_reader_get(&self->reader, bench->coder, ref, 1, bench->stored, bench->raw);
   wksp__ck_work_done(work, ref->raw_len, 0);
   if (!err || !damage(err)) return err;
-  if (err == WKSP_E_NOTFOUND && removed(self, self->ckpt->info.id))
-    return wksp__fail(err, "verify: checkpoint %016lx was removed meanwhile", self->ckpt->info.id);
+  if (err == WKSP_E_NOTFOUND && removed(self, self->ckpt))
+    return wksp__fail(err, "verify: checkpoint %016lx was removed, or packed anew, meanwhile",
+                      self->ckpt->info.id);
   finding(self, wksp_last_error());
   return 0;
 }
@@ -198,7 +206,7 @@ static int refs_verify(verify_t *self, packs_t *packs, wksp_ckpt_t const *ckpt) 
               frame->codec != ref->codec || !wksp__ck_digest_same(frame->digest, ref->digest);
     }
   }
-  if (!lost || removed(self, ckpt->info.id)) return 0;
+  if (!lost || removed(self, ckpt)) return 0;
   char sentence[128];
   snprintf(sentence, sizeof sentence, "checkpoint %016lx: %lu of its %lu chunks are lost",
            ckpt->info.id, lost, ckpt->info.chunk_cnt);

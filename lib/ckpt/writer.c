@@ -91,9 +91,10 @@ static int id_make(wksp_ckpt_writer_t *writer) {
   uint64_t cnt = 0;
   int err = wksp__ck_ids(writer->store, &ids, &cnt);
   if (err) return err;
-  ulong id = writer->ckpt.info.created_ns / 1000000UL, last = cnt ? ids[cnt - 1] : 0;
-  writer->ckpt.info.id = id > last ? id : last + 1;
-  err = wksp__ck_index_begin(&writer->index, writer->store, ids, writer->opts.fresh ? 0 : cnt);
+  err = wksp__ck_id_next(writer->store, writer->ckpt.info.created_ns / 1000000UL,
+                         &writer->ckpt.info.id);
+  if (!err)
+    err = wksp__ck_index_begin(&writer->index, writer->store, ids, writer->opts.fresh ? 0 : cnt);
   free(ids);
   writer->known_before = !err && writer->index.cnt > 0;
   if (!err) wksp__ck_pack_new(writer->store, writer->ckpt.info.id, &writer->pack);

@@ -153,7 +153,8 @@ def drill():
         tap.true("verified" not in d.ok("show", "demo"), "nothing is said where there is none")
         one, two = take(d), take(d)
         tap.contains(d.ok("show", "demo"), "none of 2 checkpoints")
-        looks(d.ok("drill", "demo", "--from", one), f"checkpoint {one} of demo can be restored: 2 MiB of it were, and are sound")
+        looks(d.ok("drill", "demo", "--from", one),
+              f"checkpoint {one} of demo can be restored: 2 MiB of it were, and are sound")
         job = d.json("drill", "demo")
         keys(job, JOB)
         tap.eq((job["kind"], job["state"], job["checkpoint"]), ("drill", "done", two))
@@ -171,7 +172,7 @@ def drill():
         tap.eq((is_["drill_ns"], is_["every_ns"]), (10**9, 0))
         tap.eq((d.status()["unproven_cnt"], d.status()["proven_ns"]), (0, second["created_ns"]))
         tap.contains(d.ok("status"), "has a verified one")
-        last = tap.until(lambda: d.json("schedule", "demo")["schedule"]["drill_number"], WAIT_S, "a drill of the schedule")
+        last = tap.until(lambda: d.json("schedule", "demo")["schedule"]["drill_number"], WAIT_S, "a drill by itself")
         tap.eq(f"{last:x}", two.split(".")[1])
         tap.contains(d.ok("schedule", "demo"), "last drill")
         fails(d, 2, ["schedule", "demo", "--drill", "5"], "--drill '5'")

@@ -3,6 +3,7 @@
 Every test has a daemon, socket, configuration and state folder of its own.
 """
 
+import mmap
 import os
 import random
 import subprocess
@@ -12,6 +13,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
 import tap
+import wire
 from daemon import Daemon, binary, sanitized
 
 WAIT_S = 60
@@ -128,6 +130,49 @@ def workers(pid):
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
         return len(f.read().split())
 
+
+def fill(d, name, gaddr, size):
+    """Random bytes there, which no chunk has twice."""
+    with wire.Wire(d.socket) as c:
+        reply = c.call("Workspaces", "Open", {1: name, 2: 0})
+    tap.eq(reply.code, 0, reply.message)
+    content = os.urandom(size)
+    with mmap.mmap(reply.fds[0], os.fstat(reply.fds[0]).st_size) as mem:
+        mem[gaddr:gaddr + size] = content
+    for fd in reply.fds:
+        os.close(fd)
+    return content
+
+
+@tap.test
+def repacked():
+    """After a schedule's retention a pack of which little is needed has gone, and checkpoints have what they had"""
+    with Daemon() as d:
+        d.ok("create", "w", "--size", "8M", "--page", "4k")
+        at = int(d.ok("alloc", "w", "--size", "6M", "--tag", "7").split(":")[1], 16)
+        kept = fill(d, "w", at, 6 << 20)[4 << 20:]
+        first = take(d, "w", "--style", "raw")
+        store = os.path.join(d.state_dir, "checkpoints", first.split(".")[0])
+        pack = os.path.join(store, f"{int(first.split('.')[1], 16):016x}.pack")
+        tap.true(os.path.getsize(pack) > 6 << 20, "its pack")
+        changed = fill(d, "w", at, 4 << 20)
+        take(d, "w", "--style", "raw")
+        d.ok("checkpoint-rm", first)
+        tap.eq(os.path.exists(pack), True, "a third of it is needed")
+        d.ok("schedule", "w", "--every", "1s", "--keep-last", "1", "--style", "raw")
+        tap.until(lambda: not os.path.exists(pack), WAIT_S, "it goes with the second run of the schedule")
+        d.ok("schedule", "w", "--every", "never")
+        tap.until(lambda: idle(d), WAIT_S, "the last has ended")
+        d.ok("checkpoint-verify", "--all")
+        d.ok("restore", "w", "--as", "copy")
+        with wire.Wire(d.socket) as c:
+            reply = c.call("Workspaces", "Open", {1: "copy", 2: 1})
+        with mmap.mmap(reply.fds[0], os.fstat(reply.fds[0]).st_size, prot=mmap.PROT_READ) as mem:
+            tap.true(mem[at:at + (6 << 20)] == changed + kept, "bytes of the copy")
+        for fd in reply.fds:
+            os.close(fd)
+        held = sum(os.path.getsize(os.path.join(store, f)) for f in os.listdir(store))
+        tap.true(held < 7 << 20, f"{held} bytes of files for 6 MiB that are needed")
 
 def parts(d):
     return len(d.json("query", "w")["partitions"])

@@ -25,7 +25,7 @@
    What may overlap: calls on one store may be made from several threads, one at a time; several
    stores, of several threads or processes, may be open on one folder. Who writes (begin to publish
    or cancel, remove, prune, gc) has the store to itself: another gets E_BUSY. Readers are never in
-   the way; who reads a checkpoint that is removed meanwhile gets E_NOTFOUND.
+   the way; who reads a checkpoint that is removed, or packed anew, meanwhile gets E_NOTFOUND.
 
    Functions return 0 or a negative WKSP_E_*; wksp_last_error() has the sentence. Outputs are
    untouched on failure. Sizes are in bytes, times in ns since 1970, durations in ns. */
@@ -333,6 +333,29 @@ WKSP_API int wksp_ckpt_prune(wksp_ckpt_store_t *store, wksp_ckpt_retention_t con
 /* Removes files that no checkpoint needs: packs of removed ones, and what a killed writer left.
    With a damaged manifest in the store no pack is removed, since it may need any. */
 WKSP_API int wksp_ckpt_gc(wksp_ckpt_store_t *store, wksp_ckpt_gone_t *ret_gone);
+
+typedef struct wksp_ckpt_repack_opts {
+  uint percent;                      /* packs of which at most so much is needed: 1 to 99; 0: 50 */
+  ulong least_sz;                    /* bytes that this must win, or nothing is done; 0: 1 MiB */
+  uint threads;                      /* as above */
+  ulong rate;                        /* bytes a second to copy at most; 0: unlimited */
+  wksp_ckpt_progress_fn on_progress; /* NULL: nobody */
+  void *progress_arg;
+} wksp_ckpt_repack_opts_t;
+
+typedef struct wksp_ckpt_repacked {
+  ulong pack_cnt;   /* packs that went */
+  ulong written_sz; /* bytes of the one that came */
+  ulong freed_sz;   /* bytes of files that were removed */
+} wksp_ckpt_repacked_t;
+
+/* What is needed of packs that are mostly dead is copied into a new one, each chunk checked, and
+   they are removed. Checkpoints are what they were, each complete at each moment, whatever fails. A
+   pack whose own checkpoint is there is left alone. 0, also if nothing is worth it; E_CORRUPT,
+   E_VERSION (a manifest that cannot be read, or a damaged chunk: nothing was done), E_AGAIN
+   (cancelled), E_BUSY, E_LIMIT (no room), E_SYS, E_NOMEM. opts and ret_repacked may be NULL. */
+WKSP_API int wksp_ckpt_repack(wksp_ckpt_store_t *store, wksp_ckpt_repack_opts_t const *opts,
+                              wksp_ckpt_repacked_t *ret_repacked);
 
 /* Restoring
  * ---------------------------------------------------------------------------------------------- */
