@@ -168,7 +168,7 @@ int wksp__ck_id_next(wksp_ckpt_store_t *store, ulong from, ulong *ret_id) {
   listing_t listing;
   int err = list(store, &listing);
   if (err) return err;
-  for (int kind = 0; kind < 4; kind++)
+  for (int kind = 0; kind < 2; kind++)
     for (uint64_t i = 0; i < listing.cnt[kind]; i++)
       if (listing.ids[kind][i] >= from) from = listing.ids[kind][i] + 1;
   listing_free(&listing);

@@ -51,8 +51,8 @@ void wksp__ck_unlock(wksp_ckpt_store_t *store);
 /* The checkpoints, ascending: freed by the caller. 0, E_SYS, E_NOMEM (reported). */
 int wksp__ck_ids(wksp_ckpt_store_t *store, ulong **ret_ids, uint64_t *ret_cnt);
 
-/* An id that nothing has, checkpoint or pack, finished or not: from, or after all there are. 0,
-   E_SYS, E_NOMEM (reported). */
+/* An id that no checkpoint and no pack has: from, or after all there are. What is left under a
+   temporary name is nobody's (wksp__ck_make). 0, E_SYS, E_NOMEM (reported). */
 int wksp__ck_id_next(wksp_ckpt_store_t *store, ulong from, ulong *ret_id);
 
 /* Removes packs that no manifest names, and what is nobody's; the store is locked. */

@@ -2,10 +2,12 @@
 of the unit, which lose the memory and bring it back."""
 
 import os
+import platform
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
+import inject
 import lab
 import tap
 
@@ -29,7 +31,7 @@ def worker(parent, job):
                 except (FileNotFoundError, ProcessLookupError):
                     continue
                 if facts["Seccomp"].strip() == "2":  # it is in its sandbox
-                    return [facts]
+                    return [{**facts, "pid": int(pid)}]
         jobs = [j for j in lab.ctl("jobs")["jobs"] if j["id"] == job]
         return [{}] if jobs and jobs[0]["ended_ns"] else []
 
@@ -61,6 +63,53 @@ def fenced():
     tap.contains(lab.ok("wkspctl", "verify", "copy"), "sound")
     lab.ok("wkspctl", "checkpoint", "w", "--mode", "quiesce", "--wait")
     lab.ok("wkspctl", "rm", "copy")
+
+
+@tap.test(timeout=300)
+def fence():
+    """a worker in the unit that was taken over reads and writes no file but its store's: what it is made to call, the
+    kernel refuses"""
+    if platform.machine() != "x86_64":
+        tap.skip("system calls put into another process, which this test knows for x86_64 only")
+    if inject.landlock_version() < 1:
+        tap.skip("Landlock in the kernel")
+    pid = lab.serving()
+    results = None
+    for _ in range(5):
+        job = lab.ctl("checkpoint", "w", "--style", "zstd:19")["job"]
+        seen = worker(pid, job)
+        if seen:
+            results = made(seen["pid"])
+        tap.until(lambda: all(j["ended_ns"] for j in lab.ctl("jobs")["jobs"]), lab.READY_S, "the job has ended")
+        if results:
+            break
+        lab.ok("wkspctl", "checkpoint-rm", lab.ctl("checkpoints")["checkpoints"][-1]["id"])
+    tap.true(results, "a worker was found in its sandbox")
+    own, others = results
+    tap.true(own >= 0, f"its own store: {own}")
+    for path, result in others.items():
+        tap.eq(result, -inject.EACCES, f"open of {path}")
+    done = [j for j in lab.ctl("jobs")["jobs"] if j["id"] == job][0]
+    tap.eq(done["state"], "done", "and it has done what it is for")
+    lab.ok("wkspctl", "checkpoint-verify", "--all")
+
+
+def made(pid):
+    """What a worker gets that is made to open its store's folder and files elsewhere; None: it has ended."""
+    try:
+        with inject.Stopped(pid) as taken:
+            own = taken.open_at(inject.STORE_FD, ".", os.O_RDONLY | os.O_DIRECTORY)
+            if own >= 0:
+                taken.call(inject.CLOSE, own)
+            # Absolute, so the filter lets them pass: it is the fence that is asked.
+            others = {}
+            for path, flags in (("/etc/passwd", os.O_RDONLY), ("/var/lib/wkspd/specs", os.O_RDONLY),
+                                ("/proc/self/maps", os.O_RDONLY), ("/var/lib/wkspd/new", os.O_WRONLY | os.O_CREAT),
+                                ("/tmp/new", os.O_WRONLY | os.O_CREAT)):
+                others[path] = taken.open_at(inject.STORE_FD, path, flags)
+            return own, others
+    except (ProcessLookupError, FileNotFoundError):
+        return None
 
 
 @tap.test(timeout=300)
