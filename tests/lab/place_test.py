@@ -136,6 +136,34 @@ def shortage():
     tap.until(lambda: pool() == before, lab.READY_S, "all huge pages are free again")
 
 
+@tap.test(timeout=600)
+def restored():
+    """a checkpoint taken on node 0 in pages of 2 MiB is restored split over both nodes in pages of 4 KiB, and back:
+    every page where it is wanted, and what was in it"""
+    before = pool()
+    lab.ok("dpkg", "-i", *lab.deb_files("libwksp-ckpt1"), timeout_s=300)
+    lab.ok("wkspctl", "create", "r", "--size", 8 * 2 * M, "--page", "2M", "--numa", "0")
+    place = lab.ok("wkspctl", "alloc", "r", "--size", "8M", "--tag", "7").strip()
+    lab.ok("wkspctl", "memset", place, "5")
+    check("r", 8 * 2 * M, 2 * M, [0] * 8, "before")
+    lab.ok("wkspctl", "checkpoint", "r", "--wait", timeout_s=200)
+    was = lab.ctl("query", "r")["partitions"]
+    lab.ok("wkspctl", "rm", "r")
+    lab.ok("wkspctl", "restore", "r", "--page", "4k", "--numa", "split:0,1", timeout_s=200)
+    check("r", 16 * M, 4096, split(4096, 0, 1), "restored in small pages")
+    tap.eq(lab.ctl("query", "r")["partitions"], was, "partitions")
+    tap.contains(lab.ok("wkspctl", "verify", "r"), "sound")
+    with pages.Mapped("r", 16 * M, 4096) as mapped:
+        at = int(place.split(":")[1], 16)
+        tap.true(mapped.map[at:at + 8 * M] == b"\5" * (8 * M), "bytes")
+    tap.until(lambda: lab.run("wkspctl", "restore", "r", "--in-place", "--page", "2M", "--numa", "1")[0] == 0,
+              lab.READY_S, "nobody is attached")
+    check("r", 8 * 2 * M, 2 * M, [1] * 8, "in place on node 1")
+    tap.eq(lab.ctl("query", "r")["partitions"], was, "partitions")
+    lab.ok("wkspctl", "rm", "r")
+    tap.until(lambda: pool() == before, lab.READY_S, "all huge pages are free again")
+
+
 OVERCOMMIT = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages"
 HOG = """
 import sys
