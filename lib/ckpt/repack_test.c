@@ -5,7 +5,7 @@
 
 #define TAKEN_MAX 8
 
-typedef struct bed {
+typedef struct kept {
   sample_t sample;
   mem_store_t mem;
   wksp_ckpt_store_t *store;
@@ -13,11 +13,11 @@ typedef struct bed {
   ulong id[TAKEN_MAX];
   uint64_t digest[TAKEN_MAX];
   uint cnt;
-} bed_t;
+} kept_t;
 
 static wksp_ckpt_repack_opts_t const all = {.percent = 99, .least_sz = 1};
 
-static void bed_new(bed_t *bed) {
+static void kept_new(kept_t *bed) {
   memset(bed, 0, sizeof *bed);
   bed->rng = testing_rng();
   mem_store_new(&bed->mem);
@@ -25,13 +25,13 @@ static void bed_new(bed_t *bed) {
   bed->store = mem_store_open(&bed->mem);
 }
 
-static void bed_end(bed_t *bed) {
+static void kept_end(kept_t *bed) {
   wksp_ckpt_store_close(bed->store);
   mem_store_end(&bed->mem);
   sample_end(&bed->sample);
 }
 
-static void take(bed_t *bed, uint codec, uint fresh) {
+static void take(kept_t *bed, uint codec, uint fresh) {
   wksp_ckpt_opts_t opts = {.style = {codec, 0}, .fresh = fresh, .info = "said by somebody"};
   wksp_ckpt_result_t result;
   opts.now_ns = (1700000000UL + bed->cnt) * 1000000000UL;
@@ -41,7 +41,7 @@ static void take(bed_t *bed, uint codec, uint fresh) {
 }
 
 /* Another user partition with other bytes. */
-static void change(bed_t *bed, uint n) {
+static void change(kept_t *bed, uint n) {
   uint i = n % 8;
   while (!bed->sample.user[i]) i = (i + 1) % 8;
   memset(fd_wksp_laddr_fast(bed->sample.wksp, bed->sample.user[i]), (int)n + 1,
@@ -49,7 +49,7 @@ static void change(bed_t *bed, uint n) {
 }
 
 /* Checkpoints of each style, of which the first is gone: what the others need of it is little. */
-static void taken(bed_t *bed) {
+static void taken(kept_t *bed) {
   for (uint n = 0; n < 4; n++) {
     change(bed, n);
     take(bed, n % 3, 0);
@@ -57,7 +57,7 @@ static void taken(bed_t *bed) {
   assert_int_equal(wksp_ckpt_remove(bed->store, bed->id[0], NULL), 0);
 }
 
-static void restores(bed_t *bed, uint from) {
+static void restores(kept_t *bed, uint from) {
   for (uint i = from; i < bed->cnt; i++) {
     restored_t restored;
     assert_int_equal(sample_restore(bed->store, bed->id[i], NULL, &restored), 0);
@@ -77,8 +77,8 @@ static ulong bytes_of(mem_store_t const *mem) {
 /* What is not needed goes, the figures are those of the disk, each checkpoint is what it was, and
    the store goes on with what it has. */
 static void wins(void **state) {
-  bed_t bed;
-  bed_new(&bed);
+  kept_t bed;
+  kept_new(&bed);
   taken(&bed);
   ulong before = bytes_of(&bed.mem);
   wksp_ckpt_info_t was;
@@ -106,16 +106,16 @@ static void wins(void **state) {
   wksp_ckpt_result_t result;
   assert_int_equal(wksp_ckpt_take(bed.store, bed.sample.wksp, NULL, &result), 0);
   assert_int_equal(result.chunk_new_cnt, 0); /* it knows chunks where they are now */
-  bed_end(&bed);
+  kept_end(&bed);
 }
 
 /* Not worth it: too little to win, or too much of it needed. */
 static void threshold(void **state) {
-  bed_t bed;
+  kept_t bed;
   wksp_ckpt_repack_opts_t much = {.percent = 99, .least_sz = 1UL << 40},
                           rare = {.percent = 1, .least_sz = 1}, bad = {.percent = 100};
   wksp_ckpt_repacked_t done;
-  bed_new(&bed);
+  kept_new(&bed);
   taken(&bed);
   ulong ops = bed.mem.op_cnt;
   assert_int_equal(wksp_ckpt_repack(bed.store, &much, &done), 0);
@@ -124,15 +124,15 @@ static void threshold(void **state) {
   assert_int_equal(wksp_ckpt_repack(bed.store, &bad, NULL), WKSP_E_INVAL);
   assert_int_equal(wksp_ckpt_repack(NULL, NULL, NULL), WKSP_E_INVAL);
   assert_int_equal(bed.mem.op_cnt, ops); /* the disk was not touched */
-  bed_end(&bed);
+  kept_end(&bed);
 }
 
 /* The pack of a checkpoint that is there stays as it is: by it one is known that relies on nothing
    before it. */
 static void own(void **state) {
-  bed_t bed;
+  kept_t bed;
   wksp_ckpt_repacked_t done;
-  bed_new(&bed);
+  kept_new(&bed);
   for (uint n = 0; n < 3; n++) {
     change(&bed, n);
     take(&bed, WKSP_CKPT_LZ4, n == 1);
@@ -140,16 +140,16 @@ static void own(void **state) {
   assert_int_equal(wksp_ckpt_repack(bed.store, &all, &done), 0);
   assert_int_equal(done.pack_cnt, 0);
   restores(&bed, 0);
-  bed_end(&bed);
+  kept_end(&bed);
 }
 
 /* A damaged chunk is not given a good name, and a manifest that cannot be read may need anything:
    nothing is done, and what was good is. */
 static void damaged(void **state) {
   for (int manifest = 0; manifest < 2; manifest++) {
-    bed_t bed;
+    kept_t bed;
     restored_t restored;
-    bed_new(&bed);
+    kept_new(&bed);
     taken(&bed);
     take(&bed, WKSP_CKPT_RAW, 1);
     mem_file_t *file = mem_file(&bed.mem, manifest ? "ckpt" : "pack", 0);
@@ -160,7 +160,7 @@ static void damaged(void **state) {
     assert_int_equal(bytes_of(&bed.mem), before);
     assert_int_equal(sample_restore(bed.store, bed.id[4], NULL, &restored), 0);
     restored_end(&restored);
-    bed_end(&bed);
+    kept_end(&bed);
   }
 }
 
@@ -171,10 +171,10 @@ static int cancel(void *arg, wksp_ckpt_progress_t const *progress) {
 
 /* One that is cancelled leaves nothing, and can be made again. */
 static void cancelled(void **state) {
-  bed_t bed;
+  kept_t bed;
   wksp_ckpt_repack_opts_t opts = all;
   wksp_ckpt_repacked_t done;
-  bed_new(&bed);
+  kept_new(&bed);
   taken(&bed);
   opts.on_progress = cancel;
   ulong before = bytes_of(&bed.mem);
@@ -184,13 +184,13 @@ static void cancelled(void **state) {
   assert_int_equal(wksp_ckpt_repack(bed.store, &all, &done), 0);
   assert_int_equal(done.pack_cnt, 1);
   restores(&bed, 1);
-  bed_end(&bed);
+  kept_end(&bed);
 }
 
 /* A clock that was set back gives no new checkpoint the id of a pack that others need. */
 static void clock_back(void **state) {
-  bed_t bed;
-  bed_new(&bed);
+  kept_t bed;
+  kept_new(&bed);
   taken(&bed);
   assert_int_equal(wksp_ckpt_repack(bed.store, &all, NULL), 0);
   for (uint n = 0; n < 3; n++) {
@@ -201,13 +201,13 @@ static void clock_back(void **state) {
     assert_int_equal(wksp_ckpt_take(bed.store, bed.sample.wksp, &opts, &result), 0);
     restores(&bed, 1);
   }
-  bed_end(&bed);
+  kept_end(&bed);
 }
 
 /* However often, with whatever there is: checkpoints come, go and stay what they were. */
 static void again(void **state) {
-  bed_t bed;
-  bed_new(&bed);
+  kept_t bed;
+  kept_new(&bed);
   ulong id[32];
   uint64_t digest[32];
   uint cnt = 0, packs = 0;
@@ -244,7 +244,7 @@ static void again(void **state) {
     restored_end(&restored);
   }
   printf("# %u repacks of 40 had something to do\n", packs);
-  bed_end(&bed);
+  kept_end(&bed);
 }
 
 int main(void) {
