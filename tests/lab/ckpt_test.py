@@ -123,6 +123,8 @@ def stop_start():
         lab.ok("systemctl", "start", "wkspd.socket", "wkspd")
         lab.serving()
         tap.until(lambda: lab.run("wkspctl", "show", "w")[0] == 0, lab.READY_S, "it is back")
+        if len(lab.ctl("checkpoints")["checkpoints"]) != taken + 1:
+            tap.diag(lab.ok("journalctl", "-u", "wkspd", "-n", "60", "--no-pager"))
         tap.eq(len(lab.ctl("checkpoints")["checkpoints"]), taken + 1, "checkpoints")
         tap.eq(lab.ctl("query", "w")["partitions"], before, "partitions")
         tap.contains(lab.ok("wkspctl", "verify", "w"), "sound")
