@@ -45,7 +45,7 @@ nspawn_end() {
 }
 
 nspawn_run() {
-  local path
+  local path landlock="landlock_create_ruleset landlock_add_rule landlock_restrict_self"
   nspawn_args=() nspawn_cgroups=() nspawn_pid=
   root_prepare
   exec {lab_use}>"$lab_root.use"
@@ -60,7 +60,7 @@ nspawn_run() {
   # All capabilities and these calls: what wkspd may do is for its unit to say, not for the bed.
   timeout --foreground -k 5 "$bed_timeout" systemd-nspawn --quiet --directory="$lab_root" --volatile=overlay \
     --machine="wkspd-lab-$$" --register=no --kill-signal=SIGKILL --private-network --link-journal=no \
-    --resolv-conf=off --timezone=off --capability=all --system-call-filter='@memlock landlock_create_ruleset landlock_add_rule landlock_restrict_self userfaultfd perf_event_open' \
+    --resolv-conf=off --timezone=off --capability=all --system-call-filter="@memlock userfaultfd perf_event_open $landlock" \
     --bind="$bed_dir:/wkspd-lab" "${nspawn_args[@]}" --boot </dev/null >"$bed_dir/console" 2>&1 &
   nspawn_pid=$!
   wait "$nspawn_pid" || true

@@ -141,7 +141,7 @@ def restored():
     """a checkpoint taken on node 0 in pages of 2 MiB is restored split over both nodes in pages of 4 KiB, and back:
     every page where it is wanted, and what was in it"""
     before = pool()
-    lab.ok("dpkg", "-i", *lab.deb_files("libwksp-ckpt1"), timeout_s=300)
+    lab.serving()
     lab.ok("wkspctl", "create", "r", "--size", 8 * 2 * M, "--page", "2M", "--numa", "0")
     place = lab.ok("wkspctl", "alloc", "r", "--size", "8M", "--tag", "7").strip()
     lab.ok("wkspctl", "memset", place, "5")
