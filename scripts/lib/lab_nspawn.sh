@@ -60,7 +60,8 @@ nspawn_run() {
   # All capabilities and these calls: what wkspd may do is for its unit to say, not for the bed.
   timeout --foreground -k 5 "$bed_timeout" systemd-nspawn --quiet --directory="$lab_root" --volatile=overlay \
     --machine="wkspd-lab-$$" --register=no --kill-signal=SIGKILL --private-network --link-journal=no \
-    --resolv-conf=off --timezone=off --capability=all --system-call-filter="@memlock userfaultfd perf_event_open $landlock" \
+    --resolv-conf=off --timezone=off --capability=all \
+    --system-call-filter="@memlock userfaultfd perf_event_open $landlock" \
     --bind="$bed_dir:/wkspd-lab" "${nspawn_args[@]}" --boot </dev/null >"$bed_dir/console" 2>&1 &
   nspawn_pid=$!
   wait "$nspawn_pid" || true
