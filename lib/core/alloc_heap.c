@@ -359,7 +359,8 @@ static uint32_t merge(wksp__op_t *op, wksp__heap_t *from, uint32_t from_id) {
 
 int wksp__heap_inherit(wksp__op_t *op) {
   uint32_t before = wksp__ld(&op->alloc->pool_cnt), moved = 0;
-  for (uint32_t id = 1; id < op->wksp->heap_max; id++) {
+  uint32_t end = wksp__heap_end(wksp__call_own(&op->call), op->wksp);
+  for (uint32_t id = 1; id < end; id++) {
     wksp__heap_t *heap = id == op->heap_id ? NULL : wksp__heap_of(op->wksp, id, op->alloc_gaddr);
     if (!heap) continue;
     uint64_t owner = wksp__ld_acquire(&heap->owner);
