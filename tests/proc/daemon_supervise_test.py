@@ -80,6 +80,11 @@ def open_files(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def holds(d, cnt):
+    """Waits until the supervisor has so many: it closes what came with a barrier after it has answered."""
+    tap.until(lambda: open_files(d.proc.pid) == cnt, WAIT_S, f"{cnt} descriptors of the supervisor")
+
+
 def switches(pid):
     """How often that process has gone to sleep."""
     with open(f"/proc/{pid}/status", encoding="ascii") as f:
@@ -204,10 +209,11 @@ def hangup_before_reap():
     whatever its holder wrote into it"""
     with Daemon(supervise=True) as d:
         with wire.Wire(d.socket) as c:
+            before = open_files(d.proc.pid) + 1
             tap.eq(c.call("Workspaces", "Create", create("w")).code, 0)
-            before = open_files(d.proc.pid)
+            holds(d, before)
             reply = c.call("Workspaces", "Open", {1: "w"})
-        tap.eq(open_files(d.proc.pid), before + 1, "descriptors in the store")
+        holds(d, before + 1)
         os.write(reply.fds[1], bytes(100000))
         pid = pid_of(d)
         os.kill(pid, signal.SIGSTOP)
@@ -290,8 +296,9 @@ def leases_end_between_daemons():
     """a lease that ends between two daemons is told to the next one, which cleans up after it"""
     with Daemon(supervise=True) as d:
         with wire.Wire(d.socket) as c:
+            before = open_files(d.proc.pid) + 1
             tap.eq(c.call("Workspaces", "Create", create("w")).code, 0)
-            before = open_files(d.proc.pid)
+            holds(d, before)
             reply = c.call("Workspaces", "Open", {1: "w"})
         with shared_folder(d):
             os.kill(pid_of(d), signal.SIGKILL)
