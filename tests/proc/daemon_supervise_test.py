@@ -278,7 +278,9 @@ def no_room_in_the_store():
 def store_cannot_take():
     """a supervisor that has no descriptor left for what it is handed does not acknowledge it, and does again later"""
     with Daemon(supervise=True) as d, wire.Wire(d.socket) as c:
+        idle = open_files(d.proc.pid)
         tap.eq(c.call("Workspaces", "Create", create("before")).code, 0)
+        holds(d, idle + 1)
         was = resource.prlimit(d.proc.pid, resource.RLIMIT_NOFILE)
         top = max(int(fd) for fd in os.listdir(f"/proc/{d.proc.pid}/fd"))
         resource.prlimit(d.proc.pid, resource.RLIMIT_NOFILE, (top + 1, was[1]))
