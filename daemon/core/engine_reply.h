@@ -91,7 +91,7 @@ typedef struct engine_stats {
   uint64_t violation_cnt;
   uint32_t fd_cnt;
   uint32_t lost_cnt;
-  char const *mistake;          /* as asked */
+  char const *mistake;   /* as asked */
   uint32_t unproven_cnt; /* workspaces that have a schedule, and no checkpoint found sound */
   uint64_t proven_ns;    /* of the others, when the oldest newest sound one was taken; 0: none */
   engine_quota_t const *quotas; /* quota_cnt of them; those of users who have workspaces */
