@@ -39,7 +39,7 @@ PACKAGES = ("wkspd", "libwksp1", "libwksp-ckpt1", "libwksp-dev")
 # What dpkg-buildpackage wants besides what builds the tree by meson.
 BUILD_TOOLS = ("dpkg-buildpackage", "dh", "scdoc")
 # Folders of the tree that go into a package's source, and are what it is built from.
-SOURCES = ("cli", "contrib", "daemon", "debian", "docs/man", "docs/schemas", "examples", "lib", "proto",
+SOURCES = ("NEWS.md", "cli", "contrib", "daemon", "debian", "docs", "examples", "lib", "proto",
            "scripts/gen-man", "systemd", "meson.build", "meson_options.txt")
 
 
