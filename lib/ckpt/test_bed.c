@@ -67,6 +67,7 @@ static void mem_close(void *self, int file) {
 }
 
 static void put(mem_file_t *file, void const *bytes, ulong len, ulong off) {
+  if (!len) return; /* a short write may be none at all */
   if (off + len > file->cap) {
     file->cap = 2 * (off + len);
     file->bytes = realloc(file->bytes, file->cap);

@@ -268,9 +268,9 @@ class UnixHTTP(http.client.HTTPConnection):
         self.sock.connect(self.host)
 
 
-def serving(d, where):
+def serving(d, where, timeout_s=60):
     """A wkspctl that serves metrics there, and has said so; None if the place is taken."""
-    proc = d.popen(binary("cli/wkspctl"), "metrics", "--listen", where, "--timeout", "60", stdout=subprocess.PIPE,
+    proc = d.popen(binary("cli/wkspctl"), "metrics", "--listen", where, "--timeout", timeout_s, stdout=subprocess.PIPE,
                    stderr=subprocess.PIPE)
     line = proc.stdout.readline().decode()
     if line == f"serving metrics at {where}\n":
@@ -322,7 +322,7 @@ def served():
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(path)
         ended(serving(d, path))
-        proc = serving(d, path)
+        proc = serving(d, path, timeout_s=1)
         tap.true(serving(d, path) is None, "a socket that somebody listens at is not taken")
         d.stop()
         status, _, text = asked(UnixHTTP(path))
