@@ -105,6 +105,17 @@ def restore():
         d.ok("alloc", "demo", "--size", "64K")
 
 
+def damage(d, id):
+    """Flips a bit in the middle of the largest file of its store."""
+    store = os.path.join(d.state_dir, "checkpoints", id.split(".")[0])
+    pack = max((os.path.join(store, f) for f in os.listdir(store)), key=os.path.getsize)
+    with open(pack, "r+b") as f:
+        f.seek(os.path.getsize(pack) // 2)
+        byte = f.read(1)
+        f.seek(-1, os.SEEK_CUR)
+        f.write(bytes([byte[0] ^ 1]))
+
+
 @tap.test
 def removed_and_verified():
     """checkpoint-verify finds a damaged one; checkpoint-rm removes one and leaves the others sound"""
@@ -118,29 +129,12 @@ def removed_and_verified():
         tap.eq([c["id"] for c in d.json("checkpoints")["checkpoints"]], [two])
         d.ok("checkpoint-verify", two)
         fails(d, 1, ["checkpoint-rm", one], f"there is no checkpoint {one}", "list the checkpoints")
-        store = os.path.join(d.state_dir, "checkpoints", two.split(".")[0])
-        pack = max((os.path.join(store, f) for f in os.listdir(store)), key=os.path.getsize)
-        with open(pack, "r+b") as f:
-            f.seek(os.path.getsize(pack) // 2)
-            byte = f.read(1)
-            f.seek(-1, os.SEEK_CUR)
-            f.write(bytes([byte[0] ^ 1]))
+        damage(d, two)
         result = d.ctl("checkpoint-verify", two)
         tap.eq(result.rc, 4, f"exit code of a verify of a damaged one ({result.err})")
         tap.true(d.json("checkpoints")["checkpoints"][0]["bad"], "the list says that it is bad")
         fails(d, 1, ["restore", "demo", "--as", "x"], "no checkpoint of a workspace", "list the checkpoints")
         fails(d, 1, ["restore", "demo", "--from", two, "--as", "x"], "is damaged", "restore an older one")
-
-
-def damage(d, id):
-    """Flips a bit in the middle of the largest file of its store."""
-    store = os.path.join(d.state_dir, "checkpoints", id.split(".")[0])
-    pack = max((os.path.join(store, f) for f in os.listdir(store)), key=os.path.getsize)
-    with open(pack, "r+b") as f:
-        f.seek(os.path.getsize(pack) // 2)
-        byte = f.read(1)
-        f.seek(-1, os.SEEK_CUR)
-        f.write(bytes([byte[0] ^ 1]))
 
 
 @tap.test
